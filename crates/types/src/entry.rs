@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Entries: what the namespace stores under a name.
+//!
+//! An [`Entry`] keeps the protobuf bytes of upstream's message as they came, so
+//! fields that we do not know survive being read, changed and written back.
+//! [`EntryFields`] is the typed view of the known ones.
+
+mod fields;
+mod pb;
+mod raw;
+mod registers;
+
+pub use fields::{
+    EntryFields, FileChunk, FileIdMessage, FuseAttributes, MODE_DIRECTORY, MODE_SYMLINK,
+    RemoteEntry, SseType, UnknownFields,
+};
+pub use raw::{Entry, EntryError};
+pub use registers::{DataPart, join, split};
