@@ -1,4 +1,75 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The commands of this repository.
+//! The commands of this repository: `cargo xtask COMMAND`.
+//!
+//! CI runs exactly these. Nothing else needs to be installed; what tests need
+//! is fetched into the cache and said so.
 
-fn main() {}
+mod cache;
+mod check;
+mod fetch;
+mod plan;
+mod run;
+mod supply;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+/// Commands to check, test and measure this repository.
+#[derive(Parser)]
+#[command(name = "xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Format, lints, layering, docs and dependencies; writes nothing.
+    Check,
+    /// Mends formatting and what clippy can mend by itself.
+    Fix,
+    /// Runs the tests: all rings, or the one named.
+    Test {
+        /// `quick` (no servers), `servers` (our own processes), `upstream` (beside the real weed).
+        ring: Option<plan::Ring>,
+    },
+    /// Runs the conformance suite of one engine: `redb`, `sqlite` or `memory`.
+    Conformance {
+        /// The engine.
+        store: String,
+    },
+    /// Runs the deterministic simulation.
+    Sim {
+        /// What the simulation itself understands: `--seeds N` or `--seed S`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Runs every decoder over random input, as plain tests.
+    Fuzz,
+    /// Measures against upstream's program in the same run; prints ratios.
+    Bench {
+        /// Passed on to the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Fetches what the tests need and says what it does.
+    Setup,
+    /// Builds the release archive.
+    Dist,
+}
+
+fn main() -> anyhow::Result<()> {
+    std::env::set_current_dir(cache::root())?;
+    match Cli::parse().command {
+        Command::Check => check::check(),
+        Command::Fix => check::fix(),
+        Command::Test { ring } => test::test(ring),
+        Command::Conformance { store } => test::conformance(&store),
+        Command::Sim { arguments } => test::sim(&arguments),
+        Command::Fuzz => test::fuzz(),
+        Command::Bench { arguments } => test::bench(&arguments),
+        Command::Setup => fetch::setup(),
+        Command::Dist => test::dist(),
+    }
+}

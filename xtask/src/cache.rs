@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where the repository is and where fetched and built things go.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The root of the checkout.
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// `~/.cache/dulse`, or what `DULSE_CACHE` says.
+pub(crate) fn cache() -> PathBuf {
+    if let Some(dir) = env::var_os("DULSE_CACHE") {
+        return dir.into();
+    }
+    let home = env::var_os("HOME").unwrap_or_else(|| "/tmp".into());
+    Path::new(&home).join(".cache/dulse")
+}
+
+/// The one target directory of test builds, outside the checkout so that it outlives it.
+pub(crate) fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| cache().join("target"), PathBuf::from)
+}
+
+/// The `weed` program that upstream tests run.
+pub(crate) fn weed() -> PathBuf {
+    cache().join("servers/weed-4.48/weed")
+}
+
+/// The `dulse` program built with the test profile.
+pub(crate) fn dulse() -> PathBuf {
+    target().join("ci/dulse")
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything that can be said without running the program.
+
+use anyhow::Result;
+
+use crate::run::{cargo, run};
+use crate::{supply, tidy};
+
+/// All checks.
+///
+/// # Errors
+///
+/// The first that fails.
+pub(crate) fn check() -> Result<()> {
+    static_checks()?;
+    clippy()?;
+    docs()
+}
+
+/// Format, layering and dependencies: what needs no build.
+///
+/// # Errors
+///
+/// The first that fails.
+pub(crate) fn static_checks() -> Result<()> {
+    run(&mut cargo(&["fmt", "--all", "--", "--check"]))?;
+    tidy::tidy()?;
+    supply::audit()
+}
+
+/// Lints, with warnings as errors.
+///
+/// # Errors
+///
+/// When there is a warning.
+pub(crate) fn clippy() -> Result<()> {
+    let arguments = [
+        "clippy",
+        "--profile",
+        "ci",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    run(&mut cargo(&arguments))
+}
+
+/// Builds the documentation, with broken links as errors.
+///
+/// # Errors
+///
+/// When rustdoc warns.
+pub(crate) fn docs() -> Result<()> {
+    let mut command = cargo(&["doc", "--profile", "ci", "--workspace", "--no-deps", "-q"]);
+    run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Mends what tools can mend.
+///
+/// # Errors
+///
+/// When a tool fails.
+pub(crate) fn fix() -> Result<()> {
+    let clippy = [
+        "clippy",
+        "--profile",
+        "ci",
+        "--workspace",
+        "--all-targets",
+        "--fix",
+        "--allow-dirty",
+    ];
+    run(&mut cargo(&clippy))?;
+    run(&mut cargo(&["fmt", "--all"]))
+}

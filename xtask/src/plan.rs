@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The steps of a test run: what, in which ring, and about how long.
+
+use crate::run::{cargo, run};
+use crate::{check, fetch};
+
+/// A ring of tests, from cheap to dear.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
+pub(crate) enum Ring {
+    /// No servers; at most five minutes.
+    Quick,
+    /// Black-box tests with our own processes.
+    Servers,
+    /// Beside upstream's real programs.
+    Upstream,
+}
+
+/// One step of a run.
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) ring: Ring,
+    /// Estimate in seconds on two cores with a warm cache.
+    pub(crate) estimate_s: u64,
+    pub(crate) action: Box<dyn Fn() -> anyhow::Result<()>>,
+}
+
+/// Estimate of one black-box test file, in seconds.
+const BLACK_BOX_ESTIMATE_S: u64 = 45;
+
+/// Every step, in order.
+pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let mut push = |name: &str, ring, estimate_s, action: Box<dyn Fn() -> anyhow::Result<()>>| {
+        steps.push(Step {
+            name: name.to_owned(),
+            ring,
+            estimate_s,
+            action,
+        });
+    };
+    push(
+        "format, layering, dependencies",
+        Ring::Quick,
+        10,
+        Box::new(check::static_checks),
+    );
+    push("clippy", Ring::Quick, 90, Box::new(check::clippy));
+    push("docs", Ring::Quick, 40, Box::new(check::docs));
+    push(
+        "unit, property, conformance, crash",
+        Ring::Quick,
+        200,
+        Box::new(|| {
+            run(&mut cargo(&[
+                "test",
+                "--profile",
+                "ci",
+                "--workspace",
+                "--exclude",
+                "dulse-tests",
+            ]))
+        }),
+    );
+    push(
+        "simulation, 100 seeds",
+        Ring::Quick,
+        20,
+        Box::new(|| crate::test::sim(&["--seeds".to_owned(), "100".to_owned()])),
+    );
+    push(
+        "fetch upstream's program",
+        Ring::Servers,
+        10,
+        Box::new(fetch::setup),
+    );
+    push(
+        "build the program",
+        Ring::Servers,
+        60,
+        Box::new(|| run(&mut cargo(&["build", "--profile", "ci", "-p", "dulse-cli"]))),
+    );
+    for file in black_box_files()? {
+        let ring = if file.starts_with("upstream_") {
+            Ring::Upstream
+        } else {
+            Ring::Servers
+        };
+        let name = format!("tests/{file}");
+        push(
+            &name,
+            ring,
+            BLACK_BOX_ESTIMATE_S,
+            Box::new(move || {
+                run(&mut cargo(&[
+                    "test",
+                    "--profile",
+                    "ci",
+                    "-p",
+                    "dulse-tests",
+                    "--test",
+                    &file,
+                ]))
+            }),
+        );
+    }
+    push(
+        "tests, the process helpers",
+        Ring::Servers,
+        10,
+        Box::new(|| {
+            run(&mut cargo(&[
+                "test",
+                "--profile",
+                "ci",
+                "-p",
+                "dulse-tests",
+                "--lib",
+            ]))
+        }),
+    );
+    steps.sort_by_key(|step| step.ring);
+    Ok(steps)
+}
+
+/// The steps of one ring, with what they need from earlier rings.
+pub(crate) fn steps_of(ring: Option<Ring>) -> anyhow::Result<Vec<Step>> {
+    let mut steps = steps()?;
+    if let Some(ring) = ring {
+        let is_setup = |s: &Step| s.name.starts_with("fetch") || s.name.starts_with("build");
+        steps.retain(|s| s.ring == ring || (ring == Ring::Upstream && is_setup(s)));
+    }
+    Ok(steps)
+}
+
+fn black_box_files() -> anyhow::Result<Vec<String>> {
+    let dir = crate::cache::root().join("tests/tests");
+    let mut files = Vec::new();
+    if dir.is_dir() {
+        for item in std::fs::read_dir(dir)? {
+            let path = item?.path();
+            if path.extension().is_some_and(|e| e == "rs")
+                && let Some(stem) = path.file_stem()
+            {
+                files.push(stem.to_string_lossy().into_owned());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Test runs: a plan first, a table of times at the end.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::cache;
+use crate::plan::{Ring, steps_of};
+use crate::run::{cargo, run};
+
+/// A run that takes longer fails, so that CI's own limit is never met.
+const RUN_TIME_MAX: Duration = Duration::from_secs(75 * 60);
+
+/// Runs all rings or one.
+///
+/// # Errors
+///
+/// The first step that fails, or a run above [`RUN_TIME_MAX`].
+pub(crate) fn test(ring: Option<Ring>) -> Result<()> {
+    let steps = steps_of(ring)?;
+    println!("plan, with estimates for two cores and a warm cache:");
+    for step in &steps {
+        println!("  {:>5} s  {:?}: {}", step.estimate_s, step.ring, step.name);
+    }
+    let total: u64 = steps.iter().map(|s| s.estimate_s).sum();
+    println!("  {total:>5} s  in all; a cold cache adds about 12 minutes of building");
+    println!(
+        "builds and fetched programs are kept in {}",
+        cache::cache().display()
+    );
+
+    let start = Instant::now();
+    let mut table = Vec::new();
+    for step in &steps {
+        println!("\n=== {}", step.name);
+        let began = Instant::now();
+        let result = (step.action)();
+        table.push((step.name.clone(), began.elapsed(), result.is_ok()));
+        let late = start.elapsed() > RUN_TIME_MAX;
+        if result.is_err() || late {
+            print_table(&table, start.elapsed());
+        }
+        result?;
+        if late {
+            bail!("the run took over {} minutes", RUN_TIME_MAX.as_secs() / 60);
+        }
+    }
+    print_table(&table, start.elapsed());
+    Ok(())
+}
+
+fn print_table(table: &[(String, Duration, bool)], total: Duration) {
+    println!("\ntimes:");
+    for (name, time, is_ok) in table {
+        let verdict = if *is_ok { "ok" } else { "FAILED" };
+        println!("  {:>7.1} s  {verdict:<6}  {name}", time.as_secs_f64());
+    }
+    println!("  {:>7.1} s  in all", total.as_secs_f64());
+}
+
+/// Runs one engine's conformance suite.
+///
+/// # Errors
+///
+/// When the engine is unknown or a case fails.
+pub(crate) fn conformance(store: &str) -> Result<()> {
+    let package = match store {
+        "redb" | "sqlite" => format!("dulse-engine-{store}"),
+        "memory" => "dulse-kv-testkit".to_owned(),
+        other => bail!("unknown store `{other}`; expected `redb`, `sqlite` or `memory`"),
+    };
+    run(&mut cargo(&[
+        "test",
+        "--profile",
+        "ci",
+        "-p",
+        &package,
+        "--test",
+        "conformance",
+    ]))
+}
+
+/// Runs the simulation.
+///
+/// # Errors
+///
+/// When a seed fails.
+pub(crate) fn sim(arguments: &[String]) -> Result<()> {
+    let mut command = cargo(&["run", "--profile", "ci", "-q", "-p", "dulse-sim", "--"]);
+    run(command.args(arguments))
+}
+
+/// Runs the decoders' random-input tests with more cases than usual.
+///
+/// # Errors
+///
+/// When a decoder misbehaves.
+pub(crate) fn fuzz() -> Result<()> {
+    let mut command = cargo(&[
+        "test",
+        "--profile",
+        "ci",
+        "--workspace",
+        "--exclude",
+        "dulse-tests",
+        "fuzz",
+    ]);
+    run(command.env("PROPTEST_CASES", "20000"))
+}
+
+/// Builds the release program and runs the benchmarks.
+///
+/// # Errors
+///
+/// When a build or a workload fails.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    crate::fetch::setup()?;
+    run(&mut cargo(&["build", "--release", "-p", "dulse-cli"]))?;
+    let mut command = cargo(&["run", "--release", "-q", "-p", "dulse-bench", "--"]);
+    command.env("DULSE_BIN", cache::target().join("release/dulse"));
+    run(command.args(arguments))
+}
+
+/// Builds `dist/dulse-VERSION-linux-x86_64.tar.gz`.
+///
+/// # Errors
+///
+/// When the build or tar fails.
+pub(crate) fn dist() -> Result<()> {
+    run(&mut cargo(&[
+        "build",
+        "--profile",
+        "dist",
+        "-p",
+        "dulse-cli",
+    ]))?;
+    let name = format!("dulse-{}-linux-x86_64", env!("CARGO_PKG_VERSION"));
+    let dir = cache::cache().join("dist").join(&name);
+    std::fs::create_dir_all(&dir)?;
+    std::fs::copy(cache::target().join("dist/dulse"), dir.join("dulse"))?;
+    for file in ["README.md", "LICENSE", "CHANGELOG.md"] {
+        std::fs::copy(cache::root().join(file), dir.join(file))?;
+    }
+    let archive = cache::cache().join("dist").join(format!("{name}.tar.gz"));
+    let parent = cache::cache().join("dist");
+    run(Command::new("tar")
+        .arg("-czf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(parent)
+        .arg(&name))?;
+    println!("{}", archive.display());
+    Ok(())
+}

@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Promises about the tree that no compiler holds: arrows, module docs, paths in documents.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::root;
+
+/// Who may depend on whom: the picture of ARCHITECTURE.md as data. Left is the crate,
+/// right what it may use. `config` and `telemetry` are for whoever needs them.
+const ARROWS: &[(&str, &str)] = &[
+    ("types", ""),
+    ("proto", "types"),
+    ("merge", "types"),
+    ("journal", "types"),
+    ("kv", "types"),
+    ("kv-testkit", "types kv"),
+    ("engines/redb", "types kv kv-testkit"),
+    ("engines/sqlite", "types kv kv-testkit"),
+    ("store", "types"),
+    ("replica", "types merge journal kv store"),
+    (
+        "registry",
+        "types store kv journal replica engine-redb engine-sqlite",
+    ),
+    ("cluster", "types"),
+    (
+        "replication",
+        "types merge replica cluster proto transport journal kv store",
+    ),
+    ("namespace", "types store"),
+    ("transport", "types proto"),
+    ("client", "types proto transport"),
+    ("blobs", "types proto client transport"),
+    (
+        "filer",
+        "types proto merge store namespace blobs replication replica cluster transport client \
+         journal kv",
+    ),
+    ("master", "types proto cluster transport"),
+    ("volume", "types proto transport"),
+    ("config", "types"),
+    ("telemetry", ""),
+];
+
+/// Directories whose files are sources of this repository.
+const SOURCES: &[&str] = &["crates", "sim", "bench", "tests", "xtask"];
+
+/// Checks everything.
+///
+/// # Errors
+///
+/// A list of all that is wrong.
+pub(crate) fn tidy() -> Result<()> {
+    let mut wrong = Vec::new();
+    arrows(&mut wrong)?;
+    let mut files = Vec::new();
+    for dir in SOURCES {
+        rust_files(&root().join(dir), &mut files)?;
+    }
+    sources(&files, &mut wrong)?;
+    documents(&mut wrong)?;
+    if !wrong.is_empty() {
+        bail!("tidy:\n  {}", wrong.join("\n  "));
+    }
+    println!(
+        "tidy: {} source files, {} crates",
+        files.len(),
+        ARROWS.len()
+    );
+    Ok(())
+}
+
+fn arrows(wrong: &mut Vec<String>) -> Result<()> {
+    let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    for (dir, _) in ARROWS {
+        let path = root().join("crates").join(dir).join("Cargo.toml");
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let manifest: toml::Table = toml::from_str(&text)?;
+        let Some(dependencies) = manifest.get("dependencies").and_then(|d| d.as_table()) else {
+            continue;
+        };
+        for (name, value) in dependencies {
+            if value.get("workspace").is_none() {
+                wrong.push(format!(
+                    "{dir}: `{name}` does not take its version from the workspace"
+                ));
+            }
+            let Some(own) = name.strip_prefix("dulse-") else {
+                continue;
+            };
+            let free = own == "config" || own == "telemetry";
+            if !free && !allowed[dir].split_whitespace().any(|a| a == own) {
+                wrong.push(format!("{dir} must not depend on {own}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
+    for item in std::fs::read_dir(dir)? {
+        let path = item?.path();
+        if path.is_dir() {
+            rust_files(&path, out)?;
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn sources(files: &[PathBuf], wrong: &mut Vec<String>) -> Result<()> {
+    for path in files {
+        let text = std::fs::read_to_string(path)?;
+        let shown = path
+            .strip_prefix(root())
+            .unwrap_or(path)
+            .display()
+            .to_string();
+        let mut lines = text.lines();
+        if lines.next() != Some("// SPDX-License-Identifier: Apache-2.0") {
+            wrong.push(format!("{shown}: first line must be the licence line"));
+        }
+        if !text.lines().take(4).any(|line| line.starts_with("//!")) {
+            wrong.push(format!("{shown}: no module documentation"));
+        }
+        if path.file_name().is_some_and(|n| n == "mod.rs") {
+            wrong.push(format!("{shown}: use `name.rs` beside `name/`"));
+        }
+        let unfinished = [
+            concat!("todo", "!("),
+            concat!("unimplemented", "!("),
+            "#[ignore",
+        ];
+        for word in unfinished.iter().filter(|word| text.contains(**word)) {
+            if !shown.starts_with("xtask") {
+                wrong.push(format!("{shown}: `{word}` is not allowed"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every crate has its paragraph in ARCHITECTURE.md, and every path named there is real.
+fn documents(wrong: &mut Vec<String>) -> Result<()> {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md"))?;
+    for (dir, _) in ARROWS {
+        if !text.contains(&format!("`crates/{dir}`")) {
+            wrong.push(format!(
+                "ARCHITECTURE.md: no paragraph names `crates/{dir}`"
+            ));
+        }
+    }
+    for file in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/semantics.md",
+    ] {
+        let text = std::fs::read_to_string(root().join(file))?;
+        let words = text.split(['`', '(', ')', ' ', '\n']);
+        let top = [
+            "crates/", "docs/", "tests/", "sim/", "bench/", "xtask/", "fuzz/",
+        ];
+        for word in words.filter(|w| top.iter().any(|t| w.starts_with(t))) {
+            let path = word
+                .split('#')
+                .next()
+                .unwrap_or(word)
+                .trim_end_matches(['.', ',', ';', ':']);
+            let is_plain = path
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+            if is_plain && !root().join(path).exists() {
+                wrong.push(format!("{file} names `{path}`, which does not exist"));
+            }
+        }
+    }
+    Ok(())
+}
