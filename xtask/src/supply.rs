@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Licences, bans and duplicate versions of the dependencies, from `cargo metadata`.
+//! Licences, bans and duplicate versions of the dependencies, of all that is built on any target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::run::{cargo, output};
 
@@ -47,31 +46,39 @@ const DUPLICATES_MAX: usize = 24;
 ///
 /// A licence we do not accept, a banned crate, or more duplicates than we bear.
 pub(crate) fn audit() -> Result<()> {
-    let text = output(&mut cargo(&[
-        "metadata",
-        "--format-version",
-        "1",
+    let arguments = [
+        "tree",
+        "--workspace",
+        "--target",
+        "all",
         "--locked",
-    ]))?;
-    let metadata: Value = serde_json::from_str(&text).context("read cargo metadata")?;
-    let packages = metadata["packages"]
-        .as_array()
-        .context("metadata has no packages")?;
+        "--prefix",
+        "none",
+    ];
+    let text = output(cargo(&arguments).args(["--no-dedupe", "--format", "{p}|{l}"]))?;
+    let packages: BTreeSet<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
     let mut wrong = Vec::new();
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for package in packages {
-        let name = package["name"].as_str().unwrap_or("?");
-        let licence = package["license"].as_str().unwrap_or("none");
+    for package in &packages {
+        let (id, licence) = package
+            .split_once('|')
+            .context("a row of cargo tree has no licence")?;
+        let mut words = id.split_whitespace();
+        let (name, version) = (words.next().unwrap_or("?"), words.next().unwrap_or("?"));
         if !is_accepted(licence) {
             wrong.push(format!("{name}: licence `{licence}` is not accepted"));
         }
         if let Some((_, why)) = BANNED.iter().find(|(banned, _)| *banned == name) {
             wrong.push(format!("{name} is banned: {why}"));
         }
-        versions
-            .entry(name)
-            .or_default()
-            .push(package["version"].as_str().unwrap_or("?"));
+        let known = versions.entry(name).or_default();
+        if !known.contains(&version) {
+            known.push(version);
+        }
     }
     let twice: Vec<_> = versions
         .iter()
