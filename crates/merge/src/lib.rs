@@ -1,2 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The replicated model, pure.
+//! The replicated model: registers, names, inodes and the tree they make. Pure.
+//!
+//! A [`Change`] is one atomic step of one origin. [`apply`] merges it into rows
+//! seen through a [`Txn`]; whatever order changes of different origins arrive in,
+//! the rows end alike: merging is the greater value per register, so it is
+//! commutative, associative and idempotent. There is no IO, no clock, no thread.
+//!
+//! Reading order: [`change`] (what is recorded), [`row`] (what is kept), [`keys`]
+//! (where), [`txn`] (how rows are read and written), [`mod@apply`] (merging), [`view`]
+//! (what a path shows), [`local`] (turning operations into steps), [`events`].
+
+pub mod apply;
+pub mod change;
+pub mod codec;
+pub mod digest;
+pub mod events;
+pub mod keys;
+pub mod local;
+pub mod row;
+pub mod txn;
+pub mod view;
+
+pub use apply::{ApplyError, apply};
+pub use change::{
+    AttributesWrite, Change, ConflictStep, DataWrite, KvStep, MemberStep, NameStep, Place, Step,
+};
+pub use events::{Event, events};
+pub use row::{Content, InodeRow, KvRow, MemberRow, NameRow};
+pub use txn::{Rows, Txn};

@@ -10,7 +10,7 @@
 use bytes::Bytes;
 
 use super::fields::FileChunk;
-use super::pb::{fields_of, put_field};
+use super::pb::{fields_of, put_field, varint_of};
 use super::raw::{Entry, EntryError};
 use crate::FileId;
 
@@ -49,6 +49,24 @@ impl DataPart {
     pub fn has_chunks(&self) -> bool {
         fields_of(&self.0).flatten().any(|f| f.number == 3)
     }
+}
+
+/// The mode bits in the value of an attribute register; 0 when absent.
+#[must_use]
+pub fn mode_of(attributes: &[u8]) -> u32 {
+    let inner = fields_of(attributes).flatten().filter(|f| f.number == 4);
+    let modes = inner.flat_map(|f| fields_of(f.payload).flatten());
+    let mode = modes.filter(|f| f.number == 3 && f.wire_type == 0).last();
+    mode.map_or(0, |f| u32::try_from(varint_of(f.payload)).unwrap_or(0))
+}
+
+/// Upstream's hard link id in the value of an attribute register, where there is one.
+#[must_use]
+pub fn hard_link_id_of(attributes: &[u8]) -> Option<&[u8]> {
+    let ids = fields_of(attributes)
+        .flatten()
+        .filter(|f| f.number == 7 && f.wire_type == 2);
+    ids.map(|f| f.payload).filter(|id| !id.is_empty()).last()
 }
 
 /// Splits an entry into the values of its attribute and data registers.

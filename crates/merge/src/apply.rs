@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Merging a change into rows.
+
+mod chunks;
+mod links;
+mod locate;
+
+use bytes::Bytes;
+use dulse_types::wire::{Reader, Writer};
+use dulse_types::{Identity, Stamp, Version};
+
+use crate::change::{Change, ConflictStep, KvStep, MemberStep, NameStep, Step};
+use crate::digest::{CONFLICTS_DIR, KV_DIR, hash};
+use crate::keys::{self, Space};
+use crate::row::{KvRow, MemberRow, NameRow, ROW_VERSION};
+use crate::txn::{ReadError, Txn};
+use crate::view;
+
+pub use links::{find_by_hard_link_id, n_links};
+pub use locate::{Located, Where, locate};
+
+/// Why a change could not be merged. It is kept and retried, never skipped.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Rows could not be read.
+    #[error("merge a change")]
+    Read(#[from] ReadError),
+}
+
+/// Merges one change. Merging it again changes nothing.
+///
+/// The caller has checked that it follows what is applied of its origin.
+/// Cost: a handful of reads per step, unless directories show or vanish.
+///
+/// # Errors
+///
+/// `Read`; then nothing of the transaction must be written.
+pub fn apply(txn: &mut Txn<'_>, change: &Change) -> Result<(), ApplyError> {
+    for step in &change.steps {
+        apply_step(txn, change, step)?;
+    }
+    Ok(())
+}
+
+/// Merges one step of a change.
+///
+/// # Errors
+///
+/// `Read`.
+pub fn apply_step(txn: &mut Txn<'_>, change: &Change, step: &Step) -> Result<(), ApplyError> {
+    match step {
+        Step::Name(step) => name(txn, change.version(step.offset), step)?,
+        Step::Kv(step) => kv(txn, change.version(step.offset), step)?,
+        Step::Member(step) => {
+            let version = Version {
+                stamp: change.stamp,
+                origin: change.origin,
+            };
+            member(txn, version, step)?;
+        }
+        Step::Conflict(step) => conflict(txn, step)?,
+        Step::TreePart { .. } => {}
+    }
+    Ok(())
+}
+
+fn name(txn: &mut Txn<'_>, version: Version, step: &NameStep) -> Result<(), ReadError> {
+    if step.inode != step.name {
+        links::ensure_inode_row(txn, step)?;
+    }
+    let located = locate(txn, step)?;
+    let (before, place) = match located {
+        Some(Located { row, place }) => (row, Some(place)),
+        None => (NameRow::new(step.name, step.inode), None),
+    };
+    let mut after = before.clone();
+    merge_name(&mut after, version, step);
+    links::settle_birth(txn, &mut after, step)?;
+    if after.is_linked {
+        links::merge_content(txn, &after, version, step)?;
+    } else {
+        let old = before.content.clone();
+        merge_content(&mut after.content, version, step);
+        chunks::merged(txn, after.inode, version, step, &old, &after.content)?;
+        links::index_hard_link_id(txn, after.inode, &after.content, Some(&after.path));
+    }
+    let placed = step.place.as_ref().map(|place| &place.path);
+    for earlier in placed.into_iter().chain([&before.path]) {
+        if !earlier.is_empty() && *earlier != after.path {
+            remember_path(txn, step.name, earlier, &after.path)?;
+        }
+    }
+    put_name(txn, before, place, after, version)
+}
+
+/// Registers of the name itself.
+fn merge_name(row: &mut NameRow, version: Version, step: &NameStep) {
+    row.is_born |= step.is_birth;
+    if let Some(place) = &step.place
+        && (version, place.rank) > (row.place, row.rank)
+    {
+        row.place = version;
+        row.rank = place.rank;
+        row.path = place.path.clone();
+    }
+    if step.is_touch {
+        row.touch = row.touch.max(version);
+    }
+    if let Some(kills) = step.kills {
+        let register = (row.kills, row.keeps_chunks).max((kills, !step.delete_chunks));
+        (row.kills, row.keeps_chunks) = register;
+    }
+}
+
+/// Registers of the inode's content.
+fn merge_content(content: &mut crate::row::Content, version: Version, step: &NameStep) {
+    if let Some(data) = &step.data
+        && version > content.data_version
+    {
+        content.data_version = version;
+        content.seen = data.seen.clone();
+        content.data = data.value.clone();
+    }
+    if let Some(attributes) = &step.attributes
+        && version > content.attributes_version
+    {
+        content.attributes_version = version;
+        content.attributes = attributes.value.clone();
+    }
+    if let Some(atime) = step.atime_ns {
+        content.atime_ns = content.atime_ns.max(atime);
+    }
+}
+
+/// Moves a name's row from where it was to where it belongs now.
+fn put_name(
+    txn: &mut Txn<'_>,
+    before: NameRow,
+    place: Option<Where>,
+    after: NameRow,
+    version: Version,
+) -> Result<(), ReadError> {
+    let is_visible = links::is_whole(txn, &after)? && after.is_live();
+    let was_visible = place == Some(Where::AtPath);
+    if is_visible && was_visible && before.path == after.path && before.place == after.place {
+        if before != after {
+            view::replace(txn, &before, after)?;
+        }
+        return Ok(());
+    }
+    match place {
+        Some(Where::AtPath) => view::detach(txn, &before)?,
+        Some(Where::Grave) => txn.delete(keys::by_identity(Space::Graves, before.name)),
+        Some(Where::Partial) => txn.delete(keys::by_identity(Space::Partial, before.name)),
+        None => {}
+    }
+    if is_visible != was_visible {
+        links::visibility(txn, &after, is_visible)?;
+    }
+    chunks::lives_or_dead(txn, &after, version)?;
+    if is_visible {
+        return view::attach(txn, after);
+    }
+    let is_grave = !after.is_live() && after.is_born;
+    let space = if is_grave {
+        Space::Graves
+    } else {
+        Space::Partial
+    };
+    txn.put(keys::by_identity(space, after.name), after.encode(true));
+    Ok(())
+}
+
+/// Keeps, for a name that moved, every path it had or somebody gave it; the present one
+/// first. Losing places count too: their givers hint at them until they know better.
+fn remember_path(
+    txn: &mut Txn<'_>,
+    name: Identity,
+    old: &Bytes,
+    new: &Bytes,
+) -> Result<(), ReadError> {
+    let mut paths = moved_paths(txn, name)?;
+    paths.retain(|path| path != new && path != old);
+    paths.insert(0, old.clone());
+    paths.insert(0, new.clone());
+    let mut out = Writer::new();
+    out.u8(ROW_VERSION);
+    out.varint(paths.len() as u64);
+    for path in &paths {
+        out.bytes(path);
+    }
+    txn.put(keys::by_identity(Space::Moved, name), out.into_vec());
+    Ok(())
+}
+
+/// The paths a name had, the present one first; empty when it never moved.
+///
+/// # Errors
+///
+/// When the row cannot be read.
+pub fn moved_paths(txn: &Txn<'_>, name: Identity) -> Result<Vec<Bytes>, ReadError> {
+    let Some(value) = txn.get(&keys::by_identity(Space::Moved, name))? else {
+        return Ok(Vec::new());
+    };
+    let read = || {
+        let input = &mut Reader::new(&value);
+        input.u8()?;
+        let count = input.varint()?;
+        (0..count.min(input.remaining() as u64))
+            .map(|_| input.bytes().map(Bytes::copy_from_slice))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    read().map_err(|source| ReadError::Corrupt {
+        space: Space::Moved as u8,
+        source,
+    })
+}
+
+fn kv(txn: &mut Txn<'_>, version: Version, step: &KvStep) -> Result<(), ReadError> {
+    let before = txn.kv(&step.key)?;
+    if before.as_ref().is_some_and(|row| row.version >= version) {
+        return Ok(());
+    }
+    if let Some(row) = before.filter(|row| row.value.is_some()) {
+        txn.digest_sub(KV_DIR, kv_hash(&step.key, &row));
+    }
+    let row = KvRow {
+        version,
+        value: step.value.clone(),
+    };
+    let (put, delete) = if row.value.is_some() {
+        txn.digest_add(KV_DIR, kv_hash(&step.key, &row));
+        (Space::Kv, Space::KvGraves)
+    } else {
+        (Space::KvGraves, Space::Kv)
+    };
+    txn.delete(delete.key(&step.key));
+    txn.put(put.key(&step.key), row.encode());
+    Ok(())
+}
+
+/// The hash a key-value pair counts with in the digest.
+#[must_use]
+pub fn kv_hash(key: &[u8], row: &KvRow) -> u128 {
+    let mut out = Writer::new();
+    out.bytes(key);
+    out.raw(&row.encode());
+    hash(out.as_slice())
+}
+
+fn member(txn: &mut Txn<'_>, version: Version, step: &MemberStep) -> Result<(), ReadError> {
+    let forever = Stamp(i64::MAX);
+    let (origin, state, cut, address) = match step {
+        MemberStep::Join { member, address } => {
+            (*member, MemberRow::MEMBER, forever, address.clone())
+        }
+        MemberStep::Leave { member } => (*member, MemberRow::LEFT, version.stamp, String::new()),
+        MemberStep::Fence { member, cut } => (*member, MemberRow::FENCED, *cut, String::new()),
+        MemberStep::Remove { member, cut } => (*member, MemberRow::REMOVED, *cut, String::new()),
+    };
+    let key = keys::member(origin);
+    if let Some(value) = txn.get(&key)? {
+        let known = MemberRow::decode(&value).map_err(|source| ReadError::Corrupt {
+            space: Space::Members as u8,
+            source,
+        })?;
+        // Leaving is for ever: an origin never joins again, whatever arrives first.
+        if known.state > state || (known.state == state && known.version >= version) {
+            return Ok(());
+        }
+    }
+    txn.put(
+        key,
+        MemberRow {
+            state,
+            version,
+            cut,
+            address,
+        }
+        .encode(),
+    );
+    Ok(())
+}
+
+const CONFLICT_KEPT: u8 = 1;
+const CONFLICT_GONE: u8 = 2;
+
+fn conflict(txn: &mut Txn<'_>, step: &ConflictStep) -> Result<(), ReadError> {
+    let (id, kept) = match step {
+        ConflictStep::Record { id, .. } => {
+            let steps = vec![Step::Conflict(step.clone())];
+            (*id, Some(Change::of_steps(steps).encode()))
+        }
+        ConflictStep::Withdraw { id } | ConflictStep::Expire { id } => (*id, None),
+    };
+    let key = keys::by_identity(Space::Conflicts, id);
+    let before = txn.get(&key)?;
+    let was_kept = before
+        .as_ref()
+        .is_some_and(|row| row.get(1) == Some(&CONFLICT_KEPT));
+    match (before.as_ref(), kept) {
+        (None, Some(record)) => {
+            let mut out = vec![ROW_VERSION, CONFLICT_KEPT];
+            out.extend_from_slice(&record);
+            txn.digest_add(CONFLICTS_DIR, hash(&out));
+            txn.put(key, out);
+        }
+        (Some(_), Some(_)) => {}
+        (before, None) => {
+            if let Some(row) = before.filter(|_| was_kept) {
+                txn.digest_sub(CONFLICTS_DIR, hash(row));
+            }
+            txn.put(key, vec![ROW_VERSION, CONFLICT_GONE]);
+        }
+    }
+    Ok(())
+}

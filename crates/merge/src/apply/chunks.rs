@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which chunks the present data lacks: the garbage space.
+//!
+//! A row's value is two versions: the change that dropped the chunk and the data
+//! that lacks it. Both must be stable before the chunk may be freed.
+
+use std::collections::BTreeSet;
+
+use dulse_types::wire::Writer;
+use dulse_types::{FileId, Identity, Version};
+
+use crate::change::NameStep;
+use crate::keys;
+use crate::row::{Content, NameRow};
+use crate::txn::{ReadError, Txn};
+
+/// Keeps the garbage right after data was merged: what the winner lacks goes in, what
+/// is back in the winner comes out.
+pub(super) fn merged(
+    txn: &mut Txn<'_>,
+    inode: Identity,
+    cause: Version,
+    step: &NameStep,
+    before: &Content,
+    after: &Content,
+) -> Result<(), ReadError> {
+    let Some(arriving) = &step.data else {
+        return Ok(());
+    };
+    if !before.data.has_chunks() && !arriving.value.has_chunks() {
+        return Ok(());
+    }
+    let present: BTreeSet<FileId> = after.data.file_ids().into_iter().collect();
+    let moved: BTreeSet<FileId> = step.moved_chunks.iter().copied().collect();
+    let mut known = before.data.file_ids();
+    known.extend(arriving.value.file_ids());
+    for chunk in known.into_iter().collect::<BTreeSet<_>>() {
+        let key = keys::garbage(inode, chunk);
+        if present.contains(&chunk) {
+            if txn.get(&key)?.is_some() {
+                txn.delete(key);
+            }
+        } else if !moved.contains(&chunk) {
+            txn.put(key, value(cause, after.data_version));
+        }
+    }
+    Ok(())
+}
+
+/// Merges two states of one inode's content; chunks that only the loser names are dropped.
+pub(super) fn merge_states(
+    txn: &mut Txn<'_>,
+    inode: Identity,
+    into: &mut Content,
+    other: &Content,
+) -> Result<(), ReadError> {
+    let mut known = into.data.file_ids();
+    known.extend(other.data.file_ids());
+    into.merge(other);
+    let present: BTreeSet<FileId> = into.data.file_ids().into_iter().collect();
+    for chunk in known.into_iter().filter(|chunk| !present.contains(chunk)) {
+        let key = keys::garbage(inode, chunk);
+        if txn.get(&key)?.is_none() {
+            txn.put(key, value(into.data_version, into.data_version));
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the garbage right for a name of an unlinked inode that moved, lived or died.
+pub(super) fn lives_or_dead(
+    txn: &mut Txn<'_>,
+    row: &NameRow,
+    cause: Version,
+) -> Result<(), ReadError> {
+    if row.is_linked || !row.is_born {
+        return Ok(());
+    }
+    inode_lives_or_dead(txn, row, &row.content, cause, row.is_live())
+}
+
+/// The same for the content of any inode; `row` is the name that decided it.
+pub(super) fn inode_lives_or_dead(
+    txn: &mut Txn<'_>,
+    row: &NameRow,
+    content: &Content,
+    cause: Version,
+    is_live: bool,
+) -> Result<(), ReadError> {
+    if !content.data.has_chunks() {
+        return Ok(());
+    }
+    for chunk in content.data.file_ids() {
+        let key = keys::garbage(row.inode, chunk);
+        let is_dropped = txn.get(&key)?.is_some();
+        if is_live && is_dropped {
+            txn.delete(key);
+        } else if !is_live && !is_dropped && !row.keeps_chunks {
+            txn.put(key, value(cause, content.data_version));
+        }
+    }
+    Ok(())
+}
+
+fn value(cause: Version, winner: Version) -> Vec<u8> {
+    let mut out = Writer::with_capacity(32);
+    cause.write(&mut out);
+    winner.write(&mut out);
+    out.into_vec()
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Hard links: inodes with several names.
+//!
+//! The first link moves the content from the row of the name that has the inode's
+//! identity into a row of the inode. Link rows list the inode's names: one flag
+//! byte, 1 while the name is live and whole, and its path.
+
+use bytes::Bytes;
+use dulse_types::entry::hard_link_id_of;
+use dulse_types::wire::Reader;
+use dulse_types::{Identity, Version};
+
+use super::chunks::{inode_lives_or_dead, merge_states};
+use super::locate::find;
+use super::{Where, merge_content as merge_registers};
+use crate::change::NameStep;
+use crate::digest::{INODES_DIR, hash};
+use crate::keys::{self, Space};
+use crate::row::{Content, InodeRow, NameRow};
+use crate::txn::{ReadError, Txn};
+use crate::view;
+
+/// Makes sure that the inode of a further link has a row of its own, with all that is
+/// known of it: also when an earlier step could not find the inode's own name.
+pub(super) fn ensure_inode_row(txn: &mut Txn<'_>, step: &NameStep) -> Result<(), ReadError> {
+    let known = txn.inode(step.inode)?;
+    if known.as_ref().is_some_and(|inode| inode.is_born) {
+        return Ok(());
+    }
+    let blank = Content {
+        atime_ns: i64::MIN,
+        ..Content::default()
+    };
+    let first = find(txn, step.inode, step.hints.clone())?;
+    let mut inode = known.unwrap_or(InodeRow {
+        inode: step.inode,
+        is_born: false,
+        content: blank.clone(),
+    });
+    let Some(first) = first.filter(|first| !first.row.is_linked) else {
+        put(txn, &inode);
+        return Ok(());
+    };
+    let mut row = first.row.clone();
+    row.is_linked = true;
+    row.content = blank;
+    merge_states(txn, step.inode, &mut inode.content, &first.row.content)?;
+    inode.is_born |= row.is_born;
+    put(txn, &inode);
+    match first.place {
+        Where::AtPath => {
+            view::replace(txn, &first.row, row.clone())?;
+            visibility(txn, &row, true)?;
+        }
+        Where::Grave => {
+            txn.put(keys::by_identity(Space::Graves, row.name), row.encode(true));
+            put_link(txn, &row, Some(false))?;
+        }
+        Where::Partial => {
+            txn.put(
+                keys::by_identity(Space::Partial, row.name),
+                row.encode(true),
+            );
+            put_link(txn, &row, Some(false))?;
+        }
+    }
+    if inode.is_born {
+        show_waiting(txn, step.inode)
+    } else {
+        Ok(())
+    }
+}
+
+/// A name's own birth meets an inode row that links made before.
+pub(super) fn settle_birth(
+    txn: &mut Txn<'_>,
+    row: &mut NameRow,
+    step: &NameStep,
+) -> Result<(), ReadError> {
+    if row.inode != row.name {
+        row.is_linked = true;
+        return Ok(());
+    }
+    if !step.is_birth {
+        return Ok(());
+    }
+    if let Some(mut inode) = txn.inode(row.inode)? {
+        merge_states(txn, row.inode, &mut inode.content, &row.content)?;
+        inode.is_born = true;
+        row.is_linked = true;
+        row.content = Content {
+            atime_ns: i64::MIN,
+            ..Content::default()
+        };
+        put(txn, &inode);
+        show_waiting(txn, row.inode)?;
+    }
+    Ok(())
+}
+
+/// Names that waited for their inode's birth show now.
+fn show_waiting(txn: &mut Txn<'_>, inode: Identity) -> Result<(), ReadError> {
+    for (name, _, _) in names_of(txn, inode)? {
+        let Some(row) = txn.kept(Space::Partial, name)? else {
+            continue;
+        };
+        if !row.is_born {
+            continue;
+        }
+        txn.delete(keys::by_identity(Space::Partial, name));
+        if row.is_live() {
+            visibility(txn, &row, true)?;
+            view::attach(txn, row)?;
+        } else {
+            txn.put(keys::by_identity(Space::Graves, name), row.encode(true));
+        }
+    }
+    Ok(())
+}
+
+/// Merges the content that a step writes into the inode's row.
+pub(super) fn merge_content(
+    txn: &mut Txn<'_>,
+    row: &NameRow,
+    version: Version,
+    step: &NameStep,
+) -> Result<(), ReadError> {
+    put_link(txn, row, None)?;
+    let Some(before) = txn.inode(row.inode)? else {
+        return Ok(());
+    };
+    let mut after = before.clone();
+    merge_registers(&mut after.content, version, step);
+    if after == before {
+        return Ok(());
+    }
+    super::chunks::merged(
+        txn,
+        row.inode,
+        version,
+        step,
+        &before.content,
+        &after.content,
+    )?;
+    index_hard_link_id(txn, row.inode, &after.content, None);
+    if n_links_in(txn, row.inode)? > 0 {
+        txn.digest_sub(INODES_DIR, hash(&before.encode()));
+        txn.digest_add(INODES_DIR, hash(&after.encode()));
+    }
+    put(txn, &after);
+    Ok(())
+}
+
+/// Whether name and inode are both born.
+pub(super) fn is_whole(txn: &Txn<'_>, row: &NameRow) -> Result<bool, ReadError> {
+    if !row.is_born {
+        return Ok(false);
+    }
+    if row.inode == row.name {
+        return Ok(true);
+    }
+    Ok(txn.inode(row.inode)?.is_some_and(|inode| inode.is_born))
+}
+
+/// Counts a name of a linked inode in or out; the inode's content counts in the digest
+/// while it has a name.
+pub(super) fn visibility(
+    txn: &mut Txn<'_>,
+    row: &NameRow,
+    is_visible: bool,
+) -> Result<(), ReadError> {
+    if !row.is_linked {
+        return Ok(());
+    }
+    let before = n_links_in(txn, row.inode)?;
+    put_link(txn, row, Some(is_visible))?;
+    let after = n_links_in(txn, row.inode)?;
+    let Some(inode) = txn.inode(row.inode)? else {
+        return Ok(());
+    };
+    match (before, after) {
+        (0, 1..) => {
+            txn.digest_add(INODES_DIR, hash(&inode.encode()));
+            inode_lives_or_dead(txn, row, &inode.content, row.touch, true)
+        }
+        (1.., 0) => {
+            txn.digest_sub(INODES_DIR, hash(&inode.encode()));
+            inode_lives_or_dead(txn, row, &inode.content, row.kills, false)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn put_link(txn: &mut Txn<'_>, row: &NameRow, visible: Option<bool>) -> Result<(), ReadError> {
+    let key = keys::link(row.inode, row.name);
+    let before = txn.get(&key)?;
+    let was_visible = before.as_ref().and_then(|v| v.first()) == Some(&1);
+    let mut value = vec![u8::from(visible.unwrap_or(was_visible))];
+    value.extend_from_slice(&row.path);
+    if before.as_deref() != Some(&value[..]) {
+        txn.put(key, value);
+    }
+    Ok(())
+}
+
+fn put(txn: &mut Txn<'_>, row: &InodeRow) {
+    txn.put(keys::by_identity(Space::Inodes, row.inode), row.encode());
+}
+
+/// The names of an inode that has a row: name, whether it is visible, its path.
+fn names_of(txn: &Txn<'_>, inode: Identity) -> Result<Vec<(Identity, bool, Bytes)>, ReadError> {
+    let from = keys::by_identity(Space::Links, inode);
+    let mut to = from.clone();
+    to.extend_from_slice(&[0xff; Identity::LEN + 1]);
+    let rows = txn.scan(&from, &to, usize::MAX)?;
+    let parsed = rows.into_iter().filter_map(|(key, value)| {
+        let name = Identity::read(&mut Reader::new(key.get(from.len()..)?)).ok()?;
+        let is_visible = value.first() == Some(&1);
+        Some((name, is_visible, value.slice(1.min(value.len())..)))
+    });
+    Ok(parsed.collect())
+}
+
+fn n_links_in(txn: &Txn<'_>, inode: Identity) -> Result<usize, ReadError> {
+    Ok(names_of(txn, inode)?
+        .iter()
+        .filter(|(_, is_visible, _)| *is_visible)
+        .count())
+}
+
+/// How many names the inode of a row has.
+///
+/// # Errors
+///
+/// When rows cannot be read.
+pub fn n_links(txn: &Txn<'_>, row: &NameRow) -> Result<usize, ReadError> {
+    if row.is_linked {
+        n_links_in(txn, row.inode)
+    } else {
+        Ok(1)
+    }
+}
+
+/// Keeps the map from upstream's hard link id to the inode, and to its path while it has
+/// one name.
+pub(super) fn index_hard_link_id(
+    txn: &mut Txn<'_>,
+    inode: Identity,
+    content: &Content,
+    path: Option<&Bytes>,
+) {
+    if let Some(id) = hard_link_id_of(&content.attributes) {
+        txn.put(keys::hard_link_id(id), inode.to_bytes().to_vec());
+        if let Some(path) = path {
+            txn.put(keys::first_path(inode), path.clone());
+        }
+    }
+}
+
+/// The inode that upstream's hard link id names, with the path of one of its names.
+///
+/// # Errors
+///
+/// When rows cannot be read.
+pub fn find_by_hard_link_id(txn: &Txn<'_>, id: &[u8]) -> Result<Option<Identity>, ReadError> {
+    let Some(value) = txn.get(&keys::hard_link_id(id))? else {
+        return Ok(None);
+    };
+    Identity::read(&mut Reader::new(&value))
+        .map(Some)
+        .map_err(|source| ReadError::Corrupt {
+            space: Space::Links as u8,
+            source,
+        })
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Finding a name: at a hinted path, where it moved, in the graves, or half arrived.
+
+use bytes::Bytes;
+use dulse_types::Identity;
+
+use super::moved_paths;
+use crate::change::NameStep;
+use crate::keys::{self, Space};
+use crate::row::NameRow;
+use crate::txn::{ReadError, Txn};
+use crate::view;
+
+/// Where a name's row lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Where {
+    /// At its path, shown or shadowed.
+    AtPath,
+    /// Among the dead.
+    Grave,
+    /// Among those of which something is missing.
+    Partial,
+}
+
+/// A name that was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Located {
+    /// Its row.
+    pub row: NameRow,
+    /// Where that lies.
+    pub place: Where,
+}
+
+/// Finds the name a step speaks of.
+///
+/// With `gather_all` every place is looked at, and copies that a crash left behind are
+/// merged into one.
+///
+/// # Errors
+///
+/// When rows cannot be read.
+pub fn locate(txn: &mut Txn<'_>, step: &NameStep) -> Result<Option<Located>, ReadError> {
+    let mut paths = step.hints.clone();
+    paths.extend(step.place.iter().map(|place| place.path.clone()));
+    find(txn, step.name, paths)
+}
+
+/// Finds a name by identity, at these paths first.
+pub(super) fn find(
+    txn: &mut Txn<'_>,
+    name: Identity,
+    mut paths: Vec<Bytes>,
+) -> Result<Option<Located>, ReadError> {
+    if !txn.gather_all
+        && let Some(row) = at_any(txn, name, &paths)?
+    {
+        return Ok(Some(Located {
+            row,
+            place: Where::AtPath,
+        }));
+    }
+    for path in moved_paths(txn, name)? {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    if txn.gather_all {
+        return gather(txn, name, &paths);
+    }
+    if let Some(row) = at_any(txn, name, &paths)? {
+        return Ok(Some(Located {
+            row,
+            place: Where::AtPath,
+        }));
+    }
+    kept(txn, name)
+}
+
+fn kept(txn: &Txn<'_>, name: Identity) -> Result<Option<Located>, ReadError> {
+    for (space, place) in [
+        (Space::Graves, Where::Grave),
+        (Space::Partial, Where::Partial),
+    ] {
+        if let Some(row) = txn.kept(space, name)? {
+            return Ok(Some(Located { row, place }));
+        }
+    }
+    Ok(None)
+}
+
+fn at_any(txn: &Txn<'_>, name: Identity, paths: &[Bytes]) -> Result<Option<NameRow>, ReadError> {
+    for path in paths {
+        if let Some(row) = at_path(txn, name, path)? {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+fn at_path(txn: &Txn<'_>, name: Identity, path: &[u8]) -> Result<Option<NameRow>, ReadError> {
+    let Some(shown) = txn.shown(path)? else {
+        return Ok(None);
+    };
+    if !shown.is_implied && shown.name == name {
+        return Ok(Some(shown));
+    }
+    if !shown.has_shadows {
+        return Ok(None);
+    }
+    Ok(txn.shadows(path)?.into_iter().find(|row| row.name == name))
+}
+
+/// Merges every copy of a name into one row, kept where the first lay.
+fn gather(
+    txn: &mut Txn<'_>,
+    name: Identity,
+    paths: &[Bytes],
+) -> Result<Option<Located>, ReadError> {
+    let mut merged: Option<NameRow> = None;
+    for path in paths {
+        if let Some(row) = at_path(txn, name, path)? {
+            view::detach(txn, &row)?;
+            merge_into(&mut merged, row);
+        }
+    }
+    for (space, _) in [(Space::Graves, ()), (Space::Partial, ())] {
+        if let Some(row) = txn.kept(space, name)? {
+            txn.delete(keys::by_identity(space, name));
+            merge_into(&mut merged, row);
+        }
+    }
+    let Some(row) = merged else { return Ok(None) };
+    // Parked among the partial ones: the caller puts it where it belongs.
+    txn.put(keys::by_identity(Space::Partial, name), row.encode(true));
+    Ok(Some(Located {
+        row,
+        place: Where::Partial,
+    }))
+}
+
+fn merge_into(merged: &mut Option<NameRow>, row: NameRow) {
+    let Some(into) = merged else {
+        *merged = Some(row);
+        return;
+    };
+    if row.place_order() > into.place_order() {
+        into.place = row.place;
+        into.rank = row.rank;
+        into.path = row.path;
+    }
+    into.is_born |= row.is_born;
+    into.is_linked |= row.is_linked;
+    into.touch = into.touch.max(row.touch);
+    into.kills = into.kills.max(row.kills);
+    into.content.merge(&row.content);
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading rows through what is not written yet.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use dulse_types::Identity;
+use dulse_types::wire::WireError;
+
+use crate::digest::{Deltas, Sum};
+use crate::keys::{self, Space};
+use crate::row::{InodeRow, KvRow, NameRow};
+
+/// An error of whatever keeps the rows.
+pub type RowsError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A read-only view of rows, ordered bytewise by key.
+pub trait Rows {
+    /// The value of a key.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the keeper of the rows reports.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowsError>;
+
+    /// At most `limit` rows with keys in `from..to`, ascending.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the keeper of the rows reports.
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, RowsError>;
+}
+
+/// Why rows could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The keeper of the rows failed.
+    #[error("read rows")]
+    Rows(#[source] RowsError),
+    /// A row does not decode.
+    #[error("row of space {space} does not decode")]
+    Corrupt {
+        /// First byte of its key.
+        space: u8,
+        /// What is wrong with it.
+        source: WireError,
+    },
+}
+
+/// What a rollback takes back: earlier values, latest last, and counted hashes.
+#[derive(Default)]
+struct Undo {
+    writes: Vec<(Vec<u8>, Option<Option<Bytes>>)>,
+    digests: Vec<(Vec<u8>, u128, bool)>,
+}
+
+/// Rows as they are, under writes that are collected here.
+pub struct Txn<'a> {
+    rows: &'a dyn Rows,
+    writes: BTreeMap<Vec<u8>, Option<Bytes>>,
+    deltas: Deltas,
+    undo: Option<Undo>,
+    /// Look at every place a name may be and merge what is found: for replay over an
+    /// engine that kept any subset of later batches.
+    pub gather_all: bool,
+}
+
+impl<'a> Txn<'a> {
+    /// No writes yet.
+    #[must_use]
+    pub fn new(rows: &'a dyn Rows) -> Self {
+        let (writes, deltas) = (BTreeMap::new(), Deltas::new());
+        Self {
+            rows,
+            writes,
+            deltas,
+            undo: None,
+            gather_all: false,
+        }
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        match self.writes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.rows.get(key).map_err(ReadError::Rows),
+        }
+    }
+
+    /// Writes a key.
+    pub fn put(&mut self, key: Vec<u8>, value: impl Into<Bytes>) {
+        self.write(key, Some(value.into()));
+    }
+
+    /// Removes a key.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.write(key, None);
+    }
+
+    fn write(&mut self, key: Vec<u8>, value: Option<Bytes>) {
+        match &mut self.undo {
+            None => drop(self.writes.insert(key, value)),
+            Some(undo) => {
+                let before = self.writes.insert(key.clone(), value);
+                undo.writes.push((key, before));
+            }
+        }
+    }
+
+    /// Starts remembering what [`Txn::rollback`] takes back.
+    pub fn begin(&mut self) {
+        self.undo = Some(Undo::default());
+    }
+
+    /// Keeps what was written since [`Txn::begin`].
+    pub fn keep(&mut self) {
+        self.undo = None;
+    }
+
+    /// Takes back what was written since [`Txn::begin`].
+    pub fn rollback(&mut self) {
+        let Some(undo) = self.undo.take() else { return };
+        for (key, before) in undo.writes.into_iter().rev() {
+            match before {
+                Some(value) => self.writes.insert(key, value),
+                None => self.writes.remove(&key),
+            };
+        }
+        for (dir, hash, was_added) in undo.digests {
+            let sum = self.deltas.entry(dir).or_default();
+            if was_added {
+                sum.sub(hash)
+            } else {
+                sum.add(hash)
+            }
+        }
+    }
+
+    /// Bytes and rows that wait to be written, for bounding a group.
+    #[must_use]
+    pub fn n_writes(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// At most `limit` rows with keys in `from..to`, ascending.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`.
+    pub fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let mut pending = self.writes.range::<[u8], _>(bounds).peekable();
+        if pending.peek().is_none() {
+            return self.rows.scan(from, to, limit).map_err(ReadError::Rows);
+        }
+        // Pending deletes may hide rows, so as many more are read.
+        let n_pending = self.writes.range::<[u8], _>(bounds).count();
+        let below = self
+            .rows
+            .scan(from, to, limit.saturating_add(n_pending))
+            .map_err(ReadError::Rows)?;
+        let mut merged: BTreeMap<Bytes, Option<Bytes>> =
+            below.into_iter().map(|(k, v)| (k, Some(v))).collect();
+        for (key, value) in pending {
+            merged.insert(Bytes::copy_from_slice(key), value.clone());
+        }
+        let live = merged.into_iter().filter_map(|(k, v)| v.map(|v| (k, v)));
+        Ok(live.take(limit).collect())
+    }
+
+    /// Whether any row lies in `from..to`.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`.
+    pub fn has_any(&self, from: &[u8], to: &[u8]) -> Result<bool, ReadError> {
+        Ok(!self.scan(from, to, 1)?.is_empty())
+    }
+
+    /// Counts a hash into the digest of a directory.
+    pub fn digest_add(&mut self, dir: &[u8], hash: u128) {
+        self.deltas.entry(dir.to_vec()).or_default().add(hash);
+        self.remember(dir, hash, true);
+    }
+
+    fn remember(&mut self, dir: &[u8], hash: u128, was_added: bool) {
+        if let Some(undo) = &mut self.undo {
+            undo.digests.push((dir.to_vec(), hash, was_added));
+        }
+    }
+
+    /// Takes a hash off the digest of a directory.
+    pub fn digest_sub(&mut self, dir: &[u8], hash: u128) {
+        self.deltas.entry(dir.to_vec()).or_default().sub(hash);
+        self.remember(dir, hash, false);
+    }
+
+    /// The row shown at a path, implied ones included.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`, `Corrupt`.
+    pub fn shown(&self, path: &[u8]) -> Result<Option<NameRow>, ReadError> {
+        let value = self.get(&keys::entry(path))?;
+        value
+            .map(|v| decode_name(Space::Entries, &v, path))
+            .transpose()
+    }
+
+    /// The names kept but not shown at a path.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`, `Corrupt`.
+    pub fn shadows(&self, path: &[u8]) -> Result<Vec<NameRow>, ReadError> {
+        let from = keys::shadows_at(path);
+        let mut to = from.clone();
+        if let Some(last) = to.last_mut() {
+            *last = 1;
+        }
+        let rows = self.scan(&from, &to, usize::MAX)?;
+        rows.iter()
+            .map(|(_, v)| decode_name(Space::Shadows, v, path))
+            .collect()
+    }
+
+    /// A name kept by identity: partial or grave.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`, `Corrupt`.
+    pub fn kept(&self, space: Space, name: Identity) -> Result<Option<NameRow>, ReadError> {
+        let value = self.get(&keys::by_identity(space, name))?;
+        value.map(|v| decode_name(space, &v, b"")).transpose()
+    }
+
+    /// The content row of a hard-linked inode.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`, `Corrupt`.
+    pub fn inode(&self, inode: Identity) -> Result<Option<InodeRow>, ReadError> {
+        let value = self.get(&keys::by_identity(Space::Inodes, inode))?;
+        value
+            .map(|v| InodeRow::decode(&v).map_err(|e| corrupt(Space::Inodes, e)))
+            .transpose()
+    }
+
+    /// The value or delete of a key of the key-value space.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`, `Corrupt`.
+    pub fn kv(&self, key: &[u8]) -> Result<Option<KvRow>, ReadError> {
+        for space in [Space::Kv, Space::KvGraves] {
+            if let Some(value) = self.get(&space.key(key))? {
+                return KvRow::decode(&value)
+                    .map(Some)
+                    .map_err(|e| corrupt(space, e));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes the collected writes, digest rows brought up to date among them, and the
+    /// differences of the digests.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`, `Corrupt`.
+    pub fn finish(mut self) -> Result<(Vec<(Vec<u8>, Option<Bytes>)>, Deltas), ReadError> {
+        let deltas = std::mem::take(&mut self.deltas);
+        for (dir, delta) in &deltas {
+            let key = keys::digest(dir);
+            let mut sum = match self.get(&key)? {
+                Some(value) => Sum::decode(&value).map_err(|e| corrupt(Space::Digest, e))?,
+                None => Sum::default(),
+            };
+            sum.merge(*delta);
+            if sum.is_empty() {
+                self.delete(key);
+            } else {
+                self.put(key, sum.encode());
+            }
+        }
+        Ok((self.writes.into_iter().collect(), deltas))
+    }
+}
+
+fn corrupt(space: Space, source: WireError) -> ReadError {
+    ReadError::Corrupt {
+        space: space as u8,
+        source,
+    }
+}
+
+/// Decodes a name's row.
+///
+/// # Errors
+///
+/// `Corrupt`.
+pub fn decode_name(space: Space, value: &Bytes, path: &[u8]) -> Result<NameRow, ReadError> {
+    NameRow::decode(value, path).map_err(|e| corrupt(space, e))
+}
