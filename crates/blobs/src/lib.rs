@@ -1,2 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Contents on volume servers.
+//! Contents of files: chunks on volume servers.
+//!
+//! [`Blobs`] assigns ids at the master, uploads, reads, folds and deletes chunks.
+//! [`View`]s say which bytes of which chunk a file shows where. Not here: the
+//! entries that name the chunks, and when a chunk may be freed.
+
+mod assign;
+mod blobs;
+mod control;
+mod delete;
+mod error;
+mod etag;
+mod grpc;
+mod locations;
+mod manifest;
+mod read;
+mod upload;
+mod view;
+mod wire;
+
+pub use blobs::Blobs;
+pub use control::{Answer, Assigned, Control, Location, Placement};
+pub use error::Error;
+pub use etag::etag;
+pub use grpc::GrpcControl;
+pub use locations::Locations;
+pub use manifest::{MANIFEST_CHUNKS_MAX, MANIFEST_DEPTH_MAX, Resolved};
+pub use read::{PIECE_LEN_MAX, Piece};
+pub use upload::{Sync, Uploaded, md5_of};
+pub use view::{Source, View, views_of};

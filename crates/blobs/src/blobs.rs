@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one handle that the other crates hold.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::assign::Assigner;
+use crate::control::Control;
+use crate::locations::Locations;
+use crate::wire::Wire;
+
+/// Chunks of one cluster. Cheap to share, one per process.
+///
+/// What it does lies in the files `upload`, `read`, `manifest` and `delete`.
+pub struct Blobs {
+    pub(crate) control: Arc<dyn Control>,
+    pub(crate) assigner: Assigner,
+    pub(crate) locations: Arc<Locations>,
+    pub(crate) wire: Wire,
+    /// Counts reads, so that copies take turns.
+    pub(crate) turn: AtomicUsize,
+}
+
+impl Blobs {
+    /// Makes the handle; nothing is asked before the first call.
+    #[must_use]
+    pub fn new(control: Arc<dyn Control>) -> Self {
+        Self {
+            assigner: Assigner::new(control.clone()),
+            control,
+            locations: Arc::default(),
+            wire: Wire::new(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// The cache of locations, for whoever listens to the master's stream.
+    #[must_use]
+    pub fn locations(&self) -> &Arc<Locations> {
+        &self.locations
+    }
+
+    /// Calls to masters that are no part of reading and writing, such as assignments for others.
+    #[must_use]
+    pub fn control(&self) -> &Arc<dyn Control> {
+        &self.control
+    }
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The control calls over gRPC.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dulse_proto::master::seaweed_client::SeaweedClient;
+use dulse_proto::master::{AssignRequest, LookupVolumeRequest};
+use dulse_proto::volume::BatchDeleteRequest;
+use dulse_proto::volume::volume_server_client::VolumeServerClient;
+use dulse_types::{FileId, ServerAddress};
+use parking_lot::Mutex;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::Error;
+use crate::control::{Answer, Assigned, Control, Location, Placement};
+
+/// How long masters are asked for a place before a write fails; growing a volume takes 10 s.
+const ASSIGN_BUDGET: Duration = Duration::from_secs(30);
+
+/// How long masters are asked where a volume is.
+const LOOKUP_BUDGET: Duration = Duration::from_secs(5);
+
+/// How long one call may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Pause between two rounds over all masters.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Status of a deleted needle, as in HTTP; below 400 it is gone.
+const DELETE_STATUS_FAILED: i32 = 400;
+
+/// Status of a needle that was not there.
+const DELETE_STATUS_MISSING: i32 = 404;
+
+/// Asks masters and volume servers over gRPC.
+pub struct GrpcControl {
+    masters: Vec<ServerAddress>,
+    /// Index of the master that answered last: the leader, as only it assigns.
+    current: AtomicUsize,
+    channels: Mutex<HashMap<String, Channel>>,
+}
+
+impl GrpcControl {
+    /// Knows these masters; connects when it must.
+    #[must_use]
+    pub fn new(masters: Vec<ServerAddress>) -> Self {
+        Self {
+            masters,
+            current: AtomicUsize::new(0),
+            channels: Mutex::default(),
+        }
+    }
+
+    /// A channel that connects with the first call; kept from then on.
+    fn channel(&self, grpc: &str) -> Result<Channel, String> {
+        let mut channels = self.channels.lock();
+        if let Some(channel) = channels.get(grpc) {
+            return Ok(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{grpc}"));
+        let endpoint = endpoint.map_err(|e| format!("`{grpc}` is no address: {e}"))?;
+        let channel = endpoint
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(CALL_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect_lazy();
+        channels.insert(grpc.to_owned(), channel.clone());
+        Ok(channel)
+    }
+
+    /// Asks one master after the other, the last that answered first, within `budget`.
+    async fn ask<T>(&self, budget: Duration, call: impl AsyncCall<T>) -> Result<T, String> {
+        let started = Instant::now();
+        let mut reason = "no master is configured".to_owned();
+        while !self.masters.is_empty() {
+            for _ in 0..self.masters.len() {
+                let current = self.current.load(Ordering::Relaxed);
+                let master = &self.masters[current % self.masters.len()];
+                let answer = match self.channel(&master.grpc()) {
+                    Ok(channel) => call.run(SeaweedClient::new(channel)).await,
+                    Err(text) => Err(tonic::Status::unavailable(text)),
+                };
+                match answer {
+                    Ok(answer) => return Ok(answer),
+                    Err(status) => {
+                        reason = format!("master {}: {}", master.http(), status.message());
+                        if is_final(&status) {
+                            return Err(reason);
+                        }
+                        let next = current.wrapping_add(1);
+                        self.current.store(next, Ordering::Relaxed);
+                    }
+                }
+            }
+            if started.elapsed() + PAUSE >= budget {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Err(reason)
+    }
+}
+
+/// Whether asking again or elsewhere cannot help: the request itself is refused.
+///
+/// Masters answer bad parameters, a full cluster and "not the leader" alike with
+/// `Unknown`, so the texts decide (upstream 4.48).
+fn is_final(status: &tonic::Status) -> bool {
+    let text = status.message();
+    matches!(status.code(), tonic::Code::InvalidArgument)
+        || text.starts_with("unexpected replication type")
+        || text.contains("no free volumes left")
+        || text.contains("not found in topology")
+}
+
+/// A call of one master; a trait since closures cannot yet promise futures that are `Send`.
+trait AsyncCall<T> {
+    fn run(
+        &self,
+        master: SeaweedClient<Channel>,
+    ) -> impl Future<Output = Result<T, tonic::Status>> + Send;
+}
+
+struct AssignCall<'a>(&'a Placement, u64);
+
+impl AsyncCall<Assigned> for AssignCall<'_> {
+    async fn run(&self, mut master: SeaweedClient<Channel>) -> Result<Assigned, tonic::Status> {
+        let placement = self.0;
+        let request = AssignRequest {
+            count: self.1,
+            replication: placement.replication.clone(),
+            collection: placement.collection.clone(),
+            ttl: placement.ttl.clone(),
+            data_center: placement.data_center.clone(),
+            rack: placement.rack.clone(),
+            data_node: placement.data_node.clone(),
+            disk_type: placement.disk_type.clone(),
+            ..AssignRequest::default()
+        };
+        let answer = master.assign(request).await?.into_inner();
+        if !answer.error.is_empty() {
+            return Err(tonic::Status::unknown(answer.error));
+        }
+        let base = answer
+            .fid
+            .parse()
+            .map_err(|e| tonic::Status::unknown(format!("master assigned a bad id: {e}")))?;
+        let locations: Vec<_> = answer.location.into_iter().chain(answer.replicas).collect();
+        if locations.is_empty() {
+            return Err(tonic::Status::unknown(
+                "master assigned an id without a place",
+            ));
+        }
+        Ok(Assigned {
+            base,
+            count: answer.count.max(1),
+            locations: locations.into_iter().map(location_of).collect(),
+            auth: answer.auth,
+        })
+    }
+}
+
+struct LookupCall(u32);
+
+impl AsyncCall<Vec<Location>> for LookupCall {
+    async fn run(
+        &self,
+        mut master: SeaweedClient<Channel>,
+    ) -> Result<Vec<Location>, tonic::Status> {
+        let request = LookupVolumeRequest {
+            volume_or_file_ids: vec![self.0.to_string()],
+            ..LookupVolumeRequest::default()
+        };
+        let answer = master.lookup_volume(request).await?.into_inner();
+        let found = answer.volume_id_locations.into_iter().next();
+        let found = found.ok_or_else(|| tonic::Status::unavailable("empty answer"))?;
+        if found.locations.is_empty() {
+            return Err(tonic::Status::unavailable(found.error));
+        }
+        Ok(found.locations.into_iter().map(location_of).collect())
+    }
+}
+
+fn location_of(location: dulse_proto::master::Location) -> Location {
+    Location {
+        url: location.url,
+        public_url: location.public_url,
+        grpc_port: location.grpc_port,
+        data_center: location.data_center,
+    }
+}
+
+impl Control for GrpcControl {
+    fn assign<'a>(&'a self, placement: &'a Placement, count: u64) -> Answer<'a, Assigned> {
+        Box::pin(async move {
+            let call = AssignCall(placement, count);
+            self.ask(ASSIGN_BUDGET, call).await.map_err(Error::Assign)
+        })
+    }
+
+    fn lookup(&self, volume_id: u32) -> Answer<'_, Vec<Location>> {
+        Box::pin(async move {
+            let found = self.ask(LOOKUP_BUDGET, LookupCall(volume_id)).await;
+            found.map_err(|reason| Error::Lookup { volume_id, reason })
+        })
+    }
+
+    fn batch_delete<'a>(
+        &'a self,
+        location: &'a Location,
+        ids: &'a [FileId],
+    ) -> Answer<'a, Vec<FileId>> {
+        Box::pin(async move {
+            let server = grpc_of(location);
+            let failed = |reason: String| Error::Delete {
+                server: server.clone(),
+                reason,
+            };
+            let channel = self.channel(&server).map_err(failed)?;
+            let request = BatchDeleteRequest {
+                file_ids: ids.iter().map(FileId::to_string).collect(),
+                skip_cookie_check: true,
+            };
+            let answer = VolumeServerClient::new(channel).batch_delete(request).await;
+            let answer = answer.map_err(|status| failed(status.message().to_owned()))?;
+            let left =
+                answer.into_inner().results.into_iter().filter(|r| {
+                    r.status >= DELETE_STATUS_FAILED && r.status != DELETE_STATUS_MISSING
+                });
+            Ok(left.filter_map(|r| r.file_id.parse().ok()).collect())
+        })
+    }
+}
+
+/// `host:port` of a volume server's gRPC listener.
+fn grpc_of(location: &Location) -> String {
+    let (host, port) = location
+        .url
+        .rsplit_once(':')
+        .unwrap_or((&location.url, "0"));
+    match location.grpc_port {
+        0 => {
+            let port = port.parse::<u32>().unwrap_or(0);
+            format!(
+                "{host}:{}",
+                port + u32::from(dulse_types::address::GRPC_PORT_OFFSET)
+            )
+        }
+        port => format!("{host}:{port}"),
+    }
+}

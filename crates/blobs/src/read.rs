@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads views, piece by piece, each retried by itself.
+//!
+//! Pieces bound the memory of a reader: at most [`PREFETCH`] of them are held,
+//! whatever the size of file or chunk.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dulse_types::FileId;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+
+use crate::Error;
+use crate::blobs::Blobs;
+use crate::control::Location;
+use crate::view::{Source, View};
+use crate::wire::WireError;
+
+/// Most bytes of one piece; the usual chunk is fetched whole.
+pub const PIECE_LEN_MAX: u64 = 4 << 20;
+
+/// Pieces fetched ahead of the reader, the one being sent included.
+const PREFETCH: usize = 2;
+
+/// Rounds over all copies; before the second the copies are looked up anew.
+const ROUNDS_MAX: u32 = 4;
+
+/// Pause before the second round; doubles from then on.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Zeros that holes are made of.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// What to read of a chunk.
+enum Ask {
+    /// A range of a chunk of known length.
+    Part { range: Range<u64>, chunk_len: u64 },
+    /// All of it, up to a limit.
+    All { limit: usize },
+}
+
+/// A view of at most [`PIECE_LEN_MAX`] bytes.
+#[derive(Clone, Debug)]
+pub struct Piece(View);
+
+impl Piece {
+    /// Cuts views into pieces, lazily: a hole may be longer than memory.
+    pub fn of(views: Vec<View>) -> impl Iterator<Item = Self> + Send {
+        views.into_iter().flat_map(|view| {
+            let n_pieces = view.len.div_ceil(PIECE_LEN_MAX);
+            (0..n_pieces).map(move |i| Self(part_of(&view, i * PIECE_LEN_MAX)))
+        })
+    }
+}
+
+/// The part of a view that starts `skip` bytes into it, at most one piece long.
+fn part_of(view: &View, skip: u64) -> View {
+    let len = (view.len - skip).min(PIECE_LEN_MAX);
+    let source = match &view.source {
+        Source::Chunk {
+            id,
+            start,
+            chunk_len,
+        } => Source::Chunk {
+            id: *id,
+            start: start + skip,
+            chunk_len: *chunk_len,
+        },
+        Source::Inline(bytes) => Source::Inline(bytes.slice(skip as usize..(skip + len) as usize)),
+        Source::Zeros => Source::Zeros,
+    };
+    View {
+        offset: view.offset + skip,
+        len,
+        source,
+    }
+}
+
+impl Blobs {
+    /// The bytes of views in order, fetched a little ahead, in bounded memory.
+    pub fn stream(
+        self: &Arc<Self>,
+        views: Vec<View>,
+    ) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+        let blobs = self.clone();
+        stream::iter(Piece::of(views))
+            .map(move |piece| {
+                let blobs = blobs.clone();
+                async move { blobs.fetch(piece).await }
+            })
+            .buffered(PREFETCH)
+            .map_ok(|frames| stream::iter(frames.into_iter().map(Ok)))
+            .try_flatten()
+    }
+
+    /// The bytes of one piece, as the frames they arrived in.
+    ///
+    /// # Errors
+    ///
+    /// `Lookup`, `Read`.
+    pub async fn fetch(&self, piece: Piece) -> Result<Vec<Bytes>, Error> {
+        let View { len, source, .. } = piece.0;
+        match source {
+            Source::Inline(bytes) => Ok(vec![bytes]),
+            Source::Zeros => Ok(zeros(len)),
+            Source::Chunk {
+                id,
+                start,
+                chunk_len,
+            } => self.fetch_chunk(id, start..start + len, chunk_len).await,
+        }
+    }
+
+    /// Reads `range` of a chunk from any copy that has it.
+    pub(crate) async fn fetch_chunk(
+        &self,
+        id: FileId,
+        range: Range<u64>,
+        chunk_len: u64,
+    ) -> Result<Vec<Bytes>, Error> {
+        self.read_any_copy(id, &Ask::Part { range, chunk_len })
+            .await
+    }
+
+    /// Reads a whole chunk of unknown length, at most `limit` bytes.
+    pub(crate) async fn fetch_unsized(&self, id: FileId, limit: usize) -> Result<Bytes, Error> {
+        let frames = self.read_any_copy(id, &Ask::All { limit }).await?;
+        Ok(frames.concat().into())
+    }
+
+    /// Asks the copies in turn, then looks them up anew and asks again.
+    async fn read_any_copy(&self, id: FileId, ask: &Ask) -> Result<Vec<Bytes>, Error> {
+        let path = id.to_string();
+        let mut pause = PAUSE;
+        let mut reason = String::new();
+        for round in 0..ROUNDS_MAX {
+            if round > 0 {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+                self.locations.forget(id.volume_id);
+            }
+            let copies = match self.lookup(id.volume_id).await {
+                Ok(copies) => copies,
+                Err(error) if round + 1 == ROUNDS_MAX => return Err(error),
+                Err(_) => continue,
+            };
+            let first = self.turn.fetch_add(1, Ordering::Relaxed);
+            for i in 0..copies.len() {
+                let copy = &copies[first.wrapping_add(i) % copies.len()];
+                match self.ask(&copy.url, &path, ask).await {
+                    Ok(got) => return Ok(got),
+                    Err(error) => reason = error.to_string(),
+                }
+            }
+        }
+        Err(Error::Read { id, reason })
+    }
+
+    async fn ask(&self, server: &str, path: &str, ask: &Ask) -> Result<Vec<Bytes>, WireError> {
+        match ask {
+            Ask::Part { range, chunk_len } => {
+                let range = range.clone();
+                self.wire.get(server, path, range, *chunk_len).await
+            }
+            Ask::All { limit } => Ok(vec![self.wire.get_all(server, path, *limit).await?]),
+        }
+    }
+
+    /// The copies of a volume, from the cache or a master.
+    ///
+    /// # Errors
+    ///
+    /// `Lookup`.
+    pub async fn lookup(&self, volume_id: u32) -> Result<Arc<[Location]>, Error> {
+        if let Some(copies) = self.locations.find(volume_id) {
+            return Ok(copies);
+        }
+        let copies = self.control.lookup(volume_id).await?;
+        self.locations.set(volume_id, &copies);
+        Ok(copies.into())
+    }
+}
+
+fn zeros(len: u64) -> Vec<Bytes> {
+    let page = ZEROS.len() as u64;
+    (0..len.div_ceil(page))
+        .map(|i| Bytes::from_static(&ZEROS[..(len - i * page).min(page) as usize]))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_cover_a_view_without_gap() {
+        let len = 2 * PIECE_LEN_MAX + 5;
+        let view = View {
+            offset: 7,
+            len,
+            source: Source::Zeros,
+        };
+        let mut at = 7;
+        for piece in Piece::of(vec![view]) {
+            assert_eq!(piece.0.offset, at);
+            assert!(piece.0.len <= PIECE_LEN_MAX);
+            at += piece.0.len;
+        }
+        assert_eq!(at, 7 + len);
+    }
+
+    #[test]
+    fn holes_are_as_long_as_they_say() {
+        for len in [0, 1, 65_536, 65_537, 200_000] {
+            let total: usize = zeros(len).iter().map(Bytes::len).sum();
+            assert_eq!(total as u64, len);
+        }
+    }
+}
