@@ -44,7 +44,7 @@ pub trait Read: Send + Sync {
 /// Contract:
 /// - a batch is there whole or not at all, also after a crash;
 /// - `write` need not be durable; after a crash everything up to the last
-///   `checkpoint` is there, and of the later batches any subset, each whole;
+///   `checkpoint` is there, and of the later batches those up to some point, each whole;
 /// - when `checkpoint` returns, every batch written before is durable;
 /// - a snapshot sees one state for as long as it lives, and blocks no writer;
 /// - scans are in byte order of keys, and see no half batch.

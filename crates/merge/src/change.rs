@@ -185,6 +185,18 @@ pub enum ConflictStep {
 }
 
 impl Change {
+    /// Every path that its steps mention, with the name they mention it for.
+    pub fn mentions(&self) -> impl Iterator<Item = (Identity, &Bytes)> {
+        let names = self.steps.iter().filter_map(|step| match step {
+            Step::Name(step) => Some(step),
+            _ => None,
+        });
+        names.flat_map(|step| {
+            let places = step.place.iter().map(|place| &place.path);
+            places.chain(&step.hints).map(|path| (step.name, path))
+        })
+    }
+
     /// The version of what the step at this offset writes.
     #[must_use]
     pub fn version(&self, offset: u32) -> Version {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading rows through what is not written yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -64,6 +64,8 @@ pub struct Txn<'a> {
     /// Look at every place a name may be and merge what is found: for replay over an
     /// engine that kept any subset of later batches.
     pub gather_all: bool,
+    /// With `gather_all`: every path that the replayed records mention for a name.
+    pub mentioned: HashMap<Identity, Vec<Bytes>>,
 }
 
 impl<'a> Txn<'a> {
@@ -77,6 +79,7 @@ impl<'a> Txn<'a> {
             deltas,
             undo: None,
             gather_all: false,
+            mentioned: HashMap::new(),
         }
     }
 

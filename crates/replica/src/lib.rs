@@ -1,2 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An entry store over a journal and an engine.
+//! One replica: an entry store over a journal and an engine.
+//!
+//! [`Replica`] is the sequencer's state: it has no thread, and takes clock, disk and
+//! engine as arguments, so the simulation runs it as it is. [`ReplicaStore`] puts it
+//! on a thread of its own and is the [`dulse_store::EntryStore`] of a filer.
+//!
+//! Order, which everything rests on: records are appended to the journal and synced,
+//! then the engine batch is applied unsynced, then callers are answered. The engine
+//! is never ahead of the log, and state and peers are fed from the same records.
+
+mod clock;
+mod driver;
+mod error;
+mod options;
+mod recover;
+mod sequencer;
+mod shared;
+mod transfer;
+
+pub use clock::{Clock, SystemClock};
+pub use driver::{Progress, ReplicaStore};
+pub use options::{CHECKPOINT_EVERY_BYTES, Durability, ReplicaOptions};
+pub use sequencer::{Applied, Replica};
+pub use shared::{Garbage, Shared};
+pub use transfer::{Export, ImportRow};

@@ -64,6 +64,11 @@ pub(super) fn find(
             paths.push(path);
         }
     }
+    for path in txn.mentioned.get(&name).into_iter().flatten() {
+        if !paths.contains(path) {
+            paths.push(path.clone());
+        }
+    }
     if txn.gather_all {
         return gather(txn, name, &paths);
     }

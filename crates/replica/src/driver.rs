@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The thread that owns a replica: many callers, one group at a time.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dulse_merge::change::MemberStep;
+use dulse_store::{
+    Commit, Done, EntryStore, Error, ErrorKind, Found, ListRange, Listed, Operation, Transaction,
+};
+use dulse_types::{FullPath, Origin, Stamp, Vector};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::sequencer::{Applied, Replica};
+use crate::shared::{Garbage, Shared};
+use crate::transfer::ImportRow;
+
+/// Requests that may wait; more are refused as `Unavailable`.
+const QUEUE_MAX: usize = 4_096;
+
+/// Local transactions of one group.
+const GROUP_MAX: usize = 512;
+
+/// How often a quiet replica is synced and checkpointed.
+const IDLE: Duration = Duration::from_secs(2);
+
+/// What is applied and durable; each change wakes those who watch.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Progress {
+    /// Applied of everybody's log.
+    pub applied: Vector,
+    /// On disk of everybody's log.
+    pub durable: Vector,
+    /// Local and peers' changes applied since start.
+    pub n_changes: u64,
+}
+
+enum Request {
+    Commit(Transaction, Done),
+    Apply(Vec<Bytes>, oneshot::Sender<Result<Vec<Applied>, Error>>),
+    Member(MemberStep, oneshot::Sender<Result<Stamp, Error>>),
+    BeginImport(oneshot::Sender<Result<(), Error>>),
+    Import(Vec<ImportRow>, oneshot::Sender<Result<(), Error>>),
+    FinishImport(Vector, oneshot::Sender<Result<(), Error>>),
+    Promise(oneshot::Sender<Stamp>),
+    Freed(Vec<Garbage>, oneshot::Sender<Result<(), Error>>),
+    Stop,
+}
+
+/// A replica on a thread of its own. Dropping it stops the thread after what is queued.
+pub struct ReplicaStore {
+    shared: Arc<Shared>,
+    queue: SyncSender<Request>,
+    progress: watch::Receiver<Progress>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl ReplicaStore {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// `Io` when the system gives no thread.
+    pub fn start(replica: Replica) -> Result<Self, Error> {
+        let shared = replica.shared();
+        let (queue, requests) = sync_channel(QUEUE_MAX);
+        let first = progress_of(&shared, 0);
+        let (report, progress) = watch::channel(first);
+        let driver = Driver {
+            replica,
+            requests,
+            report,
+            n_changes: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("replica".to_owned())
+            .spawn(move || driver.run())
+            .map_err(|e| Error::new(Operation::Open, ErrorKind::Io).source(e))?;
+        Ok(Self {
+            shared,
+            queue,
+            progress,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// What readers share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Told whenever something was applied or became durable.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Applies a transaction.
+    ///
+    /// # Errors
+    ///
+    /// As [`EntryStore::commit`].
+    pub async fn commit_async(&self, transaction: Transaction) -> Result<Commit, Error> {
+        let (answer, answered) = oneshot::channel();
+        let done = Box::new(move |result| drop(answer.send(result)));
+        self.commit(transaction, done);
+        answered
+            .await
+            .unwrap_or_else(|_| Err(stopped().unknown_outcome()))
+    }
+
+    /// Merges peers' changes, each origin's in order.
+    ///
+    /// # Errors
+    ///
+    /// When journal or engine fail.
+    pub async fn apply_remote(&self, changes: Vec<Bytes>) -> Result<Vec<Applied>, Error> {
+        self.ask(|answer| Request::Apply(changes, answer)).await?
+    }
+
+    /// Journals a change of membership; gives its stamp.
+    ///
+    /// # Errors
+    ///
+    /// As a commit.
+    pub async fn member(&self, step: MemberStep) -> Result<Stamp, Error> {
+        self.ask(|answer| Request::Member(step, answer)).await?
+    }
+
+    /// See [`Replica::begin_import`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn begin_import(&self) -> Result<(), Error> {
+        self.ask(Request::BeginImport).await?
+    }
+
+    /// See [`Replica::import`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn import(&self, rows: Vec<ImportRow>) -> Result<(), Error> {
+        self.ask(|answer| Request::Import(rows, answer)).await?
+    }
+
+    /// See [`Replica::finish_import`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn finish_import(&self, vector: Vector) -> Result<(), Error> {
+        self.ask(|answer| Request::FinishImport(vector, answer))
+            .await?
+    }
+
+    /// No later change made here is stamped at or below it.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when stopping.
+    pub async fn promise(&self) -> Result<Stamp, Error> {
+        self.ask(Request::Promise).await
+    }
+
+    /// Forgets dropped chunks that were freed.
+    ///
+    /// # Errors
+    ///
+    /// `DiskFull`, `Io`.
+    pub async fn garbage_freed(&self, freed: Vec<Garbage>) -> Result<(), Error> {
+        self.ask(|answer| Request::Freed(freed, answer)).await?
+    }
+
+    /// Finishes what is queued, checkpoints, and ends the thread.
+    pub fn stop(&self) {
+        // When the queue is gone the thread has ended already.
+        let _ = self.queue.send(Request::Stop);
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic aborts the process; there is nothing to hear from the thread.
+            let _ = thread.join();
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .try_send(request(answer))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => busy(),
+                TrySendError::Disconnected(_) => stopped(),
+            })?;
+        answered.await.map_err(|_| stopped())
+    }
+}
+
+impl Drop for ReplicaStore {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl EntryStore for ReplicaStore {
+    fn find(&self, path: &FullPath) -> Result<Option<Found>, Error> {
+        self.shared.find(path)
+    }
+
+    fn list(&self, directory: &FullPath, range: &ListRange) -> Result<Vec<Listed>, Error> {
+        self.shared.list(directory, range)
+    }
+
+    fn kv_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.shared.kv_get(key)
+    }
+
+    fn commit(&self, transaction: Transaction, done: Done) {
+        match self.queue.try_send(Request::Commit(transaction, done)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(Request::Commit(_, done))) => done(Err(busy())),
+            Err(TrySendError::Disconnected(Request::Commit(_, done))) => done(Err(stopped())),
+            Err(_) => {}
+        }
+    }
+
+    fn origin(&self) -> Origin {
+        self.shared.origin()
+    }
+}
+
+struct Driver {
+    replica: Replica,
+    requests: Receiver<Request>,
+    report: watch::Sender<Progress>,
+    n_changes: u64,
+}
+
+impl Driver {
+    fn run(mut self) {
+        loop {
+            let request = match self.requests.recv_timeout(IDLE) {
+                Ok(request) => request,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.rest();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if !self.serve(request) {
+                break;
+            }
+        }
+        self.rest();
+    }
+
+    /// Serves one request, with the commits that wait behind it. False ends the thread.
+    fn serve(&mut self, request: Request) -> bool {
+        let mut next = Some(request);
+        while let Some(request) = next.take() {
+            match request {
+                Request::Commit(transaction, done) => next = self.group(transaction, done),
+                Request::Stop => return false,
+                other => self.single(other),
+            }
+        }
+        self.tell();
+        true
+    }
+
+    /// Commits a group; gives the request that ended it.
+    fn group(&mut self, transaction: Transaction, done: Done) -> Option<Request> {
+        let mut transactions = vec![transaction];
+        let mut waiting = vec![done];
+        let mut ended_by = None;
+        while transactions.len() < GROUP_MAX {
+            match self.requests.try_recv() {
+                Ok(Request::Commit(transaction, done)) => {
+                    transactions.push(transaction);
+                    waiting.push(done);
+                }
+                Ok(other) => {
+                    ended_by = Some(other);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        for (done, result) in waiting.into_iter().zip(self.replica.commit(transactions)) {
+            self.n_changes += u64::from(result.is_ok());
+            done(result);
+        }
+        ended_by
+    }
+
+    fn single(&mut self, request: Request) {
+        // An asker that went away needs no answer.
+        match request {
+            Request::Apply(changes, answer) => {
+                let result = self.replica.apply_remote(&changes);
+                if let Ok(applied) = &result {
+                    let now = applied.iter().filter(|a| **a == Applied::Now).count();
+                    self.n_changes += now as u64;
+                }
+                let _ = answer.send(result);
+            }
+            Request::Member(step, answer) => {
+                let _ = answer.send(self.replica.member(step));
+            }
+            Request::BeginImport(answer) => {
+                let _ = answer.send(self.replica.begin_import());
+            }
+            Request::Import(rows, answer) => {
+                let _ = answer.send(self.replica.import(rows));
+            }
+            Request::FinishImport(vector, answer) => {
+                let _ = answer.send(self.replica.finish_import(vector));
+            }
+            Request::Promise(answer) => {
+                let _ = answer.send(self.replica.promise());
+            }
+            Request::Freed(freed, answer) => {
+                let _ = answer.send(self.replica.garbage_freed(&freed));
+            }
+            Request::Commit(..) | Request::Stop => {}
+        }
+    }
+
+    fn rest(&mut self) {
+        if self.replica.shared.journal.end() > self.replica.checkpointed
+            && let Err(error) = self.replica.checkpoint()
+        {
+            tracing::error!(%error, "checkpoint failed; writes are refused until it succeeds");
+        }
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let now = progress_of(&self.replica.shared, self.n_changes);
+        self.report.send_if_modified(|before| {
+            let is_new = *before != now;
+            *before = now;
+            is_new
+        });
+    }
+}
+
+fn progress_of(shared: &Shared, n_changes: u64) -> Progress {
+    let vectors = shared.vectors.read();
+    Progress {
+        applied: vectors.applied.clone(),
+        durable: vectors.durable.clone(),
+        n_changes,
+    }
+}
+
+fn busy() -> Error {
+    Error::new(Operation::Commit, ErrorKind::Unavailable).with(
+        "because",
+        format!("{QUEUE_MAX} requests are waiting already"),
+    )
+}
+
+fn stopped() -> Error {
+    Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", "the store is stopping")
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the errors below to the store's error.
+
+use dulse_journal::JournalError;
+use dulse_merge::ApplyError;
+use dulse_merge::local::LocalError;
+use dulse_merge::txn::ReadError;
+use dulse_store::{Error, ErrorKind, Operation};
+use dulse_types::wire::WireError;
+
+/// An engine's error.
+pub(crate) fn engine(operation: Operation, error: dulse_kv::Error) -> Error {
+    let kind = match error.kind() {
+        dulse_kv::ErrorKind::Corrupt => ErrorKind::Corrupt,
+        dulse_kv::ErrorKind::DiskFull => ErrorKind::DiskFull,
+        dulse_kv::ErrorKind::Locked => ErrorKind::Unavailable,
+        dulse_kv::ErrorKind::Io => ErrorKind::Io,
+    };
+    Error::new(operation, kind).source(error)
+}
+
+/// The journal's error.
+pub(crate) fn journal(operation: Operation, error: JournalError) -> Error {
+    let kind = match &error {
+        error if error.is_full() => ErrorKind::DiskFull,
+        JournalError::Corrupt { .. } | JournalError::Gap { .. } => ErrorKind::Corrupt,
+        JournalError::OtherStore { .. } => ErrorKind::Corrupt,
+        JournalError::TooLarge(_) => ErrorKind::Invalid,
+        JournalError::Poisoned => ErrorKind::Unavailable,
+        JournalError::Disk(_) => ErrorKind::Io,
+    };
+    Error::new(operation, kind).source(error)
+}
+
+/// Rows that could not be read.
+pub(crate) fn read(operation: Operation, error: ReadError) -> Error {
+    let kind = match &error {
+        ReadError::Corrupt { .. } => ErrorKind::Corrupt,
+        ReadError::Rows(_) => ErrorKind::Io,
+    };
+    Error::new(operation, kind).source(error)
+}
+
+/// A change that could not be merged.
+pub(crate) fn apply(operation: Operation, error: ApplyError) -> Error {
+    let ApplyError::Read(error) = error;
+    read(operation, error)
+}
+
+/// A row that does not decode.
+pub(crate) fn corrupt(operation: Operation, error: WireError) -> Error {
+    Error::new(operation, ErrorKind::Corrupt).source(error)
+}
+
+/// An operation that cannot be done.
+pub(crate) fn local(error: LocalError) -> Error {
+    let kind = match &error {
+        LocalError::NotFound(_) => ErrorKind::NotFound,
+        LocalError::Exists(_) => ErrorKind::Conflict,
+        LocalError::NotEmpty(_) => ErrorKind::NotEmpty,
+        LocalError::IntoItself(_) | LocalError::TooBig(_) | LocalError::IsDirectory(_) => {
+            ErrorKind::Invalid
+        }
+        LocalError::DroppedChunk(_) => ErrorKind::DroppedChunk,
+        LocalError::Read(_) => ErrorKind::Io,
+    };
+    match error {
+        LocalError::Read(error) => read(Operation::Commit, error),
+        error => Error::new(Operation::Commit, kind).with("because", error),
+    }
+}

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The sequencer: makes stamp, revalidate and append of local operations atomic
+//! against applying peers' changes, because it is one state with one owner.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dulse_journal::{Record, RecordKind};
+use dulse_kv::{Batch, Read};
+use dulse_merge::change::{MemberStep, Step as MergeStep};
+use dulse_merge::codec::DecodeError;
+use dulse_merge::digest::Deltas;
+use dulse_merge::keys::{self, Space};
+use dulse_merge::local::{Builder, Effect};
+use dulse_merge::{Change, Txn, apply};
+use dulse_store::{
+    Commit, Error, ErrorKind, Expect, Operation, Step, StepResult, Token, Transaction,
+};
+use dulse_types::wire::Writer;
+use dulse_types::{FullPath, Origin, Stamp, Vector};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::clock::{Clock, HybridClock};
+use crate::error;
+use crate::options::{Durability, ReplicaOptions};
+use crate::shared::{EngineRows, Garbage, STORE_ID_KEY, Shared};
+
+/// First byte of the checkpoint file's content.
+pub(crate) const CHECKPOINT_VERSION: u8 = 1;
+
+/// One replica. Not shared: whoever owns it is the sequencer.
+pub struct Replica {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: HybridClock,
+    pub(crate) wall: Arc<dyn Clock>,
+    pub(crate) durability: Durability,
+    pub(crate) checkpoint_every_bytes: u64,
+    pub(crate) checkpointed: u64,
+    /// Set when an engine batch failed after its records were journaled: the engine lacks
+    /// what the log has, and only a restart replays it.
+    pub(crate) is_behind_log: bool,
+}
+
+/// What came of a peer's change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// It is merged.
+    Now,
+    /// It was merged before.
+    Already,
+    /// Something of its origin before it is missing here.
+    Hole {
+        /// What is applied of the origin.
+        have: Stamp,
+        /// What it follows.
+        prev: Stamp,
+    },
+    /// It is damaged or of a kind this version does not know: its origin stops here.
+    Undecodable(DecodeError),
+    /// Its origin is cut: fenced, removed or gone.
+    Refused {
+        /// The last of its changes that counts.
+        cut: Stamp,
+    },
+}
+
+impl Replica {
+    /// Opens or creates the store and replays what the engine may lack.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` with what is damaged, `DiskFull`, `Io`.
+    pub fn open(options: ReplicaOptions) -> Result<Self, Error> {
+        crate::recover::open(options)
+    }
+
+    /// What readers share.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+
+    /// A stamp below which no later change of this replica will be: its clock promise.
+    /// Never beyond what is journaled as the clock's ceiling.
+    #[must_use]
+    pub fn promise(&self) -> Stamp {
+        let next = self.clock.peek(self.wall.now_ns());
+        Stamp(next.0 - 1).min(self.clock.ceiling())
+    }
+
+    /// Applies a group of local transactions: one append, one sync, one engine batch.
+    /// The results are in the order of the transactions; a failed one changes nothing.
+    pub fn commit(&mut self, group: Vec<Transaction>) -> Vec<Result<Commit, Error>> {
+        if self.is_behind_log {
+            return group
+                .iter()
+                .map(|_| Err(unavailable("an earlier write failed")))
+                .collect();
+        }
+        let shared = Arc::clone(&self.shared);
+        let rows = EngineRows(&*shared.engine);
+        let mut txn = Txn::new(&rows);
+        let mut records = Vec::with_capacity(group.len());
+        let mut vector = shared.vector();
+        let mut results = Vec::with_capacity(group.len());
+        for transaction in group {
+            let result = self.build(&mut txn, transaction, &vector);
+            results.push(result.map(|(change, commit)| {
+                vector.set(change.origin, change.stamp);
+                records.push(record(&change));
+                commit
+            }));
+        }
+        if records.is_empty() {
+            return results;
+        }
+        if let Err(failure) = self.write(txn, &records, vector) {
+            for result in results.iter_mut().filter(|r| r.is_ok()) {
+                *result = Err(same(&failure));
+            }
+        }
+        results
+    }
+
+    /// Journals a change of membership.
+    ///
+    /// # Errors
+    ///
+    /// As a commit.
+    pub fn member(&mut self, step: MemberStep) -> Result<Stamp, Error> {
+        let shared = Arc::clone(&self.shared);
+        let rows = EngineRows(&*shared.engine);
+        let mut txn = Txn::new(&rows);
+        let mut vector = shared.vector();
+        let first = self.next_stamp(&vector)?;
+        let origin = shared.origin;
+        let mut builder = Builder::new(&mut txn, origin, first, vector.get(origin));
+        builder
+            .other(MergeStep::Member(step))
+            .map_err(error::local)?;
+        let change = builder.finish();
+        self.clock.see(change.stamp);
+        vector.set(origin, change.stamp);
+        self.write(txn, &[record(&change)], vector)?;
+        Ok(change.stamp)
+    }
+
+    /// Merges a batch of peers' changes, each origin's in order: one append, one sync, one
+    /// engine batch. Those that cannot be merged are told, never skipped silently.
+    ///
+    /// # Errors
+    ///
+    /// When journal or engine fail; then nothing of the batch counts as applied.
+    pub fn apply_remote(&mut self, changes: &[Bytes]) -> Result<Vec<Applied>, Error> {
+        if self.is_behind_log {
+            return Err(unavailable("an earlier write failed"));
+        }
+        let shared = Arc::clone(&self.shared);
+        let rows = EngineRows(&*shared.engine);
+        let mut txn = Txn::new(&rows);
+        let mut vector = shared.vector();
+        let mut records = Vec::new();
+        let mut results = Vec::with_capacity(changes.len());
+        for payload in changes {
+            let change = match Change::decode(payload) {
+                Ok(change) => change,
+                Err(error) => {
+                    results.push(Applied::Undecodable(error));
+                    continue;
+                }
+            };
+            let result = admit(&txn, &change, &vector)?;
+            if result == Applied::Now {
+                apply(&mut txn, &change).map_err(|e| error::apply(Operation::Apply, e))?;
+                vector.set(change.origin, change.stamp);
+                self.clock.see(change.stamp);
+                records.push(Record {
+                    payload: payload.clone(),
+                    ..record_of(&change)
+                });
+            }
+            results.push(result);
+        }
+        if !records.is_empty() {
+            self.write(txn, &records, vector)?;
+        }
+        Ok(results)
+    }
+
+    /// Makes the engine durable and notes the journal position it covers.
+    ///
+    /// # Errors
+    ///
+    /// `DiskFull`, `Io`.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        if self.is_behind_log {
+            return Err(unavailable("an earlier write failed"));
+        }
+        let operation = Operation::Checkpoint;
+        self.sync()?;
+        let position = self.shared.journal.end();
+        self.shared
+            .engine
+            .checkpoint()
+            .map_err(|e| error::engine(operation, e))?;
+        let mut out = Writer::new();
+        out.u8(CHECKPOINT_VERSION);
+        out.u64_be(position);
+        out.i64_be(self.clock.ceiling().0);
+        self.shared.vector().write(&mut out);
+        let written = self.shared.journal.write_checkpoint(out.as_slice());
+        written.map_err(|e| error::journal(operation, e))?;
+        self.checkpointed = position;
+        Ok(())
+    }
+
+    /// Makes everything in the journal durable.
+    ///
+    /// # Errors
+    ///
+    /// `DiskFull`, `Io`.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        if self.shared.journal.synced() < self.shared.journal.end() {
+            let synced = self.shared.journal.sync();
+            synced.map_err(|e| error::journal(Operation::Checkpoint, e))?;
+        }
+        let mut vectors = self.shared.vectors.write();
+        vectors.durable = vectors.applied.clone();
+        Ok(())
+    }
+
+    /// Forgets dropped chunks that were freed.
+    ///
+    /// # Errors
+    ///
+    /// `DiskFull`, `Io`.
+    pub fn garbage_freed(&mut self, freed: &[Garbage]) -> Result<(), Error> {
+        let writes = freed
+            .iter()
+            .map(|g| (keys::garbage(g.inode, g.chunk), None));
+        let written = self.shared.engine.write(Batch {
+            writes: writes.collect(),
+        });
+        written.map_err(|e| error::engine(Operation::Apply, e))
+    }
+
+    /// Journal, sync, engine, then what readers see. Order is everything here.
+    pub(crate) fn write(
+        &mut self,
+        txn: Txn<'_>,
+        records: &[Record],
+        vector: Vector,
+    ) -> Result<(), Error> {
+        let operation = Operation::Commit;
+        let (mut writes, deltas) = txn.finish().map_err(|e| error::read(operation, e))?;
+        let mut encoded = Writer::new();
+        vector.write(&mut encoded);
+        writes.push((Space::Vector.key(b""), Some(encoded.into_bytes())));
+        let appended = self.shared.journal.append(records);
+        appended.map_err(|e| error::journal(operation, e))?;
+        if self.durability == Durability::Fsync {
+            let synced = self.shared.journal.sync();
+            // The records may be on disk: a restart would replay them.
+            synced.map_err(|e| {
+                self.is_behind_log = true;
+                error::journal(operation, e).unknown_outcome()
+            })?;
+        }
+        if let Err(failure) = self.shared.engine.write(Batch { writes }) {
+            self.is_behind_log = true;
+            return Err(error::engine(operation, failure).unknown_outcome());
+        }
+        self.publish(vector, &deltas);
+        if self.shared.journal.end() - self.checkpointed >= self.checkpoint_every_bytes {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn publish(&self, vector: Vector, deltas: &Deltas) {
+        let mut vectors = self.shared.vectors.write();
+        self.shared.count(deltas);
+        if self.durability == Durability::Fsync {
+            vectors.durable = vector.clone();
+        }
+        vectors.applied = vector;
+    }
+
+    /// The first stamp of the next local change, with the clock's ceiling journaled above.
+    fn next_stamp(&mut self, vector: &Vector) -> Result<Stamp, Error> {
+        self.clock.see(vector.get(self.shared.origin));
+        let stamp = self.clock.peek(self.wall.now_ns());
+        if let Some(ceiling) = self.clock.ceiling_for(stamp) {
+            let record = Record {
+                kind: RecordKind::ClockCeiling,
+                origin: self.shared.origin,
+                stamp: Stamp::ZERO,
+                prev: ceiling,
+                payload: Bytes::new(),
+            };
+            let appended = self.shared.journal.append(&[record]);
+            appended.map_err(|e| error::journal(Operation::Commit, e))?;
+            self.clock.raise_ceiling(ceiling);
+        }
+        Ok(stamp)
+    }
+
+    fn build(
+        &mut self,
+        txn: &mut Txn<'_>,
+        transaction: Transaction,
+        vector: &Vector,
+    ) -> Result<(Change, Commit), Error> {
+        check(txn, &transaction.expects)?;
+        let origin = self.shared.origin;
+        let first = self.next_stamp(vector)?;
+        txn.begin();
+        let mut builder = Builder::new(txn, origin, first, vector.get(origin));
+        let own = origin.signature();
+        let mut signatures = transaction.signatures;
+        if !signatures.contains(&own) {
+            signatures.push(own);
+        }
+        builder.passed(signatures, transaction.is_from_other_cluster);
+        let mut results = Vec::with_capacity(transaction.steps.len());
+        for step in &transaction.steps {
+            match operate(&mut builder, step) {
+                Ok(effect) => results.push(StepResult {
+                    stamp: effect.stamp,
+                    old_entry: effect.old_entry,
+                    new_entry: effect.new_entry,
+                }),
+                Err(failure) => {
+                    drop(builder);
+                    txn.rollback();
+                    return Err(failure);
+                }
+            }
+        }
+        let change = builder.finish();
+        txn.keep();
+        self.clock.see(change.stamp);
+        let stamp = change.stamp;
+        Ok((change, Commit { stamp, results }))
+    }
+}
+
+/// Whether a peer's change may be merged now.
+fn admit(txn: &Txn<'_>, change: &Change, vector: &Vector) -> Result<Applied, Error> {
+    let have = vector.get(change.origin);
+    if change.stamp <= have {
+        return Ok(Applied::Already);
+    }
+    // ⚠ The hole check: a change is applied iff the vector equals its `prev`.
+    if change.prev != have {
+        return Ok(Applied::Hole {
+            have,
+            prev: change.prev,
+        });
+    }
+    let member = txn.get(&keys::member(change.origin));
+    let member = member.map_err(|e| error::read(Operation::Apply, e))?;
+    if let Some(row) = member {
+        let row = dulse_merge::MemberRow::decode(&row)
+            .map_err(|e| error::corrupt(Operation::Apply, e))?;
+        if change.stamp > row.cut {
+            return Ok(Applied::Refused { cut: row.cut });
+        }
+    }
+    Ok(Applied::Now)
+}
+
+fn check(txn: &Txn<'_>, expects: &[Expect]) -> Result<(), Error> {
+    for expect in expects {
+        let holds = match expect {
+            Expect::Absent(path) => value_at(txn, path)?.is_none(),
+            Expect::Same(path, token) => token_at(txn, path)? == Some(*token),
+            Expect::Directory(path) => {
+                let shown = txn.shown(path.as_str().as_bytes());
+                let shown = shown.map_err(|e| error::read(Operation::Commit, e))?;
+                path.is_root() || shown.is_some_and(|row| dulse_merge::view::is_dir(&row))
+            }
+            Expect::Empty(path) => {
+                let (from, to) = keys::children(Space::Entries, path.as_str().as_bytes());
+                let any = txn.has_any(&from, &to);
+                !any.map_err(|e| error::read(Operation::Commit, e))?
+            }
+        };
+        if !holds {
+            return Err(Error::new(Operation::Commit, ErrorKind::Conflict));
+        }
+    }
+    Ok(())
+}
+
+fn value_at(txn: &Txn<'_>, path: &FullPath) -> Result<Option<Bytes>, Error> {
+    let value = txn.get(&keys::entry(path.as_str().as_bytes()));
+    value.map_err(|e| error::read(Operation::Commit, e))
+}
+
+fn token_at(txn: &Txn<'_>, path: &FullPath) -> Result<Option<Token>, Error> {
+    let Some(value) = value_at(txn, path)? else {
+        return Ok(None);
+    };
+    let row = dulse_merge::txn::decode_name(Space::Entries, &value, path.as_str().as_bytes());
+    let row = row.map_err(|e| error::read(Operation::Commit, e))?;
+    if !row.is_linked {
+        return Ok(Some(Token(xxh3_128(&value))));
+    }
+    let inode = txn.get(&keys::by_identity(Space::Inodes, row.inode));
+    let inode = inode
+        .map_err(|e| error::read(Operation::Commit, e))?
+        .unwrap_or_default();
+    Ok(Some(Token(
+        xxh3_128(&value) ^ xxh3_128(&inode).rotate_left(1),
+    )))
+}
+
+fn bytes(path: &FullPath) -> Bytes {
+    Bytes::copy_from_slice(path.as_str().as_bytes())
+}
+
+fn operate(builder: &mut Builder<'_, '_>, step: &Step) -> Result<Effect, Error> {
+    let result = match step {
+        Step::Create { path, entry } => builder.create(&bytes(path), entry),
+        Step::Update {
+            path,
+            entry,
+            delete_chunks,
+        } => builder.update(&bytes(path), entry, *delete_chunks),
+        Step::Rename { from, to } => builder.rename(&bytes(from), &bytes(to)),
+        Step::Delete {
+            path,
+            delete_chunks,
+        } => builder.delete(&bytes(path), *delete_chunks),
+        Step::Link { from, to } => builder.link(&bytes(from), &bytes(to)),
+        Step::KvPut { key, .. } | Step::KvDelete { key } if key[..] == *STORE_ID_KEY => {
+            return Err(Error::new(Operation::Commit, ErrorKind::Invalid)
+                .with("key", "filer.store.id, which belongs to the store"));
+        }
+        Step::KvPut { key, value } => builder.kv(key, Some(value.clone())),
+        Step::KvDelete { key } => builder.kv(key, None),
+    };
+    result.map_err(error::local)
+}
+
+fn record_of(change: &Change) -> Record {
+    Record {
+        kind: RecordKind::Change,
+        origin: change.origin,
+        stamp: change.stamp,
+        prev: change.prev,
+        payload: Bytes::new(),
+    }
+}
+
+fn record(change: &Change) -> Record {
+    Record {
+        payload: change.encode(),
+        ..record_of(change)
+    }
+}
+
+fn unavailable(why: &str) -> Error {
+    Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", why)
+}
+
+/// The same failure for each caller of a group.
+fn same(error: &Error) -> Error {
+    let copy = Error::new(error.operation(), error.kind()).with("because", error);
+    match error.outcome() {
+        dulse_store::Outcome::Unknown => copy.unknown_outcome(),
+        dulse_store::Outcome::NotApplied => copy,
+    }
+}
+
+/// The origin kept in an engine, `None` in a new one.
+pub(crate) fn stored_origin(read: &(impl Read + ?Sized)) -> Result<Option<Origin>, Error> {
+    let value = read.get(&Space::Meta.key(b"origin"));
+    let value = value.map_err(|e| error::engine(Operation::Open, e))?;
+    let parse = |v: Bytes| dulse_types::wire::Reader::new(&v).u64_be().map(Origin);
+    value
+        .map(parse)
+        .transpose()
+        .map_err(|e| error::corrupt(Operation::Open, e))
+}

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What readers share with the sequencer: engine, journal, vectors, digest.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dulse_journal::{Journal, Record, RecordKind};
+use dulse_kv::{Engine, Read};
+use dulse_merge::digest::{BUCKETS, Deltas, Sum, bucket_of};
+use dulse_merge::keys::{self, Space};
+use dulse_merge::row::MemberRow;
+use dulse_merge::txn::{RowsError, decode_name};
+use dulse_merge::{InodeRow, KvRow, NameRow, Rows, Txn};
+use dulse_store::{Error, ErrorKind, ListRange, Listed, Operation, Token};
+use dulse_types::entry::DataPart;
+use dulse_types::wire::Reader;
+use dulse_types::{Entry, FileId, FullPath, Identity, Origin, Stamp, Vector, Version};
+use parking_lot::{Mutex, RwLock};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::error;
+
+/// Lives as long as the replica; cheap to clone behind an `Arc`.
+pub struct Shared {
+    pub(crate) origin: Origin,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) journal: Journal,
+    pub(crate) vectors: RwLock<Vectors>,
+    pub(crate) sums: Mutex<Vec<Sum>>,
+}
+
+/// What is applied, and what of it is on disk in the journal.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Vectors {
+    pub(crate) applied: Vector,
+    pub(crate) durable: Vector,
+}
+
+/// A chunk that the present data lacks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Garbage {
+    /// The inode that dropped it.
+    pub inode: Identity,
+    /// Where it lies.
+    pub chunk: FileId,
+    /// The change that dropped it.
+    pub cause: Version,
+    /// The data that lacks it.
+    pub winner: Version,
+}
+
+/// Rows of an engine as the model reads them.
+pub(crate) struct EngineRows<'a, R: Read + ?Sized>(pub(crate) &'a R);
+
+impl<R: Read + ?Sized> Rows for EngineRows<'_, R> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowsError> {
+        self.0.get(key).map_err(Into::into)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, RowsError> {
+        self.0.scan(from, to, limit).map_err(Into::into)
+    }
+}
+
+impl Shared {
+    /// Who stamps the changes made here.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// The engine's name.
+    #[must_use]
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    /// What is applied of everybody's log.
+    #[must_use]
+    pub fn vector(&self) -> Vector {
+        self.vectors.read().applied.clone()
+    }
+
+    /// What of that is on disk here.
+    #[must_use]
+    pub fn durable_vector(&self) -> Vector {
+        self.vectors.read().durable.clone()
+    }
+
+    /// Vector and digest of one moment.
+    #[must_use]
+    pub fn digest(&self) -> (Vector, Sum) {
+        let vectors = self.vectors.read();
+        let mut total = Sum::default();
+        for sum in self.sums.lock().iter() {
+            total.merge(*sum);
+        }
+        (vectors.applied.clone(), total)
+    }
+
+    /// Live names, contents of hard-linked inodes and keys.
+    #[must_use]
+    pub fn n_entries(&self) -> u64 {
+        u64::try_from(self.digest().1.count).unwrap_or(0)
+    }
+
+    /// The digest rows of some buckets: directory and sum.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn directory_digests(
+        &self,
+        from: u16,
+        until: u16,
+    ) -> Result<Vec<(u16, Bytes, Sum)>, Error> {
+        let from = Space::Digest.key(&from.to_be_bytes());
+        let to = if until >= BUCKETS {
+            Space::Digest.range().1
+        } else {
+            Space::Digest.key(&until.to_be_bytes())
+        };
+        let rows = self.engine.scan(&from, &to, usize::MAX);
+        let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
+        let parsed = rows.into_iter().map(|(key, value)| {
+            let dir = key.slice(3.min(key.len())..);
+            let sum = Sum::decode(&value).map_err(|e| error::corrupt(Operation::List, e))?;
+            Ok((bucket_of(&dir), dir, sum))
+        });
+        parsed.collect()
+    }
+
+    /// Name, identity and hash of every live row of one directory, shadows included.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn directory_rows(&self, dir: &[u8]) -> Result<Vec<(Bytes, Identity, u128)>, Error> {
+        let mut out = Vec::new();
+        for space in [Space::Entries, Space::Shadows] {
+            let (from, to) = keys::children(space, dir);
+            let rows = self.engine.scan(&from, &to, usize::MAX);
+            for (key, value) in rows.map_err(|e| error::engine(Operation::List, e))? {
+                let Some(path) = keys::path_of(&key) else {
+                    continue;
+                };
+                let row = decode_name(space, &value, &path)
+                    .map_err(|e| error::read(Operation::List, e))?;
+                if !row.is_implied {
+                    let name = Bytes::copy_from_slice(keys::split_path(&path).1);
+                    let hash = dulse_merge::digest::hash(&row.canonical());
+                    out.push((name, row.name, hash));
+                }
+            }
+        }
+        out.sort_unstable();
+        Ok(out)
+    }
+
+    /// The members as the log knows them.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn members(&self) -> Result<Vec<(Origin, MemberRow)>, Error> {
+        let (from, to) = Space::Members.range();
+        let rows = self.engine.scan(&from, &to, usize::MAX);
+        let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
+        let parsed = rows.into_iter().map(|(key, value)| {
+            let read = || {
+                let origin = Origin(Reader::new(key.get(1..).unwrap_or_default()).u64_be()?);
+                Ok((origin, MemberRow::decode(&value)?))
+            };
+            read().map_err(|e| error::corrupt(Operation::List, e))
+        });
+        parsed.collect()
+    }
+
+    /// Durable changes of one origin behind `after`, in order, up to about `max_bytes`.
+    /// The caller sees from the first one's `prev` whether some are no longer kept.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn changes_after(
+        &self,
+        origin: Origin,
+        after: Stamp,
+        max_bytes: usize,
+    ) -> Result<Vec<Record>, Error> {
+        let records = self.journal.read_origin_after(origin, after, max_bytes);
+        let mut records = records.map_err(|e| error::journal(Operation::Transfer, e))?;
+        records.retain(|record| record.kind == RecordKind::Change);
+        Ok(records)
+    }
+
+    /// The journal, for those who read it in its own order.
+    #[must_use]
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Dropped chunks, at most `limit`, from the first one behind `after`.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn garbage(&self, after: Option<Garbage>, limit: usize) -> Result<Vec<Garbage>, Error> {
+        let (mut from, to) = Space::Garbage.range();
+        if let Some(after) = after {
+            from = keys::garbage(after.inode, after.chunk);
+            from.push(0);
+        }
+        let rows = self.engine.scan(&from, &to, limit);
+        let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
+        let parsed = rows.into_iter().filter_map(|(key, value)| {
+            let (inode, chunk) = keys::parse_garbage(&key)?;
+            let input = &mut Reader::new(&value);
+            let (cause, winner) = (Version::read(input).ok()?, Version::read(input).ok()?);
+            Some(Garbage {
+                inode,
+                chunk,
+                cause,
+                winner,
+            })
+        });
+        Ok(parsed.collect())
+    }
+
+    pub(crate) fn count(&self, deltas: &Deltas) {
+        let mut sums = self.sums.lock();
+        for (dir, delta) in deltas {
+            sums[usize::from(bucket_of(dir))].merge(*delta);
+        }
+    }
+
+    /// Finds the entry shown at a path.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn find(&self, path: &FullPath) -> Result<Option<dulse_store::Found>, Error> {
+        if path.is_root() {
+            return Ok(None);
+        }
+        let read = &*self.engine;
+        let key = keys::entry(path.as_str().as_bytes());
+        let value = read
+            .get(&key)
+            .map_err(|e| error::engine(Operation::Find, e))?;
+        let Some(value) = value else { return Ok(None) };
+        let row = decode_name(Space::Entries, &value, path.as_str().as_bytes())
+            .map_err(|e| error::read(Operation::Find, e))?;
+        let token = token(read, &row, &value)?;
+        let (entry, n_links) = show(read, &row)?;
+        Ok(Some(dulse_store::Found {
+            entry,
+            token,
+            n_links,
+        }))
+    }
+
+    /// Lists one directory.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn list(&self, dir: &FullPath, range: &ListRange) -> Result<Vec<Listed>, Error> {
+        let dir = dir.as_str().as_bytes();
+        let (first, behind) = keys::children(Space::Entries, dir);
+        let mut from = first.clone();
+        from.extend_from_slice(range.start.as_bytes());
+        if !range.start.is_empty() && !range.inclusive {
+            from.push(0);
+        }
+        let mut lowest = first;
+        lowest.extend_from_slice(range.prefix.as_bytes());
+        let to = match prefix_end(&lowest) {
+            Some(end) if !range.prefix.is_empty() => end,
+            _ => behind,
+        };
+        let from = from.max(lowest);
+        let rows = self
+            .engine
+            .scan(&from, &to, range.limit.clamp(1, dulse_store::LIST_MAX));
+        let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
+        let name_at = dir.len() + 2;
+        let listed = rows.into_iter().map(|(key, value)| {
+            let name = String::from_utf8_lossy(key.get(name_at..).unwrap_or_default());
+            let path = keys::join_path(dir, name.as_bytes());
+            let row = decode_name(Space::Entries, &value, &path)
+                .map_err(|e| error::read(Operation::List, e))?;
+            let (entry, _) = show(&*self.engine, &row)?;
+            Ok(Listed {
+                name: name.into_owned(),
+                entry,
+            })
+        });
+        listed.collect()
+    }
+
+    /// Reads a key of the key-value space; keys local by nature come from their own.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn kv_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        if key == STORE_ID_KEY {
+            let signature = self.origin.signature().to_be_bytes();
+            return Ok(Some(Bytes::copy_from_slice(&signature)));
+        }
+        let value = self.engine.get(&Space::Kv.key(key));
+        let Some(value) = value.map_err(|e| error::engine(Operation::KvGet, e))? else {
+            return Ok(None);
+        };
+        let row = KvRow::decode(&value).map_err(|e| error::corrupt(Operation::KvGet, e))?;
+        Ok(row.value)
+    }
+}
+
+/// Upstream's key of the store id; writing it is refused.
+pub(crate) const STORE_ID_KEY: &[u8] = b"filer.store.id";
+
+/// First key behind all keys with a prefix.
+fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Some(end);
+        }
+    }
+    None
+}
+
+/// Names the present state of what a row shows.
+pub(crate) fn token(
+    read: &(impl Read + ?Sized),
+    row: &NameRow,
+    value: &Bytes,
+) -> Result<Token, Error> {
+    if !row.is_linked {
+        return Ok(Token(xxh3_128(value)));
+    }
+    let inode = read.get(&keys::by_identity(Space::Inodes, row.inode));
+    let inode = inode
+        .map_err(|e| error::engine(Operation::Find, e))?
+        .unwrap_or_default();
+    Ok(Token(xxh3_128(value) ^ xxh3_128(&inode).rotate_left(1)))
+}
+
+/// The entry a row shows and how many names its inode has.
+fn show(read: &(impl Read + ?Sized), row: &NameRow) -> Result<(Entry, u32), Error> {
+    if row.is_implied {
+        return Ok((implied(read, &row.path)?, 1));
+    }
+    if !row.is_linked {
+        return Ok((row.content.entry(), 1));
+    }
+    let value = read.get(&keys::by_identity(Space::Inodes, row.inode));
+    let value = value.map_err(|e| error::engine(Operation::Find, e))?;
+    let Some(value) = value else {
+        return Err(Error::new(Operation::Find, ErrorKind::Corrupt).with("inode", row.inode));
+    };
+    let inode = InodeRow::decode(&value).map_err(|e| error::corrupt(Operation::Find, e))?;
+    let rows = EngineRows(read);
+    let n_links = dulse_merge::apply::n_links(&Txn::new(&rows), row)
+        .map_err(|e| error::read(Operation::Find, e))?;
+    let n_links = u32::try_from(n_links).unwrap_or(u32::MAX);
+    Ok((counted(inode.content.entry(), n_links), n_links))
+}
+
+/// The entry with the number of names that there really are.
+fn counted(entry: Entry, n_links: u32) -> Entry {
+    let Ok(mut fields) = entry.fields() else {
+        return entry;
+    };
+    if fields.hard_link_id.is_empty() {
+        return entry;
+    }
+    fields.hard_link_counter = i32::try_from(n_links).unwrap_or(i32::MAX);
+    fields.to_entry(&entry.unknown())
+}
+
+/// An implied directory shows the attributes of its nearest ancestor that somebody made.
+fn implied(read: &(impl Read + ?Sized), path: &[u8]) -> Result<Entry, Error> {
+    let mut dir = keys::split_path(path).0;
+    while dir.len() > 1 {
+        let value = read
+            .get(&keys::entry(dir))
+            .map_err(|e| error::engine(Operation::Find, e))?;
+        if let Some(value) = value {
+            let row = decode_name(Space::Entries, &value, dir)
+                .map_err(|e| error::read(Operation::Find, e))?;
+            if !row.is_implied {
+                let data = DataPart::default();
+                return Ok(dulse_types::entry::join(&row.content.attributes, &data));
+            }
+        }
+        dir = keys::split_path(dir).0;
+    }
+    let mut fields = dulse_types::EntryFields::default();
+    fields.attrs_mut().file_mode = dulse_types::entry::MODE_DIRECTORY | 0o755;
+    Ok(fields.to_entry(&dulse_types::UnknownFields::default()))
+}
