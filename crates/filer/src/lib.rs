@@ -1,2 +1,3 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The filer service.
+pub mod http;

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The filer over HTTP: files, directories, and a page for people.
+//!
+//! [`Http::handle`] is one request; [`Http::router`] makes a service of it.
+//! Statuses and texts follow upstream, its defects aside: entity tags compare as
+//! RFC 9110 says, ranges and holes are exact, inline files have size and MD5.
+
+mod answer;
+mod auth;
+mod body;
+mod condition;
+mod entry_json;
+mod extended;
+mod glob;
+mod list;
+mod mime;
+mod moves;
+mod names;
+mod plan;
+mod range;
+mod read;
+mod remove;
+mod target;
+mod upload;
+mod write;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
+use dulse_blobs::Blobs;
+use dulse_types::FullPath;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_TYPE, HeaderName, ORIGIN,
+    SERVER, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+
+use answer::{Refusal, Reply, bare, json, set, text};
+use target::{Query, Target};
+
+pub use auth::Keys;
+pub use names::{Answer, Delete, Expected, NameError, Names, Write, Written};
+
+/// What answers call this program's version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The `Server` header.
+const SERVER_TEXT: &str = concat!("Dulse/", env!("CARGO_PKG_VERSION"));
+
+/// Names a request in logs; echoed when the client sends one.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+
+/// Session token: sent with writes, presented with reads.
+const TOKEN: HeaderName = HeaderName::from_static("dulse-token");
+
+/// Methods named to browsers of other origins.
+const METHODS: &str = "PUT, POST, GET, DELETE, OPTIONS";
+
+/// Renders the metrics of the process.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Says why the filer does not serve the namespace yet, if it does not.
+pub type NotReady = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// Settings of the HTTP side.
+#[derive(Clone)]
+pub struct Options {
+    /// Size of chunks in MiB.
+    pub block_mb: usize,
+    /// Bodies of fewer bytes are kept in the entry; 0 never.
+    pub inline_below: usize,
+    /// Longest name in bytes.
+    pub name_len_max: usize,
+    /// Most entries of one JSON listing.
+    pub list_limit: usize,
+    /// Whether directories are listed at all.
+    pub lists_directories: bool,
+    /// Whether a directory is deleted with its contents unless the query says no.
+    pub deletes_recursively: bool,
+    /// Whether only reads are served.
+    pub is_read_only: bool,
+    /// Collection of new chunks outside of buckets.
+    pub collection: String,
+    /// Replica placement of new chunks.
+    pub replication: String,
+    /// Disk type of new chunks.
+    pub disk_type: String,
+    /// Data center of new chunks.
+    pub data_center: String,
+    /// Rack of new chunks.
+    pub rack: String,
+    /// Owner of new entries.
+    pub uid: u32,
+    /// Group of new entries.
+    pub gid: u32,
+    /// Origins of browsers that may call; `*` is any.
+    pub allowed_origins: Vec<String>,
+    /// Token keys.
+    pub keys: Keys,
+}
+
+impl Options {
+    /// Upstream's defaults.
+    #[must_use]
+    pub fn upstream() -> Self {
+        // The owner of this process, which the standard library does not tell otherwise.
+        let owner = fs::metadata("/proc/self").map_or((0, 0), |m| (m.uid(), m.gid()));
+        Self {
+            block_mb: 4,
+            inline_below: 0,
+            name_len_max: dulse_types::path::NAME_LEN_MAX,
+            list_limit: 100_000,
+            lists_directories: true,
+            deletes_recursively: false,
+            is_read_only: false,
+            collection: String::new(),
+            replication: String::new(),
+            disk_type: String::new(),
+            data_center: String::new(),
+            rack: String::new(),
+            uid: owner.0,
+            gid: owner.1,
+            allowed_origins: vec!["*".to_owned()],
+            keys: Keys::default(),
+        }
+    }
+}
+
+/// All that a request needs.
+#[derive(Clone)]
+pub struct Http {
+    /// The namespace.
+    pub names: Arc<dyn Names>,
+    /// Chunks.
+    pub blobs: Arc<Blobs>,
+    /// Settings.
+    pub options: Arc<Options>,
+    /// Whether the namespace is served.
+    pub not_ready: NotReady,
+    /// Answers `/metrics`; without it that is an ordinary name.
+    pub metrics: Option<RenderMetrics>,
+}
+
+impl Http {
+    /// A router that answers everything.
+    pub fn router(self) -> Router {
+        Router::new()
+            .fallback(move |request: Request<Body>| {
+                let http = self.clone();
+                async move { http.handle(request).await }
+            })
+            .layer(DefaultBodyLimit::disable())
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, request: Request<Body>) -> http::Response<Body> {
+        let origin = request.headers().get(ORIGIN).cloned();
+        let id = request.headers().get(REQUEST_ID).cloned();
+        let id = id.unwrap_or_else(new_request_id);
+        let is_head = request.method() == Method::HEAD;
+        let mut reply = match self.answer(request, origin.as_ref()).await {
+            Ok(reply) => reply,
+            Err(refusal) => {
+                if refusal.status == StatusCode::INTERNAL_SERVER_ERROR {
+                    tracing::warn!(request = ?id, error = refusal.text, "a request failed");
+                }
+                refusal.reply()
+            }
+        };
+        if is_head {
+            *reply.body_mut() = Body::empty();
+        }
+        let headers = reply.headers_mut();
+        headers.insert(SERVER, HeaderValue::from_static(SERVER_TEXT));
+        headers.insert(REQUEST_ID, id);
+        if let Some(origin) = origin {
+            self.allow_origin(headers, &origin);
+        }
+        reply
+    }
+
+    async fn answer(
+        &self,
+        request: Request<Body>,
+        origin: Option<&HeaderValue>,
+    ) -> Result<Reply, Refusal> {
+        if origin.is_some_and(|o| !self.is_allowed(o)) {
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "origin not allowed"));
+        }
+        if request.method() == Method::OPTIONS {
+            return Ok(preflight());
+        }
+        if let Some(reply) = self.own_page(&request) {
+            return Ok(reply);
+        }
+        let query = Query::of(request.uri());
+        let target = Target::of(request.uri().path())?;
+        let (method, headers) = (request.method().clone(), request.headers());
+        self.options
+            .keys
+            .check(&method, &target.path, &query, headers)?;
+        if let Some(why) = (self.not_ready)() {
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why));
+        }
+        let is_read = method == Method::GET || method == Method::HEAD;
+        if self.options.is_read_only && !is_read {
+            return Err(Refusal::bare(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        match method {
+            Method::GET | Method::HEAD => self.read(&target.path, &query, &method, headers).await,
+            Method::DELETE if query.has("tagging") => {
+                remove::tags(self, &target.path, &query).await
+            }
+            Method::DELETE => remove::entry(self, &target.path, &query).await,
+            Method::PUT | Method::POST => self.write(target, &query, request).await,
+            _ => Err(Refusal::bare(StatusCode::METHOD_NOT_ALLOWED)),
+        }
+    }
+
+    async fn read(
+        &self,
+        path: &FullPath,
+        query: &Query,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Reply, Refusal> {
+        if let Some(token) = headers.get(TOKEN).and_then(|v| v.to_str().ok()) {
+            self.names.wait_for(token).await?;
+        }
+        let found = self.names.find(path).await?;
+        let found = found.ok_or_else(|| Refusal::bare(StatusCode::NOT_FOUND))?;
+        let mut fields = found.entry.fields().map_err(write::damaged)?;
+        if query.is_true("metadata") {
+            if query.is_true("resolveManifest") {
+                fields.chunks = self.blobs.resolve(fields.chunks).await?.data;
+            }
+            let entry = entry_json::EntryJson::of(path.as_str(), fields);
+            return Ok(json(StatusCode::OK, &entry, query.is_pretty()));
+        }
+        if found.entry.is_dir() {
+            return list::directory(self, path, query, method, headers).await;
+        }
+        read::file(self, path, fields, query, method, headers).await
+    }
+
+    async fn write(
+        &self,
+        target: Target,
+        query: &Query,
+        request: Request<Body>,
+    ) -> Result<Reply, Refusal> {
+        if !query.text("mv.from").is_empty() {
+            return moves::rename(self, target, query).await;
+        }
+        if !query.text("cp.from").is_empty() {
+            return moves::copy(self, target, query).await;
+        }
+        if request.method() == Method::POST {
+            return write::post(self, target, query, request).await;
+        }
+        if query.has("tagging") {
+            return moves::tag(self, &target.path, request.headers()).await;
+        }
+        write::put(self, target, query, request).await
+    }
+
+    /// Pages that are no names: health, readiness, metrics.
+    fn own_page(&self, request: &Request<Body>) -> Option<Reply> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return None;
+        }
+        match request.uri().path() {
+            "/healthz" => Some(bare(StatusCode::OK)),
+            "/readyz" => Some(match (self.not_ready)() {
+                None => bare(StatusCode::OK),
+                Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            }),
+            "/metrics" => self.metrics.as_ref().map(|render| {
+                let mut reply = text(StatusCode::OK, render());
+                set(
+                    &mut reply,
+                    CONTENT_TYPE,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                );
+                reply
+            }),
+            "/favicon.ico" => Some(bare(StatusCode::NO_CONTENT)),
+            _ => None,
+        }
+    }
+
+    /// Refuses a path whose last name is too long.
+    fn check_name(&self, path: &FullPath) -> Result<(), Refusal> {
+        match path.name().len() > self.options.name_len_max {
+            true => Err(Refusal::bare(StatusCode::URI_TOO_LONG)),
+            false => Ok(()),
+        }
+    }
+
+    fn set_token(&self, reply: &mut Reply, written: &Written) {
+        if !written.token.is_empty() {
+            set(reply, TOKEN, &written.token);
+        }
+    }
+
+    fn is_allowed(&self, origin: &HeaderValue) -> bool {
+        let allowed = &self.options.allowed_origins;
+        allowed
+            .iter()
+            .any(|a| a == "*" || a.as_bytes() == origin.as_bytes())
+    }
+
+    fn allow_origin(&self, headers: &mut HeaderMap, origin: &HeaderValue) {
+        if !self.is_allowed(origin) {
+            return;
+        }
+        let is_any = self.options.allowed_origins.iter().any(|a| a == "*");
+        let any = HeaderValue::from_static("*");
+        let shown = if is_any { any.clone() } else { origin.clone() };
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, shown);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, any);
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+        allow_methods(headers);
+    }
+}
+
+fn preflight() -> Reply {
+    let mut reply = bare(StatusCode::OK);
+    allow_methods(reply.headers_mut());
+    reply
+}
+
+fn allow_methods(headers: &mut HeaderMap) {
+    let methods = HeaderValue::from_static(METHODS);
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
+    let credentials = HeaderValue::from_static("true");
+    headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, credentials);
+}
+
+/// 24 upper case hex digits.
+fn new_request_id() -> HeaderValue {
+    let id = format!(
+        "{:016X}{:08X}",
+        rand::random::<u64>(),
+        rand::random::<u32>()
+    );
+    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
