@@ -34,6 +34,12 @@ pub mod status {
     tonic::include_proto!("dulse.status.v1");
 }
 
+/// How filers keep in step.
+pub mod replication {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+    tonic::include_proto!("dulse.replication.v1");
+}
+
 pub use remote_pb as remote;
 pub use volume_server_pb as volume;
 
