@@ -16,6 +16,7 @@ mod list;
 mod mime;
 mod moves;
 mod names;
+mod over_namespace;
 mod plan;
 mod range;
 mod read;
@@ -45,6 +46,7 @@ use target::{Query, Target};
 
 pub use auth::Keys;
 pub use names::{Answer, Delete, Expected, NameError, Names, Write, Written};
+pub use over_namespace::OverNamespace;
 
 /// What answers call this program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -65,7 +65,7 @@ impl From<NameError> for Refusal {
             // Upstream's clients match the text and expect 500 with it.
             NameError::NotEmpty(_) => StatusCode::INTERNAL_SERVER_ERROR,
             NameError::NameTooLong => return Self::bare(StatusCode::URI_TOO_LONG),
-            NameError::ReadOnly(_) => StatusCode::INSUFFICIENT_STORAGE,
+            NameError::ReadOnly(_) | NameError::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             NameError::WriteOnce => StatusCode::FORBIDDEN,
             NameError::Invalid(_) => StatusCode::BAD_REQUEST,
             NameError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,

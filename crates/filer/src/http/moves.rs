@@ -62,7 +62,7 @@ pub(super) async fn copy(http: &Http, to: Target, query: &Query) -> Result<Reply
         Ok(written) => written,
         Err(NameError::Conflict) => return Err(exists()),
         Err(error) => {
-            if matches!(error, NameError::Unknown(_)) {
+            if error.may_be_applied() {
                 stored.keep();
             }
             return Err(error.into());

@@ -23,13 +23,13 @@ pub enum NameError {
     #[error("entry already exists")]
     Conflict,
     /// An ancestor, or the target, is a file.
-    #[error("{0} is a file")]
+    #[error("{0}")]
     IsFile(String),
     /// The target is a directory.
-    #[error("existing {0} is a directory")]
+    #[error("{0}")]
     IsDirectory(String),
     /// A directory has entries.
-    #[error("fail to delete non-empty folder: {0}")]
+    #[error("{0}")]
     NotEmpty(String),
     /// A name above the limit.
     #[error("entry name too long")]
@@ -37,6 +37,9 @@ pub enum NameError {
     /// A rule forbids writes.
     #[error("read only: {0}")]
     ReadOnly(String),
+    /// The disk is full.
+    #[error("{0}")]
+    DiskFull(String),
     /// Write once, and it was written.
     #[error("operation not permitted")]
     WriteOnce,
@@ -52,6 +55,14 @@ pub enum NameError {
     /// The store failed and the change may or may not be there.
     #[error("{0}")]
     Unknown(String),
+}
+
+impl NameError {
+    /// Whether the change may be there nevertheless.
+    #[must_use]
+    pub fn may_be_applied(&self) -> bool {
+        matches!(self, Self::Unknown(_) | Self::Unavailable(_))
+    }
 }
 
 /// What must be at a path for a write to happen.

@@ -214,7 +214,7 @@ async fn commit(
                 found = http.names.find(path).await?;
             }
             Err(error) => {
-                if matches!(error, NameError::Unknown(_)) {
+                if error.may_be_applied() {
                     // The entry may be there and name the chunks.
                     made.extra.keep();
                     stored.chunks.keep();
@@ -251,7 +251,7 @@ async fn make_entry(
     let old = match (place, found) {
         (Place::Replace, _) | (_, None) => None,
         (_, Some(found)) if found.entry.is_dir() => {
-            return Err(NameError::IsDirectory("entry".to_owned()).into());
+            return Err(NameError::IsDirectory("existing entry is a directory".to_owned()).into());
         }
         (_, Some(found)) => Some(&found.entry),
     };

@@ -138,7 +138,9 @@ impl MapNames {
             return Err(NameError::NotFound);
         }
         if !how.is_recursive && entries.keys().any(|p| p.is_below(path)) {
-            return Err(NameError::NotEmpty(path.to_string()));
+            return Err(NameError::NotEmpty(format!(
+                "fail to delete non-empty folder: {path}"
+            )));
         }
         entries.retain(|p, _| p != path && !p.is_below(path));
         Ok(Written {

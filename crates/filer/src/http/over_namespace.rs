@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//! [`Names`] over the namespace.
+
+use dulse_namespace::{Caller, Change, CreateOptions, DeleteOptions, Error, ErrorKind, Namespace};
+use dulse_replica::Progress;
+use dulse_store::{Expect, Found, ListRange, Listed, Step, Token, Transaction};
+use dulse_types::FullPath;
+use tokio::sync::watch;
+
+use super::names::{Answer, Delete, Expected, NameError, Names, Write, Written};
+use crate::session::SessionToken;
+
+/// Rows that are listed without leaving the thread of the request.
+const ROWS_IN_PLACE: usize = 100;
+
+/// The namespace as HTTP sees it.
+pub struct OverNamespace {
+    namespace: Namespace,
+    /// What is applied; without it (shared stores) every read sees every write.
+    progress: Option<watch::Receiver<Progress>>,
+}
+
+impl OverNamespace {
+    /// Serves a namespace; `progress` is its replica's, where there is one.
+    #[must_use]
+    pub fn new(namespace: Namespace, progress: Option<watch::Receiver<Progress>>) -> Self {
+        Self {
+            namespace,
+            progress,
+        }
+    }
+
+    fn written(&self, change: &Change) -> Written {
+        let origin = self.namespace.origin();
+        let token = change.stamp.map(|stamp| SessionToken { origin, stamp });
+        Written {
+            token: token.map(|t| t.to_string()).unwrap_or_default(),
+        }
+    }
+
+    async fn create(&self, write: &Write, is_exclusive: bool) -> Result<Written, NameError> {
+        let options = CreateOptions {
+            is_exclusive,
+            skip_parents: !write.make_parents,
+            ..CreateOptions::default()
+        };
+        let change = self.namespace.create(&write.path, &write.entry, options);
+        Ok(self.written(&change.await?))
+    }
+
+    /// Writes over exactly what was read. The entry was made from it, so that nothing
+    /// is left for the namespace to complete.
+    async fn replace(&self, write: Write, token: Token) -> Result<Written, NameError> {
+        let transaction = Transaction {
+            expects: vec![Expect::Same(write.path.clone(), token)],
+            steps: vec![Step::Update {
+                path: write.path,
+                entry: write.entry,
+                delete_chunks: true,
+            }],
+            ..Transaction::default()
+        };
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result| drop(answer.send(result)));
+        self.namespace.store().commit(transaction, done);
+        let lost = |_| NameError::Unknown("the store stopped".to_owned());
+        match answered.await.map_err(lost)? {
+            Ok(commit) => Ok(self.written(&Change {
+                stamp: Some(commit.stamp),
+                events: Vec::new(),
+            })),
+            Err(error) if error.kind() == dulse_store::ErrorKind::Conflict => {
+                Err(NameError::Conflict)
+            }
+            Err(error) => Err(Error::from(error).into()),
+        }
+    }
+}
+
+impl Names for OverNamespace {
+    fn find<'a>(&'a self, path: &'a FullPath) -> Answer<'a, Option<Found>> {
+        let found = if path.is_root() {
+            self.namespace.find(path).map(|entry| {
+                Some(Found {
+                    entry,
+                    token: Token(0),
+                    n_links: 1,
+                })
+            })
+        } else {
+            self.namespace.find_opt(path)
+        };
+        Box::pin(std::future::ready(found.map_err(NameError::from)))
+    }
+
+    fn list<'a>(&'a self, directory: &'a FullPath, range: ListRange) -> Answer<'a, Vec<Listed>> {
+        Box::pin(async move {
+            if range.limit <= ROWS_IN_PLACE {
+                return Ok(self.namespace.list(directory, &range)?);
+            }
+            let (namespace, directory) = (self.namespace.clone(), directory.clone());
+            let listed = tokio::task::spawn_blocking(move || namespace.list(&directory, &range));
+            let stopped = |e: tokio::task::JoinError| NameError::Failed(e.to_string());
+            Ok(listed.await.map_err(stopped)??)
+        })
+    }
+
+    fn write(&self, write: Write) -> Answer<'_, Written> {
+        Box::pin(async move {
+            match write.expected {
+                Expected::Anything => self.create(&write, false).await,
+                Expected::Absent => self.create(&write, true).await,
+                Expected::Same(token) => self.replace(write, token).await,
+            }
+        })
+    }
+
+    fn delete<'a>(&'a self, path: &'a FullPath, how: Delete) -> Answer<'a, Written> {
+        Box::pin(async move {
+            let options = DeleteOptions {
+                is_recursive: how.is_recursive,
+                keep_chunks: !how.deletes_chunks,
+                ..DeleteOptions::default()
+            };
+            Ok(self.written(&self.namespace.delete(path, options).await?))
+        })
+    }
+
+    fn rename<'a>(&'a self, from: &'a FullPath, to: &'a FullPath) -> Answer<'a, Written> {
+        Box::pin(async move {
+            let change = self.namespace.rename(from, to, Caller::default()).await?;
+            Ok(self.written(&change))
+        })
+    }
+
+    fn wait_for<'a>(&'a self, token: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let Some(progress) = &self.progress else {
+                return Ok(());
+            };
+            let token: SessionToken = token
+                .parse()
+                .map_err(|e: crate::session::TokenError| NameError::Invalid(e.to_string()))?;
+            if token.is_applied(progress.clone()).await {
+                return Ok(());
+            }
+            let text = format!("the write `{token}` has not arrived here yet");
+            Err(NameError::Unavailable(text))
+        })
+    }
+}
+
+impl From<Error> for NameError {
+    fn from(error: Error) -> Self {
+        let text = error.to_string();
+        match error.kind() {
+            ErrorKind::NotFound => Self::NotFound,
+            ErrorKind::NameTooLong => Self::NameTooLong,
+            ErrorKind::IsDirectory => Self::IsDirectory(text),
+            ErrorKind::IsFile => Self::IsFile(text),
+            ErrorKind::Exists | ErrorKind::Precondition => Self::Conflict,
+            ErrorKind::NotEmpty => Self::NotEmpty(text),
+            ErrorKind::Invalid => Self::Invalid(text),
+            ErrorKind::DiskFull => Self::DiskFull(text),
+            ErrorKind::Unavailable => Self::Unavailable(text),
+            // The namespace does not tell whether it was applied.
+            ErrorKind::Internal => Self::Unknown(text),
+        }
+    }
+}
