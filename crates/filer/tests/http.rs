@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! HTTP semantics, over maps instead of a store and a volume server.
+//! HTTP semantics, over a replica in memory and a volume server made of a map.
 
 #[path = "http_side/cluster.rs"]
 mod cluster;
@@ -297,6 +297,18 @@ async fn a_body_with_a_wrong_md5_leaves_nothing() {
     assert_eq!(refused.status(), 400);
     assert_eq!(get(url).await.status(), 404);
     assert_eq!(needles_settle(&needles, 0).await, 0);
+}
+
+#[tokio::test]
+async fn a_read_with_a_token_waits_for_its_write() {
+    let (base, _) = start(|_| {}).await;
+    let url = format!("{base}/a");
+    let done = put(url.clone(), b"x").await;
+    let token = header(&done, "dulse-token").to_owned();
+    let got = send(Method::GET, url.clone(), &[("dulse-token", &token)], b"").await;
+    assert_eq!(got.status(), 200);
+    let bad = send(Method::GET, url, &[("dulse-token", "bad")], b"").await;
+    assert_eq!(bad.status(), 400);
 }
 
 #[tokio::test]
