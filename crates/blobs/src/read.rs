@@ -12,6 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use dulse_types::FileId;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use http::{HeaderMap, Method, Response};
+use hyper::body::Incoming;
 
 use crate::Error;
 use crate::blobs::Blobs;
@@ -156,6 +158,31 @@ impl Blobs {
                 }
             }
         }
+        Err(Error::Read { id, reason })
+    }
+
+    /// Passes a GET or HEAD of a chunk on to a volume server and its answer back.
+    ///
+    /// # Errors
+    ///
+    /// `Lookup`, and `Read` when no copy's server answers at all.
+    pub async fn forward(
+        &self,
+        id: FileId,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Response<Incoming>, Error> {
+        let copies = self.lookup(id.volume_id).await?;
+        let path = id.to_string();
+        let mut reason = String::new();
+        for copy in copies.iter() {
+            let (method, headers) = (method.clone(), headers.clone());
+            match self.wire.forward(&copy.url, &path, method, headers).await {
+                Ok(response) => return Ok(response),
+                Err(error) => reason = error.to_string(),
+            }
+        }
+        self.locations.forget(id.volume_id);
         Err(Error::Read { id, reason })
     }
 

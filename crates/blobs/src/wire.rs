@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, RANGE};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -99,6 +99,32 @@ impl Wire {
             Ok(())
         })
         .await
+    }
+
+    /// Passes a read on and the answer back, whatever its status; the body is streamed.
+    pub(crate) async fn forward(
+        &self,
+        server: &str,
+        path: &str,
+        method: Method,
+        headers: HeaderMap,
+    ) -> Result<Response<Incoming>, WireError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{server}/{path}"))
+            .body(Full::new(Bytes::new()));
+        let mut request = request.map_err(|e| address(server, e))?;
+        *request.headers_mut() = headers;
+        let response = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request(request)).await;
+        let reason = match response {
+            Ok(Ok(response)) => return Ok(response),
+            Ok(Err(error)) => return Err(unreachable(server, &error)),
+            Err(_) => format!("no head within {REQUEST_TIMEOUT:?}"),
+        };
+        Err(WireError::Unreachable {
+            server: server.to_owned(),
+            reason,
+        })
     }
 
     /// Reads a needle of unknown length, at most `limit` bytes.

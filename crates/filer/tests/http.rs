@@ -47,6 +47,10 @@ async fn a_small_file_is_stored_and_read_with_upstreams_headers() {
     assert_ne!(header(&done, "dulse-token"), "");
     assert_eq!(done.text().await.unwrap(), r#"{"name":"a.txt","size":12}"#);
     assert_eq!(needles.lock().len(), 1);
+    let id = *needles.lock().keys().next().unwrap();
+    let proxied = get(format!("{base}/?proxyChunkId={id}")).await;
+    assert_eq!(proxied.text().await.unwrap(), "hello world\n");
+    assert_eq!(get(format!("{base}/?proxyChunkId=x")).await.status(), 400);
     let got = get(url.clone()).await;
     assert_eq!(got.status(), 200);
     for (name, value) in [
