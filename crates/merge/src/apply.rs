@@ -90,7 +90,12 @@ fn name(txn: &mut Txn<'_>, version: Version, step: &NameStep) -> Result<(), Read
             remember_path(txn, step.name, earlier, &after.path)?;
         }
     }
-    put_name(txn, before, place, after, version)
+    let linked = after.is_linked.then_some(after.inode);
+    put_name(txn, before, place, after, version)?;
+    match linked {
+        Some(inode) => links::settle_garbage(txn, inode, version),
+        None => Ok(()),
+    }
 }
 
 /// Registers of the name itself.
@@ -167,7 +172,11 @@ fn put_name(
     } else {
         Space::Partial
     };
-    txn.put(keys::by_identity(space, after.name), after.encode(true));
+    let row = NameRow {
+        has_shadows: false,
+        ..after
+    };
+    txn.put(keys::by_identity(space, row.name), row.encode(true));
     Ok(())
 }
 

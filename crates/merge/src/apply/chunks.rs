@@ -76,26 +76,27 @@ pub(super) fn lives_or_dead(
     if row.is_linked || !row.is_born {
         return Ok(());
     }
-    inode_lives_or_dead(txn, row, &row.content, cause, row.is_live())
+    let is_dropped = !row.is_live() && !row.keeps_chunks;
+    settle(txn, row.inode, &row.content, cause, is_dropped)
 }
 
-/// The same for the content of any inode; `row` is the name that decided it.
-pub(super) fn inode_lives_or_dead(
+/// Puts the chunks of an inode's present data in or out, as its names decided.
+pub(super) fn settle(
     txn: &mut Txn<'_>,
-    row: &NameRow,
+    inode: Identity,
     content: &Content,
     cause: Version,
-    is_live: bool,
+    is_dropped: bool,
 ) -> Result<(), ReadError> {
     if !content.data.has_chunks() {
         return Ok(());
     }
     for chunk in content.data.file_ids() {
-        let key = keys::garbage(row.inode, chunk);
-        let is_dropped = txn.get(&key)?.is_some();
-        if is_live && is_dropped {
+        let key = keys::garbage(inode, chunk);
+        let was_dropped = txn.get(&key)?.is_some();
+        if was_dropped && !is_dropped {
             txn.delete(key);
-        } else if !is_live && !is_dropped && !row.keeps_chunks {
+        } else if is_dropped && !was_dropped {
             txn.put(key, value(cause, content.data_version));
         }
     }

@@ -10,7 +10,7 @@ use dulse_types::entry::hard_link_id_of;
 use dulse_types::wire::Reader;
 use dulse_types::{Identity, Version};
 
-use super::chunks::{inode_lives_or_dead, merge_states};
+use super::chunks::{merge_states, settle};
 use super::locate::find;
 use super::{Where, merge_content as merge_registers};
 use crate::change::NameStep;
@@ -131,9 +131,7 @@ pub(super) fn merge_content(
     };
     let mut after = before.clone();
     merge_registers(&mut after.content, version, step);
-    if after == before {
-        return Ok(());
-    }
+    // Also when nothing changes: arriving data that lost leaves its chunks behind.
     super::chunks::merged(
         txn,
         row.inode,
@@ -142,6 +140,9 @@ pub(super) fn merge_content(
         &before.content,
         &after.content,
     )?;
+    if after == before {
+        return Ok(());
+    }
     index_hard_link_id(txn, row.inode, &after.content, None);
     if n_links_in(txn, row.inode)? > 0 {
         txn.digest_sub(INODES_DIR, hash(&before.encode()));
@@ -179,16 +180,38 @@ pub(super) fn visibility(
         return Ok(());
     };
     match (before, after) {
-        (0, 1..) => {
-            txn.digest_add(INODES_DIR, hash(&inode.encode()));
-            inode_lives_or_dead(txn, row, &inode.content, row.touch, true)
-        }
-        (1.., 0) => {
-            txn.digest_sub(INODES_DIR, hash(&inode.encode()));
-            inode_lives_or_dead(txn, row, &inode.content, row.kills, false)
-        }
-        _ => Ok(()),
+        (0, 1..) => txn.digest_add(INODES_DIR, hash(&inode.encode())),
+        (1.., 0) => txn.digest_sub(INODES_DIR, hash(&inode.encode())),
+        _ => {}
     }
+    Ok(())
+}
+
+/// Keeps the garbage right after a step on a linked inode.
+///
+/// The present chunks are dropped once every name is dead, unless all of their deleters
+/// wanted them kept: a mount that unlinks one of several names asks to keep them, and
+/// only its last unlink does not. Which of them arrived last must not matter.
+pub(super) fn settle_garbage(
+    txn: &mut Txn<'_>,
+    inode: Identity,
+    cause: Version,
+) -> Result<(), ReadError> {
+    let Some(row) = txn.inode(inode)?.filter(|row| row.is_born) else {
+        return Ok(());
+    };
+    if !row.content.data.has_chunks() {
+        return Ok(());
+    }
+    let mut is_dropped = false;
+    for (name, is_visible, _) in names_of(txn, inode)? {
+        if is_visible {
+            return settle(txn, inode, &row.content, cause, false);
+        }
+        let grave = txn.kept(Space::Graves, name)?;
+        is_dropped |= grave.is_some_and(|grave| !grave.keeps_chunks);
+    }
+    settle(txn, inode, &row.content, cause, is_dropped)
 }
 
 fn put_link(txn: &mut Txn<'_>, row: &NameRow, visible: Option<bool>) -> Result<(), ReadError> {

@@ -156,6 +156,7 @@ fn merge_into(merged: &mut Option<NameRow>, row: NameRow) {
     into.is_born |= row.is_born;
     into.is_linked |= row.is_linked;
     into.touch = into.touch.max(row.touch);
-    into.kills = into.kills.max(row.kills);
+    (into.kills, into.keeps_chunks) =
+        (into.kills, into.keeps_chunks).max((row.kills, row.keeps_chunks));
     into.content.merge(&row.content);
 }

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Random histories: whatever order changes arrive in, replicas end alike, and as the
+//! naive model says.
+
+use dulse_merge::Change;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::naive::Naive;
+use crate::world::{Replica, deliver, history};
+
+/// Up to this many changes, every order of delivery is tried.
+const EVERY_ORDER_MAX: usize = 7;
+
+/// Panics with the changes and the first difference, unless both are equal.
+pub(crate) fn assert_same(name: &str, got: &Naive, expect: &Naive, logs: &[Vec<Change>]) {
+    if got == expect {
+        return;
+    }
+    for change in logs.iter().flatten() {
+        eprintln!("{change:?}\n");
+    }
+    for path in got.tree.keys().chain(expect.tree.keys()) {
+        let (a, b) = (got.tree.get(path), expect.tree.get(path));
+        assert_eq!(a, b, "{name}: {path:?}");
+    }
+    assert_eq!(got.graves, expect.graves, "{name}: graves");
+    assert_eq!(got.partial, expect.partial, "{name}: partial");
+    assert_eq!(got.inodes, expect.inodes, "{name}: inodes");
+    assert_eq!(got.kv, expect.kv, "{name}: kv");
+    assert_eq!(got.garbage, expect.garbage, "{name}: garbage");
+    assert_eq!(got.digest, expect.digest, "{name}: digest");
+}
+
+/// Delivers the rest in every order that keeps each origin's; every state on the way is
+/// compared with the naive model.
+fn every_order(replica: &Replica, logs: &[Vec<Change>], n_orders: &mut u64) {
+    let applied = |c: &&Change| c.stamp <= replica.vector.get(c.origin);
+    let naive = Naive::of(logs.iter().flatten().filter(applied));
+    assert_same("on the way", &replica.seen(), &naive, logs);
+    let mut is_end = true;
+    for log in logs {
+        let Some(next) = log.iter().find(|c| !applied(c)) else {
+            continue;
+        };
+        is_end = false;
+        let mut replica = replica.clone();
+        replica.receive(next);
+        every_order(&replica, logs, n_orders);
+    }
+    *n_orders += u64::from(is_end);
+}
+
+fn converge(seed: u64, n: u32, n_ops: usize, with_links: bool) {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut replicas = history(&mut rng, n, n_ops, with_links);
+    let logs: Vec<Vec<Change>> = replicas.iter().map(|r| r.log.clone()).collect();
+    let expect = Naive::of(logs.iter().flatten());
+    replicas.push(Replica::new(99));
+    replicas.push(Replica::new(98));
+    for replica in &mut replicas {
+        deliver(replica, &logs, &mut rng);
+        assert_same(&format!("seed {seed}"), &replica.seen(), &expect, &logs);
+    }
+}
+
+#[test]
+fn random_histories_end_as_the_naive_model_says() {
+    for seed in 0..1500 {
+        converge(seed, 2 + (seed % 4) as u32, 4 + (seed % 20) as usize, false);
+    }
+}
+
+#[test]
+fn random_histories_with_hard_links_end_as_the_naive_model_says() {
+    for seed in 0..1500 {
+        converge(seed, 2 + (seed % 4) as u32, 4 + (seed % 20) as usize, true);
+    }
+}
+
+#[test]
+fn every_order_of_few_changes_passes_through_the_states_of_the_naive_model() {
+    let mut n_orders = 0;
+    for seed in 0..400 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let n_ops = 3 + (seed as usize % (EVERY_ORDER_MAX - 2));
+        let replicas = history(&mut rng, 2 + (seed % 2) as u32, n_ops, true);
+        let logs: Vec<Vec<Change>> = replicas.into_iter().map(|r| r.log).collect();
+        every_order(&Replica::new(99), &logs, &mut n_orders);
+    }
+    println!("{n_orders} orders");
+}
