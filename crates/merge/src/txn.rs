@@ -48,6 +48,9 @@ pub enum ReadError {
     },
 }
 
+/// Rows to write, ascending by key; `None` removes.
+pub type Writes = Vec<(Vec<u8>, Option<Bytes>)>;
+
 /// What a rollback takes back: earlier values, latest last, and counted hashes.
 #[derive(Default)]
 struct Undo {
@@ -281,7 +284,7 @@ impl<'a> Txn<'a> {
     /// # Errors
     ///
     /// `Rows`, `Corrupt`.
-    pub fn finish(mut self) -> Result<(Vec<(Vec<u8>, Option<Bytes>)>, Deltas), ReadError> {
+    pub fn finish(mut self) -> Result<(Writes, Deltas), ReadError> {
         let deltas = std::mem::take(&mut self.deltas);
         for (dir, delta) in &deltas {
             let key = keys::digest(dir);
