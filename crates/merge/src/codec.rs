@@ -108,7 +108,7 @@ impl Change {
             .map(|_| input.u32_be().map(u32::cast_signed))
             .collect::<Result<_, _>>()?;
         let steps = (0..count(input, "steps", STEPS_MAX)?)
-            .map(|_| read_step(input))
+            .map(|_| read_step(input, span))
             .collect::<Result<_, _>>()?;
         input.finish()?;
         Ok(Self {
@@ -278,12 +278,24 @@ fn blob(input: &mut Reader<'_>) -> Result<Bytes, WireError> {
     input.bytes().map(Bytes::copy_from_slice)
 }
 
-fn read_step(input: &mut Reader<'_>) -> Result<Step, DecodeError> {
+/// Reads the offset of a stamp; behind those that the change reserved there is none.
+fn read_offset(input: &mut Reader<'_>, span: u64) -> Result<u32, WireError> {
+    let offset = input.varint_u32()?;
+    if u64::from(offset) > span {
+        return Err(WireError::BadValue {
+            what: "offset",
+            value: u64::from(offset),
+        });
+    }
+    Ok(offset)
+}
+
+fn read_step(input: &mut Reader<'_>, span: u64) -> Result<Step, DecodeError> {
     let tag = input.u8()?;
     Ok(match tag {
-        TAG_NAME => Step::Name(Box::new(read_name(input)?)),
+        TAG_NAME => Step::Name(Box::new(read_name(input, span)?)),
         TAG_KV_PUT | TAG_KV_DELETE => {
-            let offset = input.varint_u32()?;
+            let offset = read_offset(input, span)?;
             let key = blob(input)?;
             let value = if tag == TAG_KV_PUT {
                 Some(blob(input)?)
@@ -332,13 +344,13 @@ fn read_step(input: &mut Reader<'_>) -> Result<Step, DecodeError> {
     })
 }
 
-fn read_name(input: &mut Reader<'_>) -> Result<NameStep, DecodeError> {
+fn read_name(input: &mut Reader<'_>, span: u64) -> Result<NameStep, DecodeError> {
     let flags = input.varint()?;
     if flags & !FLAGS_KNOWN != 0 {
         return Err(DecodeError::UnknownKind(TAG_NAME));
     }
     let has = |flag: u64| flags & flag != 0;
-    let offset = input.varint_u32()?;
+    let offset = read_offset(input, span)?;
     let name = Identity::read(input)?;
     let inode = if has(HAS_INODE) {
         Identity::read(input)?
