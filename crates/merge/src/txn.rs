@@ -65,7 +65,7 @@ pub struct Txn<'a> {
     deltas: Deltas,
     undo: Option<Undo>,
     /// Look at every place a name may be and merge what is found: for replay over an
-    /// engine that kept any subset of later batches.
+    /// engine that kept some prefix of the batches after its checkpoint.
     pub gather_all: bool,
     /// With `gather_all`: every path that the replayed records mention for a name.
     pub mentioned: HashMap<Identity, Vec<Bytes>>,

@@ -65,7 +65,7 @@ pub(super) fn ensure_inode_row(txn: &mut Txn<'_>, step: &NameStep) -> Result<(),
         }
     }
     if inode.is_born {
-        show_waiting(txn, step.inode)
+        show_waiting(txn, step.inode, None)
     } else {
         Ok(())
     }
@@ -93,14 +93,23 @@ pub(super) fn settle_birth(
             ..Content::default()
         };
         put(txn, &inode);
-        show_waiting(txn, row.inode)?;
+        // Its own name is put where it belongs by the caller, and only there: a replay
+        // parks it among the partial ones, and shown twice it would shadow itself.
+        show_waiting(txn, row.inode, Some(row.name))?;
     }
     Ok(())
 }
 
 /// Names that waited for their inode's birth show now.
-fn show_waiting(txn: &mut Txn<'_>, inode: Identity) -> Result<(), ReadError> {
+fn show_waiting(
+    txn: &mut Txn<'_>,
+    inode: Identity,
+    except: Option<Identity>,
+) -> Result<(), ReadError> {
     for (name, _, _) in names_of(txn, inode)? {
+        if except == Some(name) {
+            continue;
+        }
         let Some(row) = txn.kept(Space::Partial, name)? else {
             continue;
         };

@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use dulse_types::Identity;
 
-use super::moved_paths;
+use super::{links, moved_paths};
 use crate::change::NameStep;
 use crate::keys::{self, Space};
 use crate::row::NameRow;
-use crate::txn::{ReadError, Txn};
+use crate::txn::{ReadError, Txn, decode_name};
 use crate::view;
 
 /// Where a name's row lies.
@@ -123,7 +123,7 @@ fn gather(
 ) -> Result<Option<Located>, ReadError> {
     let mut merged: Option<NameRow> = None;
     for path in paths {
-        if let Some(row) = at_path(txn, name, path)? {
+        for row in copies_at(txn, name, path)? {
             view::detach(txn, &row)?;
             merge_into(&mut merged, row);
         }
@@ -135,12 +135,26 @@ fn gather(
         }
     }
     let Some(row) = merged else { return Ok(None) };
-    // Parked among the partial ones: the caller puts it where it belongs.
+    // Parked among the partial ones, its link not counted: the caller puts it where it
+    // belongs and counts it again.
+    links::visibility(txn, &row, false)?;
     txn.put(keys::by_identity(Space::Partial, name), row.encode(true));
     Ok(Some(Located {
         row,
         place: Where::Partial,
     }))
+}
+
+/// The copies of a name at a path, whether or not the row shown there knows of shadows: a
+/// crash may have kept an older one.
+fn copies_at(txn: &Txn<'_>, name: Identity, path: &[u8]) -> Result<Vec<NameRow>, ReadError> {
+    let mut copies = Vec::new();
+    let shown = txn.shown(path)?;
+    copies.extend(shown.filter(|row| !row.is_implied && row.name == name));
+    if let Some(value) = txn.get(&keys::shadow(path, name))? {
+        copies.push(decode_name(Space::Shadows, &value, path)?);
+    }
+    Ok(copies)
 }
 
 fn merge_into(merged: &mut Option<NameRow>, row: NameRow) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The model, proven: rows against a naive oracle, and small cases exhaustively.
+//! The model, proven: rows against a naive oracle, small cases exhaustively,
+//! the laws, and each guard.
 
+mod guards;
 mod histories;
 mod naive;
 mod small;
