@@ -311,7 +311,8 @@ impl<'t, 'r> Builder<'t, 'r> {
     /// `NotFound`, `NotEmpty`, `IntoItself`, `TooBig`, `Read`.
     pub fn rename(&mut self, from: &Bytes, to: &Bytes) -> Result<Effect, LocalError> {
         let shown = self.require(from)?;
-        if to.starts_with(from) && to.get(from.len()) == Some(&b'/') {
+        // Onto itself too: it would kill the very name that it is to move.
+        if to.starts_with(from) && matches!(to.get(from.len()), None | Some(&b'/')) {
             return Err(LocalError::IntoItself(from.clone()));
         }
         if let Some(target) = self.txn.shown(to)? {

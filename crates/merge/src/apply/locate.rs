@@ -59,6 +59,7 @@ pub(super) fn find(
             place: Where::AtPath,
         }));
     }
+    let n_seen = paths.len();
     for path in moved_paths(txn, name)? {
         if !paths.contains(&path) {
             paths.push(path);
@@ -72,7 +73,7 @@ pub(super) fn find(
     if txn.gather_all {
         return gather(txn, name, &paths);
     }
-    if let Some(row) = at_any(txn, name, &paths)? {
+    if let Some(row) = at_any(txn, name, &paths[n_seen..])? {
         return Ok(Some(Located {
             row,
             place: Where::AtPath,

@@ -5,5 +5,6 @@
 mod guards;
 mod histories;
 mod naive;
+mod reference;
 mod small;
 mod world;
