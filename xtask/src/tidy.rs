@@ -37,7 +37,7 @@ const ARROWS: &[(&str, &str)] = &[
     (
         "filer",
         "types proto merge store namespace blobs replication replica cluster transport client \
-         journal kv",
+         journal kv merge replica",
     ),
     ("master", "types proto cluster transport"),
     ("volume", "types proto transport"),

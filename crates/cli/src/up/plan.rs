@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What `dulse up` will start, checked before anything is started.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use super::children::Role;
+use super::UpArgs;
+use crate::exit::Usage;
+
+/// Most filers one `up` starts: each is a process with its own store.
+const FILERS_MAX: u16 = 32;
+
+/// Added to an HTTP port for its gRPC port.
+const GRPC_OFFSET: u16 = dulse_types::address::GRPC_PORT_OFFSET;
+
+/// One server of the plan.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    /// `master`, `volume`, `filer 1` …
+    pub(super) name: String,
+    /// HTTP port.
+    pub(super) port: u16,
+    /// Engine, for filers.
+    pub(super) engine: Option<String>,
+    /// How to start it.
+    pub(super) role: Role,
+}
+
+/// Plans the servers in the order they are started.
+///
+/// # Errors
+///
+/// `Usage` with one clear sentence: unknown engine, port in use, directory not writable.
+pub(super) fn plan(args: &UpArgs) -> Result<Vec<Server>, Usage> {
+    let engines = engines(args)?;
+    if args.filers == 0 || args.filers > FILERS_MAX {
+        return Err(Usage(format!("--filers must be 1 to {FILERS_MAX}, got {}", args.filers)));
+    }
+    let dir = make_dir(&args.dir)?;
+    let mut servers = vec![
+        server(args, &dir, "master", args.master_port, None)?,
+        server(args, &dir, "volume", args.volume_port, None)?,
+    ];
+    for i in 0..args.filers {
+        let port = args.filer_port.checked_add(i).ok_or_else(|| too_high(args.filer_port))?;
+        let engine = engines[usize::from(i) % engines.len()].clone();
+        servers.push(server(args, &dir, &format!("filer {}", i + 1), port, Some(engine))?);
+    }
+    ports_free(args, &servers)?;
+    Ok(servers)
+}
+
+fn engines(args: &UpArgs) -> Result<Vec<String>, Usage> {
+    let engines: Vec<_> = args.engine.split(',').map(|e| e.trim().to_owned()).collect();
+    for engine in &engines {
+        if !dulse_registry::ENGINES.contains(&engine.as_str()) {
+            let known = dulse_registry::ENGINES.join(", ");
+            return Err(Usage(format!("unknown engine `{engine}`; expected one of {known}")));
+        }
+    }
+    Ok(engines)
+}
+
+fn make_dir(dir: &Path) -> Result<PathBuf, Usage> {
+    let fail = |e: std::io::Error| {
+        Usage(format!("cannot write to directory `{}`: {e}; choose another with --dir", dir.display()))
+    };
+    std::fs::create_dir_all(dir.join("logs")).map_err(fail)?;
+    let probe = dir.join(".writable");
+    std::fs::write(&probe, b"").map_err(fail)?;
+    std::fs::remove_file(&probe).map_err(fail)?;
+    dir.canonicalize().map_err(fail)
+}
+
+fn too_high(port: u16) -> Usage {
+    Usage(format!("port {port} is too high: its gRPC port would be above 65535"))
+}
+
+fn server(
+    args: &UpArgs,
+    dir: &Path,
+    name: &str,
+    port: u16,
+    engine: Option<String>,
+) -> Result<Server, Usage> {
+    port.checked_add(GRPC_OFFSET).ok_or_else(|| too_high(port))?;
+    let slug = name.replace(' ', "-");
+    let kind = name.split(' ').next().unwrap_or(name);
+    let mut arguments: Vec<String> = vec![
+        kind.to_owned(),
+        format!("--ip={}", args.ip),
+        format!("--port={port}"),
+        format!("--dir={}", dir.join(&slug).display()),
+        "--exit-with-stdin".to_owned(),
+    ];
+    if kind != "master" {
+        arguments.push(format!("--master={}:{}", args.ip, args.master_port));
+    }
+    if let Some(engine) = &engine {
+        arguments.push(format!("--engine={engine}"));
+    }
+    let log = dir.join("logs").join(format!("{slug}.log"));
+    let role = Role { name: name.to_owned(), arguments, log };
+    Ok(Server { name: name.to_owned(), port, engine, role })
+}
+
+fn ports_free(args: &UpArgs, servers: &[Server]) -> Result<(), Usage> {
+    for server in servers {
+        for port in [server.port, server.port + GRPC_OFFSET] {
+            TcpListener::bind((args.ip.as_str(), port)).map_err(|e| {
+                Usage(format!(
+                    "cannot listen on {}:{port} for {}: {e}; stop what uses it or choose another \
+                     port (--master-port, --volume-port, --filer-port)",
+                    args.ip, server.name
+                ))
+            })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What every request of a filer needs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dulse_blobs::Blobs;
+use dulse_namespace::Namespace;
+use dulse_proto::filer::GetFilerConfigurationResponse;
+use dulse_proto::master::seaweed_client::SeaweedClient;
+use dulse_replica::ReplicaStore;
+use dulse_replication::Replicator;
+use dulse_types::ServerAddress;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::grpc::subscribers;
+
+/// How long connecting to the master may take.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// How a filer is run.
+#[derive(Clone, Debug)]
+pub struct FilerOptions {
+    /// Who it is to others.
+    pub address: ServerAddress,
+    /// The masters.
+    pub masters: Vec<ServerAddress>,
+    /// Filers of one group replicate to one another.
+    pub group: String,
+    /// Found a cluster without looking for others.
+    pub is_alone: bool,
+    /// Size of chunks in MiB.
+    pub max_mb: u32,
+}
+
+/// All that requests share.
+pub struct FilerState {
+    /// Settings.
+    pub options: FilerOptions,
+    /// The tree.
+    pub namespace: Namespace,
+    /// Contents.
+    pub blobs: Arc<Blobs>,
+    /// The replica below the tree.
+    pub store: Arc<ReplicaStore>,
+    /// Peers.
+    pub replicator: Arc<Replicator>,
+    /// Live subscriptions.
+    pub subscribers: subscribers::Subscribers,
+}
+
+impl FilerState {
+    /// Why namespace calls are not served yet; `None` when they are.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        self.replicator.ready().borrow().clone()
+    }
+
+    /// A client of the first master that answers.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when none does.
+    pub async fn master(&self) -> Result<SeaweedClient<Channel>, Status> {
+        let mut last = "no master is configured".to_owned();
+        for master in &self.options.masters {
+            let endpoint = Endpoint::from_shared(format!("http://{}", master.grpc()))
+                .map_err(|e| Status::internal(e.to_string()))?
+                .connect_timeout(CONNECT_TIME_MAX);
+            match endpoint.connect().await {
+                Ok(channel) => return Ok(SeaweedClient::new(channel)),
+                Err(error) => last = format!("master {master}: {error}"),
+            }
+        }
+        Err(Status::unavailable(last))
+    }
+
+    /// What upstream's clients ask first.
+    #[must_use]
+    pub fn configuration(&self) -> GetFilerConfigurationResponse {
+        GetFilerConfigurationResponse {
+            masters: self.options.masters.iter().map(ToString::to_string).collect(),
+            max_mb: self.options.max_mb,
+            dir_buckets: self.namespace.options().buckets_folder.clone(),
+            signature: self.namespace.origin().signature(),
+            version: concat!("Dulse ", env!("CARGO_PKG_VERSION")).to_owned(),
+            filer_group: self.options.group.clone(),
+            major_version: 4,
+            minor_version: 48,
+            ..GetFilerConfigurationResponse::default()
+        }
+    }
+}
