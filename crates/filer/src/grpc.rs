@@ -47,11 +47,15 @@ impl FilerService {
 
 /// A call that this version does not serve.
 fn unserved<T>(name: &str) -> Result<Response<T>, Status> {
-    Err(Status::unimplemented(format!("{name} is not served by this version")))
+    Err(Status::unimplemented(format!(
+        "{name} is not served by this version"
+    )))
 }
 
 pub(crate) fn now_ns() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
@@ -187,7 +191,9 @@ impl SeaweedFiler for FilerService {
     ) -> Result<Response<pb::LookupVolumeResponse>, Status> {
         let mut locations_map = std::collections::HashMap::new();
         for id in request.into_inner().volume_ids {
-            let Ok(volume_id) = id.split(',').next().unwrap_or(&id).parse() else { continue };
+            let Ok(volume_id) = id.split(',').next().unwrap_or(&id).parse() else {
+                continue;
+            };
             if let Ok(copies) = self.state.blobs.control().lookup(volume_id).await {
                 let locations = copies.into_iter().map(convert::location).collect();
                 locations_map.insert(id, pb::Locations { locations });
@@ -205,9 +211,20 @@ impl SeaweedFiler for FilerService {
             include_normal_volumes: r.include_normal_volumes,
             include_ec_volumes: r.include_ec_volumes,
         };
-        let reply = self.state.master().await?.collection_list(asked).await?.into_inner();
-        let collections = reply.collections.into_iter().map(|c| pb::Collection { name: c.name });
-        Ok(Response::new(pb::CollectionListResponse { collections: collections.collect() }))
+        let reply = self
+            .state
+            .master()
+            .await?
+            .collection_list(asked)
+            .await?
+            .into_inner();
+        let collections = reply
+            .collections
+            .into_iter()
+            .map(|c| pb::Collection { name: c.name });
+        Ok(Response::new(pb::CollectionListResponse {
+            collections: collections.collect(),
+        }))
     }
 
     async fn delete_collection(
@@ -231,7 +248,13 @@ impl SeaweedFiler for FilerService {
             ttl: r.ttl,
             disk_type: r.disk_type,
         };
-        let s = self.state.master().await?.statistics(asked).await?.into_inner();
+        let s = self
+            .state
+            .master()
+            .await?
+            .statistics(asked)
+            .await?
+            .into_inner();
         Ok(Response::new(pb::StatisticsResponse {
             total_size: s.total_size,
             used_size: s.used_size,
@@ -248,7 +271,9 @@ impl SeaweedFiler for FilerService {
         let target = request.into_inner().target;
         let own = self.state.options.address.to_string();
         if !target.is_empty() && target != own {
-            return Err(Status::invalid_argument(format!("unknown ping target {target}")));
+            return Err(Status::invalid_argument(format!(
+                "unknown ping target {target}"
+            )));
         }
         let now = now_ns();
         Ok(Response::new(pb::PingResponse {
@@ -301,7 +326,9 @@ impl SeaweedFiler for FilerService {
     ) -> Result<Response<pb::ListMetadataSubscribersResponse>, Status> {
         let types = request.into_inner().client_types;
         let subscribers = self.state.subscribers.list(&types);
-        Ok(Response::new(pb::ListMetadataSubscribersResponse { subscribers }))
+        Ok(Response::new(pb::ListMetadataSubscribersResponse {
+            subscribers,
+        }))
     }
 
     async fn kv_get(
@@ -324,7 +351,9 @@ impl SeaweedFiler for FilerService {
         let r = request.into_inner();
         match self.state.namespace.kv_put(r.key, r.value).await {
             Ok(change) => Ok(self.with_token(pb::KvPutResponse::default(), change.stamp)),
-            Err(error) => Ok(Response::new(pb::KvPutResponse { error: error.to_string() })),
+            Err(error) => Ok(Response::new(pb::KvPutResponse {
+                error: error.to_string(),
+            })),
         }
     }
 

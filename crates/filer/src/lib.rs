@@ -1,4 +1,229 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The filer service.
+//! The filer: the namespace over gRPC and HTTP, kept in step with its peers.
+//!
+//! [`Filer::start`] puts the parts together; replication, health and status are served
+//! at once, namespace calls are refused until the filer is ready.
+
+mod discovery;
+mod garbage;
+pub mod grpc;
 pub mod http;
 pub mod session;
+pub mod state;
+pub mod status;
+
+pub use state::{FilerOptions, FilerState};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dulse_blobs::{Blobs, GrpcControl};
+use dulse_namespace::Namespace;
+use dulse_proto::filer::seaweed_filer_server::SeaweedFilerServer;
+use dulse_proto::replication::replication_server::ReplicationServer;
+use dulse_proto::status::filer_status_server::FilerStatusServer;
+use dulse_replica::ReplicaStore;
+use dulse_replication::{Options as ReplicationOptions, Replicator};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+
+/// Largest message, as upstream.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// HTTP/2 windows, so that one connection fills a long line.
+const WINDOW_BYTES: u32 = 16 << 20;
+
+/// Requests in flight on one connection.
+const STREAMS_MAX: u32 = 1000;
+
+/// How long requests in flight may take after a stop.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A failed start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The reflection service could not be made.
+    #[error("reflection: {0}")]
+    Reflection(String),
+}
+
+/// A running filer.
+pub struct Filer {
+    state: Arc<FilerState>,
+    stop: watch::Sender<bool>,
+    servers: Vec<JoinHandle<()>>,
+    helpers: Vec<JoinHandle<()>>,
+}
+
+impl Filer {
+    /// Starts listening and joins the others.
+    ///
+    /// # Errors
+    ///
+    /// `Listen` when an address is taken.
+    pub async fn start(
+        options: FilerOptions,
+        listen_http: SocketAddr,
+        listen_grpc: SocketAddr,
+        store: Arc<ReplicaStore>,
+        render_metrics: Option<http::RenderMetrics>,
+    ) -> Result<Self, StartError> {
+        let bind = |address| async move {
+            TcpListener::bind(address)
+                .await
+                .map_err(|e| StartError::Listen(address, e))
+        };
+        let (http_listener, grpc_listener) = (bind(listen_http).await?, bind(listen_grpc).await?);
+        let (discovering, listed) = discovery::start(&options);
+        let replicator = Arc::new(Replicator::start(
+            Arc::clone(&store),
+            ReplicationOptions {
+                address: options.address.clone(),
+                group: options.group.clone(),
+                is_alone: options.is_alone,
+                listed,
+            },
+        ));
+        let http_options = http::Options::upstream();
+        let namespace = Namespace::new(
+            store.clone(),
+            dulse_namespace::Options {
+                name_len_max: dulse_types::path::NAME_LEN_MAX,
+                buckets_folder: "/buckets".to_owned(),
+                owner: (http_options.uid, http_options.gid),
+            },
+        );
+        let blobs = Arc::new(Blobs::new(Arc::new(GrpcControl::new(
+            options.masters.clone(),
+        ))));
+        let state = Arc::new(FilerState {
+            options,
+            namespace,
+            blobs: Arc::clone(&blobs),
+            store,
+            replicator,
+            subscribers: grpc::subscribers::Subscribers::default(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let asked = Arc::clone(&state);
+        let router = http::Http {
+            names: Arc::new(http::OverNamespace::new(state.namespace.clone())),
+            blobs,
+            options: Arc::new(http_options),
+            not_ready: Arc::new(move || asked.not_ready()),
+            metrics: render_metrics,
+        }
+        .router();
+        let servers = vec![
+            tokio::spawn(serve_http(http_listener, router, stopped.clone())),
+            tokio::spawn(serve_grpc(grpc_listener, Arc::clone(&state), stopped)?),
+        ];
+        let collecting = tokio::spawn(garbage::collect(Arc::clone(&state)));
+        Ok(Self {
+            state,
+            stop,
+            servers,
+            helpers: vec![discovering, collecting],
+        })
+    }
+
+    /// What requests share.
+    #[must_use]
+    pub fn state(&self) -> &Arc<FilerState> {
+        &self.state
+    }
+
+    /// Refuses new requests, lets those in flight end, then closes the store.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.state.replicator.stop();
+        for helper in &self.helpers {
+            helper.abort();
+        }
+        for server in self.servers {
+            // A stream that never ends is cut when the time is over.
+            let _ = tokio::time::timeout(DRAIN_TIME_MAX, server).await;
+        }
+        let store = Arc::clone(&self.state.store);
+        // The store's thread checkpoints; a panic there has ended the process already.
+        let _ = tokio::task::spawn_blocking(move || store.stop()).await;
+    }
+}
+
+async fn serve_http(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) {
+    let stopping = async move {
+        // A dropped sender means the same.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(stopping)
+        .await
+    {
+        tracing::error!(%error, "http listener failed");
+    }
+}
+
+fn serve_grpc(
+    listener: TcpListener,
+    state: Arc<FilerState>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<impl Future<Output = ()>, StartError> {
+    let filer = SeaweedFilerServer::new(grpc::FilerService::new(Arc::clone(&state)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let replication = ReplicationServer::new(state.replicator.service())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let status = FilerStatusServer::new(status::StatusService::new(Arc::clone(&state)));
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(dulse_proto::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|e| StartError::Reflection(e.to_string()))?;
+    let stopping = async move {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(async move {
+        tokio::spawn(report_health(state, reporter));
+        let serving = Server::builder()
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_concurrent_streams(STREAMS_MAX)
+            .add_service(filer)
+            .add_service(replication)
+            .add_service(status)
+            .add_service(health)
+            .add_service(reflection)
+            .serve_with_incoming_shutdown(incoming, stopping)
+            .await;
+        if let Err(error) = serving {
+            tracing::error!(%error, "grpc listener failed");
+        }
+    })
+}
+
+type FilerServer = SeaweedFilerServer<grpc::FilerService>;
+
+async fn report_health(state: Arc<FilerState>, reporter: tonic_health::server::HealthReporter) {
+    let mut ready = state.replicator.ready();
+    loop {
+        if ready.borrow_and_update().is_none() {
+            reporter.set_serving::<FilerServer>().await;
+        } else {
+            reporter.set_not_serving::<FilerServer>().await;
+        }
+        if ready.changed().await.is_err() {
+            return;
+        }
+    }
+}

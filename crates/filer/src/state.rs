@@ -80,7 +80,12 @@ impl FilerState {
     #[must_use]
     pub fn configuration(&self) -> GetFilerConfigurationResponse {
         GetFilerConfigurationResponse {
-            masters: self.options.masters.iter().map(ToString::to_string).collect(),
+            masters: self
+                .options
+                .masters
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             max_mb: self.options.max_mb,
             dir_buckets: self.namespace.options().buckets_folder.clone(),
             signature: self.namespace.origin().signature(),

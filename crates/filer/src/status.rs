@@ -33,7 +33,13 @@ impl StatusService {
 }
 
 fn components(vector: &Vector) -> Vec<Component> {
-    vector.iter().map(|(origin, stamp)| Component { origin: origin.0, stamp: stamp.0 }).collect()
+    vector
+        .iter()
+        .map(|(origin, stamp)| Component {
+            origin: origin.0,
+            stamp: stamp.0,
+        })
+        .collect()
 }
 
 fn internal(error: dulse_store::Error) -> Status {
@@ -93,7 +99,12 @@ impl FilerStatus for StatusService {
             0 => u16::MAX,
             until => u16::try_from(until).unwrap_or(u16::MAX),
         };
-        let rows = self.state.store.shared().directory_digests(from, until).map_err(internal)?;
+        let rows = self
+            .state
+            .store
+            .shared()
+            .directory_digests(from, until)
+            .map_err(internal)?;
         let rows = rows.into_iter().map(|(bucket, directory, sum)| {
             Ok(DirectoryDigest {
                 bucket: bucket.into(),
@@ -112,7 +123,12 @@ impl FilerStatus for StatusService {
         request: Request<DirectoryRowsRequest>,
     ) -> Result<Response<Self::DirectoryRowsStream>, Status> {
         let dir = request.into_inner().directory;
-        let rows = self.state.store.shared().directory_rows(&dir).map_err(internal)?;
+        let rows = self
+            .state
+            .store
+            .shared()
+            .directory_rows(&dir)
+            .map_err(internal)?;
         let rows = rows.into_iter().map(|(name, identity, hash)| {
             Ok(RowHash {
                 name,

@@ -49,7 +49,11 @@ impl FilerService {
     ) -> Result<pb::LookupDirectoryEntryResponse, Status> {
         let log_ts_ns = now_ns();
         let path = convert::path(&r.directory, &r.name)?;
-        let entry = self.state.namespace.find(&path).map_err(|e| convert::status(&e))?;
+        let entry = self
+            .state
+            .namespace
+            .find(&path)
+            .map_err(|e| convert::status(&e))?;
         Ok(pb::LookupDirectoryEntryResponse {
             entry: Some(entry.with_name(path.name())),
             log_ts_ns,
@@ -88,10 +92,15 @@ impl FilerService {
         let (send, receive) = mpsc::channel(ANSWERS_AHEAD);
         let namespace = self.state.namespace.clone();
         tokio::spawn(async move {
-            let Ok(directory) = FullPath::parse(&r.directory) else { return };
+            let Ok(directory) = FullPath::parse(&r.directory) else {
+                return;
+            };
             let mut left = if r.limit == 0 { LIST_LIMIT } else { r.limit } as usize;
-            let mut snapshot_ts_ns =
-                if r.snapshot_ts_ns == 0 { now_ns() } else { r.snapshot_ts_ns };
+            let mut snapshot_ts_ns = if r.snapshot_ts_ns == 0 {
+                now_ns()
+            } else {
+                r.snapshot_ts_ns
+            };
             let mut range = ListRange {
                 prefix: r.prefix,
                 start: r.start_from_file_name,
@@ -114,7 +123,11 @@ impl FilerService {
                     range.inclusive = false;
                 }
                 for row in rows {
-                    let entry = if r.omit_chunks { without_chunks(&row.entry) } else { row.entry };
+                    let entry = if r.omit_chunks {
+                        without_chunks(&row.entry)
+                    } else {
+                        row.entry
+                    };
                     let answer = pb::ListEntriesResponse {
                         entry: Some(entry.with_name(&row.name)),
                         snapshot_ts_ns: std::mem::take(&mut snapshot_ts_ns),
@@ -140,8 +153,10 @@ impl FilerService {
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         let path = convert::path(&r.directory, &name)?;
         let log_ts_ns = now_ns();
-        let caller =
-            Caller { signatures: r.signatures, is_from_other_cluster: r.is_from_other_cluster };
+        let caller = Caller {
+            signatures: r.signatures,
+            is_from_other_cluster: r.is_from_other_cluster,
+        };
         let options = CreateOptions {
             is_exclusive: r.o_excl,
             condition: convert::condition(r.condition),
@@ -172,7 +187,12 @@ impl FilerService {
     fn event(&self, change: &Change, caller: &Caller) -> Option<pb::SubscribeMetadataResponse> {
         let last = change.events.last()?;
         let origin = self.state.namespace.origin();
-        Some(convert::event(last, origin, &caller.signatures, caller.is_from_other_cluster))
+        Some(convert::event(
+            last,
+            origin,
+            &caller.signatures,
+            caller.is_from_other_cluster,
+        ))
     }
 
     pub(crate) async fn update(
@@ -184,8 +204,10 @@ impl FilerService {
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         let path = convert::path(&r.directory, &name)?;
         let log_ts_ns = now_ns();
-        let caller =
-            Caller { signatures: r.signatures, is_from_other_cluster: r.is_from_other_cluster };
+        let caller = Caller {
+            signatures: r.signatures,
+            is_from_other_cluster: r.is_from_other_cluster,
+        };
         let options = UpdateOptions {
             expected_extended: r.expected_extended,
             condition: convert::condition(r.condition),
@@ -206,7 +228,11 @@ impl FilerService {
         r: pb::AppendToEntryRequest,
     ) -> Result<Response<pb::AppendToEntryResponse>, Status> {
         let path = convert::path(&r.directory, &r.entry_name)?;
-        let change = self.state.namespace.append(&path, r.chunks, Caller::default()).await;
+        let change = self
+            .state
+            .namespace
+            .append(&path, r.chunks, Caller::default())
+            .await;
         let change = change.map_err(|e| convert::status(&e))?;
         Ok(self.with_token(pb::AppendToEntryResponse {}, change.stamp))
     }
@@ -216,8 +242,10 @@ impl FilerService {
         r: pb::DeleteEntryRequest,
     ) -> Result<Response<pb::DeleteEntryResponse>, Status> {
         let path = convert::path(&r.directory, &r.name)?;
-        let caller =
-            Caller { signatures: r.signatures, is_from_other_cluster: r.is_from_other_cluster };
+        let caller = Caller {
+            signatures: r.signatures,
+            is_from_other_cluster: r.is_from_other_cluster,
+        };
         let options = DeleteOptions {
             is_recursive: r.is_recursive,
             keep_chunks: !r.is_delete_data,
@@ -227,14 +255,18 @@ impl FilerService {
         match self.state.namespace.delete(&path, options).await {
             Ok(change) => {
                 let metadata_event = self.event(&change, &caller);
-                let answer =
-                    pb::DeleteEntryResponse { metadata_event, ..pb::DeleteEntryResponse::default() };
+                let answer = pb::DeleteEntryResponse {
+                    metadata_event,
+                    ..pb::DeleteEntryResponse::default()
+                };
                 Ok(self.with_token(answer, change.stamp))
             }
             Err(error) if error.kind() == ErrorKind::NotEmpty => {
                 let error = format!("delete directory {path}: {error}");
-                let answer =
-                    pb::DeleteEntryResponse { error, ..pb::DeleteEntryResponse::default() };
+                let answer = pb::DeleteEntryResponse {
+                    error,
+                    ..pb::DeleteEntryResponse::default()
+                };
                 Ok(Response::new(answer))
             }
             Err(error) => Err(convert::status(&error)),
@@ -249,7 +281,10 @@ impl FilerService {
     ) -> Result<Change, Status> {
         let from = convert::path(&from.0, &from.1)?;
         let to = convert::path(&to.0, &to.1)?;
-        let caller = Caller { signatures, is_from_other_cluster: false };
+        let caller = Caller {
+            signatures,
+            is_from_other_cluster: false,
+        };
         let renamed = self.state.namespace.rename(&from, &to, caller).await;
         renamed.map_err(|e| convert::status(&e))
     }
@@ -261,7 +296,10 @@ impl FilerService {
     ) -> Result<Response<Answers<pb::StreamRenameEntryResponse>>, Status> {
         let from = (r.old_directory, r.old_name);
         let to = (r.new_directory, r.new_name);
-        let caller = Caller { signatures: r.signatures.clone(), is_from_other_cluster: false };
+        let caller = Caller {
+            signatures: r.signatures.clone(),
+            is_from_other_cluster: false,
+        };
         let change = self.rename(from, to, r.signatures).await?;
         let mut answers = Vec::new();
         if let Some(event) = self.event(&change, &caller) {
@@ -287,7 +325,11 @@ impl FilerService {
         let placement = Placement {
             collection: r.collection.clone(),
             replication: r.replication.clone(),
-            ttl: if r.ttl_sec > 0 { format!("{}m", r.ttl_sec.div_ceil(60)) } else { String::new() },
+            ttl: if r.ttl_sec > 0 {
+                format!("{}m", (r.ttl_sec + 59) / 60)
+            } else {
+                String::new()
+            },
             disk_type: r.disk_type,
             data_center: r.data_center,
             rack: r.rack,
@@ -342,11 +384,15 @@ impl FilerService {
                     limit: LIST_MAX,
                 };
                 loop {
-                    let Ok(rows) = namespace.list(&dir, &range) else { return };
+                    let Ok(rows) = namespace.list(&dir, &range) else {
+                        return;
+                    };
                     let is_end = rows.len() < range.limit;
                     for row in rows {
                         range.start.clone_from(&row.name);
-                        let Ok(path) = FullPath::of(dir.as_str(), &row.name) else { continue };
+                        let Ok(path) = FullPath::of(dir.as_str(), &row.name) else {
+                            continue;
+                        };
                         let is_excluded = |prefix: &String| {
                             FullPath::parse(prefix).is_ok_and(|p| p == path || path.is_below(&p))
                         };
@@ -376,7 +422,9 @@ impl FilerService {
 
 /// The entry without chunks, its size kept in the attributes.
 fn without_chunks(entry: &dulse_types::Entry) -> dulse_types::Entry {
-    let Ok(mut fields) = entry.fields() else { return entry.clone() };
+    let Ok(mut fields) = entry.fields() else {
+        return entry.clone();
+    };
     let size = fields.size();
     fields.chunks.clear();
     fields.attrs_mut().file_size = size;

@@ -60,9 +60,15 @@ impl Subscribers {
         let mut live = self.live.lock();
         let key = (is_local, row.client_id);
         if row.client_id != 0
-            && live.get(&key).is_some_and(|other| other.client_epoch >= row.client_epoch)
+            && live
+                .get(&key)
+                .is_some_and(|other| other.client_epoch >= row.client_epoch)
         {
-            let what = if is_local { "duplicated local" } else { "duplicated" };
+            let what = if is_local {
+                "duplicated local"
+            } else {
+                "duplicated"
+            };
             return Err(Status::unknown(format!(
                 "{what} subscription detected for client {} clientId:{}",
                 row.client_name, row.client_id
@@ -74,12 +80,20 @@ impl Subscribers {
 
     /// Whether a newer subscription of the same client took over.
     fn is_replaced(&self, is_local: bool, id: i32, epoch: i32) -> bool {
-        id != 0 && self.live.lock().get(&(is_local, id)).is_none_or(|s| s.client_epoch != epoch)
+        id != 0
+            && self
+                .live
+                .lock()
+                .get(&(is_local, id))
+                .is_none_or(|s| s.client_epoch != epoch)
     }
 
     fn remove(&self, is_local: bool, id: i32, epoch: i32) {
         let mut live = self.live.lock();
-        if live.get(&(is_local, id)).is_some_and(|s| s.client_epoch == epoch) {
+        if live
+            .get(&(is_local, id))
+            .is_some_and(|s| s.client_epoch == epoch)
+        {
             live.remove(&(is_local, id));
         }
     }
@@ -91,25 +105,39 @@ impl FilerService {
         request: Request<pb::SubscribeMetadataRequest>,
         is_local: bool,
     ) -> Result<Response<Answers<pb::SubscribeMetadataResponse>>, Status> {
-        let address = request.remote_addr().map_or_else(String::new, |a| a.to_string());
+        let address = request
+            .remote_addr()
+            .map_or_else(String::new, |a| a.to_string());
         let r = request.into_inner();
-        self.state.subscribers.add(is_local, pb::MetadataSubscriber {
-            client_name: format!("{}@{address}", r.client_name),
-            client_type: r.client_name.clone(),
-            address,
-            path_prefix: r.path_prefix.clone(),
-            client_id: r.client_id,
-            client_epoch: r.client_epoch,
-            connected_at_ns: now_ns(),
-            filer_address: self.state.options.address.to_string(),
-        })?;
+        self.state.subscribers.add(
+            is_local,
+            pb::MetadataSubscriber {
+                client_name: format!("{}@{address}", r.client_name),
+                client_type: r.client_name.clone(),
+                address,
+                path_prefix: r.path_prefix.clone(),
+                client_id: r.client_id,
+                client_epoch: r.client_epoch,
+                connected_at_ns: now_ns(),
+                filer_address: self.state.options.address.to_string(),
+            },
+        )?;
         let (send, receive) = mpsc::channel(EVENTS_AHEAD);
         let state = Arc::clone(&self.state);
         tokio::spawn(async move {
             let (id, epoch) = (r.client_id, r.client_epoch);
-            let mut feed = Feed { state: Arc::clone(&state), request: r, is_local, send, n_filtered: 0 };
+            let mut feed = Feed {
+                state: Arc::clone(&state),
+                request: r,
+                is_local,
+                send,
+                n_filtered: 0,
+            };
             if let Err(error) = feed.run().await {
-                let _ = feed.send.send(Err(Status::internal(error.to_string()))).await;
+                let _ = feed
+                    .send
+                    .send(Err(Status::internal(error.to_string())))
+                    .await;
             }
             state.subscribers.remove(is_local, id, epoch);
         });
@@ -198,7 +226,9 @@ impl Feed {
                 reached = reached.min(last.stamp);
             }
             for record in records {
-                let Ok(change) = Change::decode(&record.payload) else { continue };
+                let Ok(change) = Change::decode(&record.payload) else {
+                    continue;
+                };
                 for event in events(&change) {
                     out.push((event.stamp, origin, message(&change, event)));
                 }
@@ -206,7 +236,10 @@ impl Feed {
         }
         out.retain(|(stamp, ..)| *stamp > after && *stamp <= reached);
         out.sort_by_key(|(stamp, origin, _)| (*stamp, *origin));
-        Ok((out.into_iter().map(|(.., message)| message).collect(), reached))
+        Ok((
+            out.into_iter().map(|(.., message)| message).collect(),
+            reached,
+        ))
     }
 
     async fn deliver(&mut self, event: pb::SubscribeMetadataResponse) -> Result<(), Done> {
@@ -233,26 +266,34 @@ impl Feed {
 
     fn matches(&self, event: &pb::SubscribeMetadataResponse) -> bool {
         let r = &self.request;
-        let Some(notification) = &event.event_notification else { return false };
+        let Some(notification) = &event.event_notification else {
+            return false;
+        };
         if r.signature != 0 && notification.signatures.contains(&r.signature) {
             return false;
         }
         if r.path_prefix.is_empty() {
             return true;
         }
-        let name = |entry: &dulse_types::Entry| entry.take_name().map_or_else(|_| String::new(), |e| e.1);
+        let name =
+            |entry: &dulse_types::Entry| entry.take_name().map_or_else(|_| String::new(), |e| e.1);
         let old = notification.old_entry.as_ref().map(name);
         let new = notification.new_entry.as_ref().map(name);
         let here = old.or_else(|| new.clone()).unwrap_or_default();
         let source = (event.directory.as_str(), here);
         let target = new.map(|name| (notification.new_parent_path.as_str(), name));
-        [Some(source), target].into_iter().flatten().any(|(dir, name)| {
-            let slash = if dir.ends_with('/') { "" } else { "/" };
-            let path = format!("{dir}{slash}{name}");
-            path.starts_with(&r.path_prefix)
-                || r.path_prefixes.iter().any(|prefix| path.starts_with(prefix))
-                || r.directories.iter().any(|d| d == dir)
-        })
+        [Some(source), target]
+            .into_iter()
+            .flatten()
+            .any(|(dir, name)| {
+                let slash = if dir.ends_with('/') { "" } else { "/" };
+                let path = format!("{dir}{slash}{name}");
+                path.starts_with(&r.path_prefix)
+                    || r.path_prefixes
+                        .iter()
+                        .any(|prefix| path.starts_with(prefix))
+                    || r.directories.iter().any(|d| d == dir)
+            })
     }
 
     async fn beat(&self, limit: Stamp) -> Result<(), Done> {
@@ -280,5 +321,10 @@ fn message(change: &Change, event: dulse_merge::Event) -> pb::SubscribeMetadataR
         new: at(event.new_path, event.new_entry),
         delete_chunks: event.delete_chunks,
     };
-    convert::event(&happened, change.origin, &change.signatures, change.is_from_other_cluster)
+    convert::event(
+        &happened,
+        change.origin,
+        &change.signatures,
+        change.is_from_other_cluster,
+    )
 }
