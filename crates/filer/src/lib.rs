@@ -113,7 +113,10 @@ impl Filer {
         let (stop, stopped) = watch::channel(false);
         let asked = Arc::clone(&state);
         let router = http::Http {
-            names: Arc::new(http::OverNamespace::new(state.namespace.clone())),
+            names: Arc::new(http::OverNamespace::new(
+                state.namespace.clone(),
+                Some(state.store.progress()),
+            )),
             blobs,
             options: Arc::new(http_options),
             not_ready: Arc::new(move || asked.not_ready()),

@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
+use crate::session::SessionToken;
+
 use super::{Answers, FilerService, convert, now_ns, required};
 
 /// Entries of one page of a listing, read at once.
@@ -31,9 +33,9 @@ impl FilerService {
     /// An answer with the session token of the write.
     pub(crate) fn with_token<T>(&self, message: T, stamp: Option<Stamp>) -> Response<T> {
         let mut response = Response::new(message);
-        if let Some(stamp) = stamp
-            && let Ok(token) = format!("{}-{stamp}", self.state.namespace.origin()).parse()
-        {
+        let origin = self.state.namespace.origin();
+        let token = stamp.map(|stamp| SessionToken { origin, stamp }.to_string());
+        if let Some(Ok(token)) = token.map(|token| token.parse()) {
             response.metadata_mut().insert(TOKEN, token);
         }
         response
