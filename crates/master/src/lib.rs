@@ -1,2 +1,146 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The master service.
+//! The master: who is there, where volumes are, and where new chunks go.
+//!
+//! [`topology`] is a state machine without IO; [`service`] serves it over gRPC,
+//! [`web`] over HTTP. Only the greatest volume id and the topology's id survive a
+//! restart; everything else comes from heartbeats and registrations.
+
+pub mod cluster;
+mod growth;
+pub mod service;
+mod stored;
+pub mod topology;
+mod web;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dulse_proto::master::seaweed_server::SeaweedServer;
+use dulse_types::ServerAddress;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+
+use service::MasterService;
+
+/// Largest message, as upstream.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// How long requests in flight may take after a stop.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How a master is run.
+#[derive(Clone, Debug)]
+pub struct MasterOptions {
+    /// Who it is to others.
+    pub address: ServerAddress,
+    /// Where its state is kept.
+    pub dir: PathBuf,
+    /// Volumes above it take no more writes, in bytes.
+    pub volume_size_limit_bytes: u64,
+    /// Replica placement where none is asked for, three digits.
+    pub default_replication: String,
+    /// Key that signs writes to volume servers; empty signs nothing.
+    pub signing_key: String,
+}
+
+/// A failed start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The stored state cannot be read.
+    #[error("read the master's state")]
+    State(#[from] stored::StoredError),
+    /// The reflection service could not be made.
+    #[error("reflection: {0}")]
+    Reflection(String),
+}
+
+/// A running master.
+pub struct Master {
+    stop: watch::Sender<bool>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl Master {
+    /// Starts listening.
+    ///
+    /// # Errors
+    ///
+    /// `Listen` when an address is taken, `State` when the directory cannot be used.
+    pub async fn start(
+        options: MasterOptions,
+        listen_http: SocketAddr,
+        listen_grpc: SocketAddr,
+    ) -> Result<Self, StartError> {
+        let bind = |address| async move {
+            TcpListener::bind(address)
+                .await
+                .map_err(|e| StartError::Listen(address, e))
+        };
+        let (http_listener, grpc_listener) = (bind(listen_http).await?, bind(listen_grpc).await?);
+        let stored = stored::Stored::open(&options.dir)?;
+        let service = MasterService::new(options, stored);
+        let (stop, stopped) = watch::channel(false);
+        let router = web::router(Arc::clone(service.state()));
+        let mut until = stopped.clone();
+        let http = async move {
+            let stopping = async move {
+                let _ = until.wait_for(|stop| *stop).await;
+            };
+            if let Err(error) = axum::serve(http_listener, router)
+                .with_graceful_shutdown(stopping)
+                .await
+            {
+                tracing::error!(%error, "http listener failed");
+            }
+        };
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(dulse_proto::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .map_err(|e| StartError::Reflection(e.to_string()))?;
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<SeaweedServer<MasterService>>().await;
+        let mut until = stopped;
+        let grpc = async move {
+            let stopping = async move {
+                let _ = until.wait_for(|stop| *stop).await;
+            };
+            let incoming =
+                tonic::transport::server::TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
+            let serving = Server::builder()
+                .add_service(
+                    SeaweedServer::new(service)
+                        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                        .max_encoding_message_size(MESSAGE_BYTES_MAX),
+                )
+                .add_service(health)
+                .add_service(reflection)
+                .serve_with_incoming_shutdown(incoming, stopping)
+                .await;
+            if let Err(error) = serving {
+                tracing::error!(%error, "grpc listener failed");
+            }
+        };
+        Ok(Self {
+            stop,
+            servers: vec![tokio::spawn(http), tokio::spawn(grpc)],
+        })
+    }
+
+    /// Refuses new requests and lets those in flight end; streams are cut.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for server in self.servers {
+            let abort = server.abort_handle();
+            if tokio::time::timeout(DRAIN_TIME_MAX, server).await.is_err() {
+                abort.abort();
+            }
+        }
+    }
+}
