@@ -117,6 +117,17 @@ impl Writer {
         self.raw(v);
     }
 
+    /// Appends a 4-byte big-endian length and the bytes.
+    ///
+    /// # Panics
+    ///
+    /// Above 4 GiB, which no format here allows.
+    pub fn bytes_u32(&mut self, v: &[u8]) {
+        let len = u32::try_from(v.len()).expect("formats limit their parts below 4 GiB");
+        self.u32_be(len);
+        self.raw(v);
+    }
+
     /// Bytes written so far.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,2 +1,169 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The volume server.
+//! A small volume server: blobs in append-only files, in upstream's on-disk format.
+//!
+//! [`needle`] is one record, [`store`] the files, [`service`] and `web` what is served.
+//! Not here: moving, compacting and replicating volumes.
+
+mod heartbeat;
+pub mod needle;
+pub mod service;
+pub mod store;
+mod web;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dulse_proto::volume::volume_server_server::VolumeServerServer;
+use dulse_types::ServerAddress;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+
+use service::VolumeService;
+use store::{Store, VolumeError};
+
+/// Largest message, as upstream.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// How long requests in flight may take after a stop.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How a volume server is run.
+#[derive(Clone, Debug)]
+pub struct VolumeOptions {
+    /// Who it is to others.
+    pub address: ServerAddress,
+    /// Where the volumes are.
+    pub dir: PathBuf,
+    /// The masters.
+    pub masters: Vec<ServerAddress>,
+    /// Most volumes; 0 goes by free disk.
+    pub max_volumes: u32,
+    /// Key that writes must be signed with; empty asks for no token.
+    pub signing_key: String,
+}
+
+/// A failed start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The volumes cannot be opened.
+    #[error("open the volumes")]
+    Volumes(#[from] VolumeError),
+    /// The reflection service could not be made.
+    #[error("reflection: {0}")]
+    Reflection(String),
+}
+
+/// A running volume server.
+pub struct VolumeServer {
+    stop: watch::Sender<bool>,
+    servers: Vec<JoinHandle<()>>,
+    beating: JoinHandle<()>,
+}
+
+pub(crate) fn now_ns() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+impl VolumeServer {
+    /// Opens the volumes and starts listening.
+    ///
+    /// # Errors
+    ///
+    /// `Listen` when an address is taken, `Volumes` when a volume is damaged.
+    pub async fn start(
+        options: VolumeOptions,
+        listen_http: SocketAddr,
+        listen_grpc: SocketAddr,
+    ) -> Result<Self, StartError> {
+        let bind = |address| async move {
+            TcpListener::bind(address)
+                .await
+                .map_err(|e| StartError::Listen(address, e))
+        };
+        let (http_listener, grpc_listener) = (bind(listen_http).await?, bind(listen_grpc).await?);
+        let store = Arc::new(Store::open(&options.dir)?);
+        let changed = Arc::new(Notify::new());
+        let service = VolumeService {
+            store: Arc::clone(&store),
+            changed: Arc::clone(&changed),
+        };
+        let signing_key = Arc::new(options.signing_key.clone());
+        let router = web::router(web::Web {
+            store: Arc::clone(&store),
+            signing_key,
+        });
+        let (stop, stopped) = watch::channel(false);
+        let mut until = stopped.clone();
+        let http = async move {
+            let stopping = async move {
+                let _ = until.wait_for(|stop| *stop).await;
+            };
+            let listener = axum::serve::ListenerExt::tap_io(http_listener, |stream| {
+                let _ = stream.set_nodelay(true);
+            });
+            if let Err(error) = axum::serve(listener, router)
+                .with_graceful_shutdown(stopping)
+                .await
+            {
+                tracing::error!(%error, "http listener failed");
+            }
+        };
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(dulse_proto::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .map_err(|e| StartError::Reflection(e.to_string()))?;
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter
+            .set_serving::<VolumeServerServer<VolumeService>>()
+            .await;
+        let mut until = stopped;
+        let grpc = async move {
+            let stopping = async move {
+                let _ = until.wait_for(|stop| *stop).await;
+            };
+            let incoming =
+                tonic::transport::server::TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
+            let serving = Server::builder()
+                .add_service(
+                    VolumeServerServer::new(service)
+                        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                        .max_encoding_message_size(MESSAGE_BYTES_MAX),
+                )
+                .add_service(health)
+                .add_service(reflection)
+                .serve_with_incoming_shutdown(incoming, stopping)
+                .await;
+            if let Err(error) = serving {
+                tracing::error!(%error, "grpc listener failed");
+            }
+        };
+        let beating = tokio::spawn(heartbeat::keep(options, store, changed));
+        Ok(Self {
+            stop,
+            servers: vec![tokio::spawn(http), tokio::spawn(grpc)],
+            beating,
+        })
+    }
+
+    /// Leaves the master, refuses new requests and lets those in flight end.
+    pub async fn stop(self) {
+        self.beating.abort();
+        self.stop.send_replace(true);
+        for server in self.servers {
+            let abort = server.abort_handle();
+            if tokio::time::timeout(DRAIN_TIME_MAX, server).await.is_err() {
+                abort.abort();
+            }
+        }
+    }
+}
