@@ -88,7 +88,10 @@ impl Filer {
 
     fn of(reply: StatusReply) -> Self {
         let hex = |origin: u64| Origin(origin).to_string();
-        let vector = reply.vector.iter().map(|Component { origin, stamp }| (hex(*origin), *stamp));
+        let vector = reply
+            .vector
+            .iter()
+            .map(|Component { origin, stamp }| (hex(*origin), *stamp));
         let peers = reply.peers.into_iter().map(|p| Peer {
             address: p.address,
             origin: hex(p.origin),
@@ -122,7 +125,9 @@ pub(crate) async fn ask(address: &str) -> Result<Filer> {
     let address: ServerAddress = address.parse()?;
     let mut client = FilerStatusClient::new(dial(&address).await?);
     let asked = client.status(StatusRequest {});
-    let reply = tokio::time::timeout(ANSWER_TIME_MAX, asked).await.context("no answer")??;
+    let reply = tokio::time::timeout(ANSWER_TIME_MAX, asked)
+        .await
+        .context("no answer")??;
     Ok(Filer::of(reply.into_inner()))
 }
 
@@ -133,8 +138,11 @@ pub(crate) async fn ask(address: &str) -> Result<Filer> {
 /// When it cannot be made in [`ANSWER_TIME_MAX`].
 pub(crate) async fn dial(address: &ServerAddress) -> Result<Channel> {
     let endpoint = Channel::from_shared(format!("http://{}", address.grpc()))?;
-    let connecting = endpoint.connect_timeout(ANSWER_TIME_MAX).connect();
-    connecting.await.with_context(|| format!("connect to {}", address.grpc()))
+    let endpoint = endpoint.connect_timeout(ANSWER_TIME_MAX);
+    let connecting = endpoint.connect();
+    connecting
+        .await
+        .with_context(|| format!("connect to {}", address.grpc()))
 }
 
 /// The filers that the master lists.
@@ -150,9 +158,15 @@ pub(crate) async fn filers(master: &ServerAddress, group: &str) -> Result<Vec<St
         limit: 0,
     };
     let asked = client.list_cluster_nodes(request);
-    let reply = tokio::time::timeout(ANSWER_TIME_MAX, asked).await.context("no answer")??;
-    let mut filers: Vec<_> =
-        reply.into_inner().cluster_nodes.into_iter().map(|node| node.address).collect();
+    let reply = tokio::time::timeout(ANSWER_TIME_MAX, asked)
+        .await
+        .context("no answer")??;
+    let mut filers: Vec<_> = reply
+        .into_inner()
+        .cluster_nodes
+        .into_iter()
+        .map(|node| node.address)
+        .collect();
     filers.sort();
     Ok(filers)
 }
@@ -164,7 +178,9 @@ pub(crate) async fn filers(master: &ServerAddress, group: &str) -> Result<Vec<St
 /// When the master does not answer.
 pub(crate) async fn cluster(master: &ServerAddress, group: &str) -> Result<Cluster> {
     let addresses = filers(master, group).await?;
-    let asked = addresses.iter().map(|address| async move { (address, ask(address).await) });
+    let asked = addresses
+        .iter()
+        .map(|address| async move { (address, ask(address).await) });
     let mut answers = Vec::new();
     let mut unreachable = Vec::new();
     for (address, answer) in futures::future::join_all(asked).await {
@@ -173,13 +189,18 @@ pub(crate) async fn cluster(master: &ServerAddress, group: &str) -> Result<Clust
             Err(error) => unreachable.push((address.clone(), format!("{error:#}"))),
         }
     }
-    let is_alike =
-        answers.windows(2).all(|w| w[0].vector == w[1].vector && w[0].digest == w[1].digest);
+    let is_alike = answers
+        .windows(2)
+        .all(|w| w[0].vector == w[1].vector && w[0].digest == w[1].digest);
     let converged = unreachable.is_empty()
         && !answers.is_empty()
         && is_alike
         && answers.iter().all(|f| f.ready);
-    Ok(Cluster { converged, filers: answers, unreachable })
+    Ok(Cluster {
+        converged,
+        filers: answers,
+        unreachable,
+    })
 }
 
 /// Prints the state of the cluster.
@@ -209,9 +230,16 @@ fn print_filer(filer: &Filer) {
     } else {
         format!("not ready ({})", filer.not_ready_reason)
     };
-    println!("{}  origin {}  {}  {ready}", filer.address, filer.origin, filer.engine);
+    println!(
+        "{}  origin {}  {}  {ready}",
+        filer.address, filer.origin, filer.engine
+    );
     println!("  {} entries, digest {}", filer.entries, filer.digest);
-    let vector: Vec<_> = filer.vector.iter().map(|(o, s)| format!("{o}:{s}")).collect();
+    let vector: Vec<_> = filer
+        .vector
+        .iter()
+        .map(|(o, s)| format!("{o}:{s}"))
+        .collect();
     println!("  vector {}", vector.join(" "));
     for peer in &filer.peers {
         let error = if peer.last_error.is_empty() {

@@ -62,7 +62,11 @@ pub(crate) async fn up(args: UpArgs) -> Result<()> {
     let (events_in, mut events) = mpsc::channel(EVENTS_MAX);
     let mut roles = JoinSet::new();
     for server in &servers {
-        roles.spawn(supervise(server.role.clone(), events_in.clone(), stopped.clone()));
+        roles.spawn(supervise(
+            server.role.clone(),
+            events_in.clone(),
+            stopped.clone(),
+        ));
     }
     drop(events_in);
 

@@ -46,7 +46,10 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<bool> {
         if cluster.filers.is_empty() {
             bail!("the master lists no filer");
         }
-        let is_level = cluster.filers.windows(2).all(|w| w[0].vector == w[1].vector);
+        let is_level = cluster
+            .filers
+            .windows(2)
+            .all(|w| w[0].vector == w[1].vector);
         if is_level || Instant::now() > deadline {
             let differing = differences(&cluster.filers).await?;
             if differing.is_empty() && is_level {
@@ -69,7 +72,9 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<bool> {
 /// Paths at which any filer differs from the first.
 async fn differences(filers: &[status::Filer]) -> Result<BTreeSet<String>> {
     let mut differing = BTreeSet::new();
-    let Some((first, others)) = filers.split_first() else { return Ok(differing) };
+    let Some((first, others)) = filers.split_first() else {
+        return Ok(differing);
+    };
     let base = directories(&first.address).await?;
     for other in others {
         let theirs = directories(&other.address).await?;
@@ -79,7 +84,10 @@ async fn differences(filers: &[status::Filer]) -> Result<BTreeSet<String>> {
             for name in different_keys(&ours, &rows) {
                 let directory = String::from_utf8_lossy(&directory);
                 let slash = if directory.ends_with('/') { "" } else { "/" };
-                differing.insert(format!("{directory}{slash}{}", String::from_utf8_lossy(&name)));
+                differing.insert(format!(
+                    "{directory}{slash}{}",
+                    String::from_utf8_lossy(&name)
+                ));
             }
         }
     }
@@ -88,12 +96,17 @@ async fn differences(filers: &[status::Filer]) -> Result<BTreeSet<String>> {
 
 fn different_keys(a: &Rows, b: &Rows) -> BTreeSet<Vec<u8>> {
     let keys = a.keys().chain(b.keys());
-    keys.filter(|key| a.get(*key) != b.get(*key)).cloned().collect()
+    keys.filter(|key| a.get(*key) != b.get(*key))
+        .cloned()
+        .collect()
 }
 
 async fn directories(address: &str) -> Result<Rows> {
     let mut client = FilerStatusClient::new(dial(&address.parse()?).await?);
-    let request = DigestsRequest { bucket_from: 0, bucket_until: 0 };
+    let request = DigestsRequest {
+        bucket_from: 0,
+        bucket_until: 0,
+    };
     let mut stream = client.digests(request).await?.into_inner();
     let mut out = Rows::new();
     while let Some(row) = stream.message().await? {
@@ -106,7 +119,9 @@ async fn directories(address: &str) -> Result<Rows> {
 
 async fn rows(address: &str, directory: &[u8]) -> Result<Rows> {
     let mut client = FilerStatusClient::new(dial(&address.parse()?).await?);
-    let request = DirectoryRowsRequest { directory: directory.to_vec().into() };
+    let request = DirectoryRowsRequest {
+        directory: directory.to_vec().into(),
+    };
     let mut stream = client.directory_rows(request).await?.into_inner();
     let mut out = Rows::new();
     while let Some(row) = stream.message().await? {

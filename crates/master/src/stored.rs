@@ -15,7 +15,7 @@ const VERSION: u32 = 1;
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("`{path}`: {context}")]
-pub(crate) struct StoredError {
+pub struct StoredError {
     path: PathBuf,
     context: String,
 }

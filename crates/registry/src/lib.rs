@@ -1,5 +1,95 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names to stores: the only crate that names engines.
 
+use std::path::Path;
+use std::sync::Arc;
+
+use dulse_engine_redb::RedbEngine;
+use dulse_engine_sqlite::SqliteEngine;
+use dulse_journal::RealDisk;
+use dulse_kv::Engine;
+use dulse_replica::{
+    CHECKPOINT_EVERY_BYTES, Durability, Replica, ReplicaOptions, ReplicaStore, SystemClock,
+};
+
 /// The engines an embedded filer can use; the first is the default.
 pub const ENGINES: &[&str] = &["redb", "sqlite"];
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No engine has this name.
+    #[error("unknown engine `{0}`; expected one of {expected}", expected = ENGINES.join(", "))]
+    UnknownEngine(String),
+    /// The directory holds another engine's store.
+    #[error("the directory holds a store of engine `{found}`, asked for `{asked}`")]
+    OtherEngine {
+        /// Whose store is there.
+        found: String,
+        /// Which engine was asked for.
+        asked: String,
+    },
+    /// The directory cannot be used.
+    #[error("open the store's directory")]
+    Dir(#[source] std::io::Error),
+    /// The engine could not open its files.
+    #[error("open the engine")]
+    Engine(#[from] dulse_kv::Error),
+    /// The journal could not be opened.
+    #[error("open the journal")]
+    Journal(#[from] dulse_journal::DiskError),
+    /// The replica could not be recovered.
+    #[error("recover the store")]
+    Replica(#[from] dulse_store::Error),
+}
+
+/// Opens or makes an embedded store: engine, journal, replica and its thread.
+///
+/// # Errors
+///
+/// See [`OpenError`]; a store that does not check out is never opened.
+pub fn open_embedded(
+    engine: &str,
+    dir: &Path,
+    durability: Durability,
+    random: u64,
+) -> Result<ReplicaStore, OpenError> {
+    if !ENGINES.contains(&engine) {
+        return Err(OpenError::UnknownEngine(engine.to_owned()));
+    }
+    std::fs::create_dir_all(dir).map_err(OpenError::Dir)?;
+    remember_engine(engine, dir)?;
+    let opened: Arc<dyn Engine> = match engine {
+        "redb" => Arc::new(RedbEngine::open(dir)?),
+        _ => Arc::new(SqliteEngine::open(dir)?),
+    };
+    let disk = RealDisk::open(&dir.join("journal"))?;
+    let replica = Replica::open(ReplicaOptions {
+        disk: Arc::new(disk),
+        engine: opened,
+        clock: Arc::new(SystemClock),
+        random,
+        durability,
+        checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
+    })?;
+    Ok(ReplicaStore::start(replica)?)
+}
+
+/// Writes down whose store a directory holds, and refuses another's.
+fn remember_engine(engine: &str, dir: &Path) -> Result<(), OpenError> {
+    let path = dir.join("engine");
+    match std::fs::read_to_string(&path) {
+        Ok(found) if found.trim() == engine => Ok(()),
+        Ok(found) => {
+            let found = found.trim().to_owned();
+            Err(OpenError::OtherEngine {
+                found,
+                asked: engine.to_owned(),
+            })
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::write(&path, engine).map_err(OpenError::Dir)
+        }
+        Err(e) => Err(OpenError::Dir(e)),
+    }
+}

@@ -61,24 +61,35 @@ pub(super) async fn supervise(
     loop {
         let mut child = start(&role)?;
         let pid = child.id().unwrap_or(0);
-        let started = Event::Started { name: role.name.clone(), pid };
+        let started = Event::Started {
+            name: role.name.clone(),
+            pid,
+        };
         if events.send(started).await.is_err() {
             return end(&mut child).await;
         }
         let status = tokio::select! {
             status = child.wait() => status,
-            _ = stop.wait_for(|stop| *stop) => return end(&mut child).await,
+            () = stopping(&mut stop) => return end(&mut child).await,
         };
         let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
-        let died = Event::Died { name: role.name.clone(), status };
+        let died = Event::Died {
+            name: role.name.clone(),
+            status,
+        };
         if events.send(died).await.is_err() {
             return Ok(());
         }
         tokio::select! {
             () = sleep(RESTART_DELAY) => {}
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = stopping(&mut stop) => return Ok(()),
         }
     }
+}
+
+/// Waits for the word to stop; whoever gives it being gone means the same.
+async fn stopping(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn start(role: &Role) -> Result<Child> {
@@ -108,7 +119,10 @@ async fn end(child: &mut Child) -> Result<()> {
         let _ = kill_process(pid, Signal::TERM);
     }
     if timeout(STOP_TIME_MAX, child.wait()).await.is_err() {
-        child.kill().await.context("kill a role that does not stop")?;
+        child
+            .kill()
+            .await
+            .context("kill a role that does not stop")?;
     }
     Ok(())
 }

@@ -103,14 +103,22 @@ impl Display {
                 lines.push((name.clone(), "does not answer".to_owned(), String::new()));
                 continue;
             };
-            let before = self.last_changes.insert(name.clone(), filer.changes_applied);
-            let rate = filer.changes_applied.saturating_sub(before.unwrap_or(filer.changes_applied));
+            let before = self
+                .last_changes
+                .insert(name.clone(), filer.changes_applied);
+            let rate = filer
+                .changes_applied
+                .saturating_sub(before.unwrap_or(filer.changes_applied));
             let state = if filer.ready {
                 "ready".to_owned()
             } else {
                 format!("not ready: {}", filer.not_ready_reason)
             };
-            let equal = if is_equal { "digest equal" } else { "digest differs" };
+            let equal = if is_equal {
+                "digest equal"
+            } else {
+                "digest differs"
+            };
             let detail = format!(
                 "{} entries, {rate} changes/s, lag {} changes {:.1} s, {equal}",
                 filer.entries,
@@ -119,7 +127,11 @@ impl Display {
             );
             lines.push((name.clone(), state, detail));
         }
-        if self.is_terminal { self.redraw(&lines) } else { self.changes(&lines, is_equal) }
+        if self.is_terminal {
+            self.redraw(&lines)
+        } else {
+            self.changes(&lines, is_equal)
+        }
     }
 
     fn redraw(&mut self, lines: &[(String, String, String)]) {

@@ -4,8 +4,8 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use super::children::Role;
 use super::UpArgs;
+use super::children::Role;
 use crate::exit::Usage;
 
 /// Most filers one `up` starts: each is a process with its own store.
@@ -35,7 +35,10 @@ pub(super) struct Server {
 pub(super) fn plan(args: &UpArgs) -> Result<Vec<Server>, Usage> {
     let engines = engines(args)?;
     if args.filers == 0 || args.filers > FILERS_MAX {
-        return Err(Usage(format!("--filers must be 1 to {FILERS_MAX}, got {}", args.filers)));
+        return Err(Usage(format!(
+            "--filers must be 1 to {FILERS_MAX}, got {}",
+            args.filers
+        )));
     }
     let dir = make_dir(&args.dir)?;
     let mut servers = vec![
@@ -43,20 +46,35 @@ pub(super) fn plan(args: &UpArgs) -> Result<Vec<Server>, Usage> {
         server(args, &dir, "volume", args.volume_port, None)?,
     ];
     for i in 0..args.filers {
-        let port = args.filer_port.checked_add(i).ok_or_else(|| too_high(args.filer_port))?;
+        let port = args
+            .filer_port
+            .checked_add(i)
+            .ok_or_else(|| too_high(args.filer_port))?;
         let engine = engines[usize::from(i) % engines.len()].clone();
-        servers.push(server(args, &dir, &format!("filer {}", i + 1), port, Some(engine))?);
+        servers.push(server(
+            args,
+            &dir,
+            &format!("filer {}", i + 1),
+            port,
+            Some(engine),
+        )?);
     }
     ports_free(args, &servers)?;
     Ok(servers)
 }
 
 fn engines(args: &UpArgs) -> Result<Vec<String>, Usage> {
-    let engines: Vec<_> = args.engine.split(',').map(|e| e.trim().to_owned()).collect();
+    let engines: Vec<_> = args
+        .engine
+        .split(',')
+        .map(|e| e.trim().to_owned())
+        .collect();
     for engine in &engines {
         if !dulse_registry::ENGINES.contains(&engine.as_str()) {
             let known = dulse_registry::ENGINES.join(", ");
-            return Err(Usage(format!("unknown engine `{engine}`; expected one of {known}")));
+            return Err(Usage(format!(
+                "unknown engine `{engine}`; expected one of {known}"
+            )));
         }
     }
     Ok(engines)
@@ -64,7 +82,10 @@ fn engines(args: &UpArgs) -> Result<Vec<String>, Usage> {
 
 fn make_dir(dir: &Path) -> Result<PathBuf, Usage> {
     let fail = |e: std::io::Error| {
-        Usage(format!("cannot write to directory `{}`: {e}; choose another with --dir", dir.display()))
+        Usage(format!(
+            "cannot write to directory `{}`: {e}; choose another with --dir",
+            dir.display()
+        ))
     };
     std::fs::create_dir_all(dir.join("logs")).map_err(fail)?;
     let probe = dir.join(".writable");
@@ -74,7 +95,9 @@ fn make_dir(dir: &Path) -> Result<PathBuf, Usage> {
 }
 
 fn too_high(port: u16) -> Usage {
-    Usage(format!("port {port} is too high: its gRPC port would be above 65535"))
+    Usage(format!(
+        "port {port} is too high: its gRPC port would be above 65535"
+    ))
 }
 
 fn server(
@@ -84,7 +107,8 @@ fn server(
     port: u16,
     engine: Option<String>,
 ) -> Result<Server, Usage> {
-    port.checked_add(GRPC_OFFSET).ok_or_else(|| too_high(port))?;
+    port.checked_add(GRPC_OFFSET)
+        .ok_or_else(|| too_high(port))?;
     let slug = name.replace(' ', "-");
     let kind = name.split(' ').next().unwrap_or(name);
     let mut arguments: Vec<String> = vec![
@@ -101,8 +125,17 @@ fn server(
         arguments.push(format!("--engine={engine}"));
     }
     let log = dir.join("logs").join(format!("{slug}.log"));
-    let role = Role { name: name.to_owned(), arguments, log };
-    Ok(Server { name: name.to_owned(), port, engine, role })
+    let role = Role {
+        name: name.to_owned(),
+        arguments,
+        log,
+    };
+    Ok(Server {
+        name: name.to_owned(),
+        port,
+        engine,
+        role,
+    })
 }
 
 fn ports_free(args: &UpArgs, servers: &[Server]) -> Result<(), Usage> {
