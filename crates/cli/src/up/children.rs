@@ -61,6 +61,8 @@ pub(super) async fn supervise(
     loop {
         let mut child = start(&role)?;
         let pid = child.id().unwrap_or(0);
+        // Waiting would close it, and its end tells the child to stop.
+        let _held = child.stdin.take();
         let started = Event::Started {
             name: role.name.clone(),
             pid,
