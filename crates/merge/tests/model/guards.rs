@@ -288,6 +288,46 @@ fn a_step_on_a_linked_inode_tells_where_the_inodes_own_name_is_its_grave_include
 }
 
 #[test]
+fn a_link_of_a_link_finds_the_content_before_the_first_link_arrives() {
+    let (mut one, mut two) = pair();
+    let mut three = Replica::new(3);
+    let made = create(&mut one, "/a", 1);
+    two.receive(&made);
+    let first = link(&mut two, "/a", "/b");
+    receive_all(&mut three, &[&made, &first]);
+    let second = link(&mut three, "/b", "/c");
+    let late = fresh(&[&made, &second]);
+    assert_eq!(shows(&late, "/c"), Some(vec![chunk_id(1)]));
+    // Also where the inode's own name has moved meanwhile, unknown to the receiver.
+    let moved = rename(&mut one, "/a", "/d");
+    let mut four = Replica::new(4);
+    receive_all(&mut four, &[&made, &first, &moved]);
+    let third = link(&mut four, "/b", "/e");
+    let late = fresh(&[&made, &third]);
+    assert_eq!(shows(&late, "/e"), Some(vec![chunk_id(1)]));
+}
+
+#[test]
+fn deletes_and_renames_kill_the_shadows_they_see_and_updates_do_not() {
+    let (mut one, mut two) = pair();
+    let a = create(&mut one, "/a", 1);
+    let b = create(&mut two, "/a", 2);
+    one.receive(&b);
+    assert_eq!(one.seen().tree[&path("/a")].shadows.len(), 1);
+    let mut updating = one.clone();
+    update(&mut updating, "/a", 3);
+    assert_eq!(updating.seen().tree[&path("/a")].shadows.len(), 1);
+    // Else an old file would pop up.
+    let mut over = one.clone();
+    create(&mut over, "/b", 4);
+    rename(&mut over, "/b", "/a");
+    assert_eq!(over.seen().all().count(), 1);
+    let gone = delete(&mut one, "/a");
+    assert!(one.seen().tree.is_empty());
+    assert!(fresh(&[&b, &a, &gone]).seen().tree.is_empty());
+}
+
+#[test]
 fn a_partial_name_is_not_shown_and_implies_no_directory() {
     let (mut one, mut two) = pair();
     let made = create(&mut one, "/a", 1);
