@@ -1,2 +1,346 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Black-box tests with real processes.
+//! Real processes on loopback: started, frozen, killed, asked.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything may take that is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+///
+/// # Errors
+///
+/// When `DULSE_BIN` does not say where it is; `cargo xtask test servers` builds and names it.
+pub fn program() -> Result<PathBuf> {
+    let path = std::env::var_os("DULSE_BIN").map(PathBuf::from);
+    let path = path.context("DULSE_BIN is not set; run `cargo xtask test servers`")?;
+    if !path.exists() {
+        bail!(
+            "{} does not exist; run `cargo xtask test servers`",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// One running role; killed when dropped.
+pub struct Role {
+    child: Child,
+    arguments: Vec<String>,
+}
+
+impl Role {
+    fn start(arguments: Vec<String>) -> Result<Self> {
+        let child = Command::new(program()?)
+            .args(&arguments)
+            // Its end stops the role, so that none outlives the test.
+            .stdin(Stdio::piped())
+            .stderr(if std::env::var_os("DULSE_TEST_LOGS").is_some() {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            })
+            .spawn()?;
+        Ok(Self { child, arguments })
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Stops it from running, without its knowing.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it run again.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// kill -9.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts it again as it was started.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn restart(&mut self) -> Result<()> {
+        *self = Self::start(self.arguments.clone())?;
+        Ok(())
+    }
+
+    /// Asks it to stop and waits.
+    ///
+    /// # Errors
+    ///
+    /// When it does not stop within ten seconds.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                bail!("{:?} did not stop within ten seconds", self.arguments);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A master, a volume server and filers.
+pub struct Cluster {
+    /// Where everything is kept.
+    pub dir: tempfile::TempDir,
+    /// HTTP port of the master.
+    pub master_port: u16,
+    /// The master.
+    pub master: Role,
+    /// The volume server.
+    pub volume: Role,
+    /// The filers.
+    pub filers: Vec<Role>,
+    /// Their HTTP ports.
+    pub filer_ports: Vec<u16>,
+    /// For requests.
+    pub http: reqwest::Client,
+}
+
+/// A free port whose gRPC port is free, too.
+fn free_port() -> Result<u16> {
+    for _ in 0..200 {
+        let port = rand::random_range(20_000..45_000);
+        let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(port) && is_free(port + 10_000) {
+            return Ok(port);
+        }
+    }
+    bail!("no free port found")
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until every filer is ready.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn start(engines: &[&str]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let place = |name: &str| dir.path().join(name).display().to_string();
+        let (master_port, volume_port) = (free_port()?, free_port()?);
+        let role = |kind: &str, port: u16, dir: String| {
+            vec![
+                kind.to_owned(),
+                format!("--port={port}"),
+                format!("--dir={dir}"),
+                "--exit-with-stdin".to_owned(),
+            ]
+        };
+        let master = Role::start(role("master", master_port, place("master")))?;
+        let known = format!("--master=127.0.0.1:{master_port}");
+        let mut arguments = role("volume", volume_port, place("volume"));
+        arguments.push(known.clone());
+        let volume = Role::start(arguments)?;
+        let (mut filers, mut filer_ports) = (Vec::new(), Vec::new());
+        for (i, engine) in engines.iter().enumerate() {
+            let port = free_port()?;
+            let mut arguments = role("filer", port, place(&format!("filer-{i}")));
+            arguments.extend([known.clone(), format!("--engine={engine}")]);
+            filers.push(Role::start(arguments)?);
+            filer_ports.push(port);
+        }
+        let http = reqwest::Client::builder().timeout(PATIENCE).build()?;
+        let cluster = Self {
+            dir,
+            master_port,
+            master,
+            volume,
+            filers,
+            filer_ports,
+            http,
+        };
+        for i in 0..engines.len() {
+            cluster.wait_ready(i).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// The address of a path at a filer.
+    #[must_use]
+    pub fn url(&self, filer: usize, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.filer_ports[filer])
+    }
+
+    /// Waits until a filer serves the namespace.
+    ///
+    /// # Errors
+    ///
+    /// When it takes longer than [`PATIENCE`].
+    pub async fn wait_ready(&self, filer: usize) -> Result<()> {
+        let url = self.url(filer, "/?limit=1");
+        let ready = || async {
+            let asked = self
+                .http
+                .get(&url)
+                .timeout(Duration::from_secs(2))
+                .send()
+                .await;
+            asked.is_ok_and(|answer| answer.status().is_success())
+        };
+        wait_for("a filer that is ready", ready).await
+    }
+
+    /// Makes a directory: a change of metadata alone.
+    ///
+    /// # Errors
+    ///
+    /// When the filer does not acknowledge it.
+    pub async fn mkdir(&self, filer: usize, path: &str) -> Result<()> {
+        let answer = self
+            .http
+            .post(self.url(filer, &format!("{path}/")))
+            .send()
+            .await?;
+        if answer.status() != 201 {
+            bail!("mkdir {path}: {} {}", answer.status(), answer.text().await?);
+        }
+        Ok(())
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    ///
+    /// When the filer does not acknowledge it.
+    pub async fn put(&self, filer: usize, path: &str, content: Vec<u8>) -> Result<()> {
+        let answer = self
+            .http
+            .put(self.url(filer, path))
+            .body(content)
+            .send()
+            .await?;
+        if answer.status() != 201 {
+            bail!("put {path}: {} {}", answer.status(), answer.text().await?);
+        }
+        Ok(())
+    }
+
+    /// Reads a file; `None` when it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When the filer does not answer as it should.
+    pub async fn get(&self, filer: usize, path: &str) -> Result<Option<Vec<u8>>> {
+        let answer = self.http.get(self.url(filer, path)).send().await?;
+        match answer.status().as_u16() {
+            200 => Ok(Some(answer.bytes().await?.to_vec())),
+            404 => Ok(None),
+            other => bail!("get {path}: {other} {}", answer.text().await?),
+        }
+    }
+
+    /// Names in a directory.
+    ///
+    /// # Errors
+    ///
+    /// When the filer does not answer as it should.
+    pub async fn names(&self, filer: usize, dir: &str) -> Result<Vec<String>> {
+        let request = self
+            .http
+            .get(self.url(filer, &format!("{dir}/?limit=100000")));
+        let listing: serde_json::Value = request
+            .header("accept", "application/json")
+            .send()
+            .await?
+            .json()
+            .await?;
+        let rows = listing["Entries"].as_array().cloned().unwrap_or_default();
+        let name = |row: &serde_json::Value| {
+            let path = row["FullPath"].as_str().unwrap_or_default();
+            path.rsplit('/').next().unwrap_or_default().to_owned()
+        };
+        Ok(rows.iter().map(name).collect())
+    }
+
+    /// Runs `dulse verify`; its exit code.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be run.
+    pub fn verify(&self) -> Result<Option<i32>> {
+        let master = format!("127.0.0.1:{}", self.master_port);
+        let output = Command::new(program()?)
+            .args(["verify", "--master", &master])
+            .output()?;
+        println!("{}", String::from_utf8_lossy(&output.stdout));
+        Ok(output.status.code())
+    }
+
+    /// Waits until `dulse status` says that all filers agree.
+    ///
+    /// # Errors
+    ///
+    /// When it takes longer than [`PATIENCE`].
+    pub async fn wait_converged(&self) -> Result<()> {
+        let master = format!("127.0.0.1:{}", self.master_port);
+        let program = program()?;
+        let converged = || async {
+            let mut command = Command::new(&program);
+            let output = command
+                .args(["status", "--format=json", "--master", &master])
+                .output();
+            output.is_ok_and(|o| {
+                let text = String::from_utf8_lossy(&o.stdout);
+                text.contains("\"converged\": true")
+            })
+        };
+        wait_for("filers that agree", converged).await
+    }
+}
+
+/// Waits until something holds.
+///
+/// # Errors
+///
+/// When it takes longer than [`PATIENCE`].
+pub async fn wait_for<F: Future<Output = bool>>(what: &str, holds: impl Fn() -> F) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        if Instant::now() > deadline {
+            bail!("waited {PATIENCE:?} in vain for {what}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}

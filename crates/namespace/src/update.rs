@@ -90,7 +90,7 @@ impl Namespace {
         chunks: Vec<FileChunk>,
         caller: Caller,
     ) -> Result<Change, Error> {
-        if !self.store.find(path)?.is_some() {
+        if self.store.find(path)?.is_none() {
             let (uid, gid) = self.options().owner;
             let mut fields = EntryFields::default();
             *fields.attrs_mut() = FuseAttributes {

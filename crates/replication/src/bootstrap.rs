@@ -181,7 +181,7 @@ async fn catch_up(inner: &Inner) {
                 .iter()
                 .all(|(_, _, _, vector)| applied.includes(vector));
             let is_waited = inner.options.is_alone || began.elapsed() >= SILENT_MAX;
-            (all_answered && is_level) || (is_waited && is_level)
+            (is_waited || all_answered) && is_level
         };
         if has_all || began.elapsed() >= SILENT_MAX * 6 {
             return;

@@ -175,7 +175,7 @@ async fn dial_all(inner: Arc<Inner>) {
         wanted.extend(inner.table.known_addresses());
         wanted.retain(|address| !address.is_same_server(&inner.options.address));
         for address in &wanted {
-            if !tasks.get(address).is_some_and(|task| !task.is_finished()) {
+            if tasks.get(address).is_none_or(JoinHandle::is_finished) {
                 let task = tokio::spawn(peer::keep(Arc::clone(&inner), address.clone()));
                 tasks.insert(address.clone(), task);
             }
