@@ -270,7 +270,7 @@ impl Cluster {
         }
     }
 
-    /// Names in a directory.
+    /// Names in a directory; none when it is not there.
     ///
     /// # Errors
     ///
