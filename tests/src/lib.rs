@@ -279,12 +279,13 @@ impl Cluster {
         let request = self
             .http
             .get(self.url(filer, &format!("{dir}/?limit=100000")));
-        let listing: serde_json::Value = request
-            .header("accept", "application/json")
-            .send()
-            .await?
-            .json()
-            .await?;
+        let answer = request.header("accept", "application/json").send().await?;
+        if answer.status() == 404 {
+            return Ok(Vec::new());
+        }
+        let (status, text) = (answer.status(), answer.text().await?);
+        let listing: serde_json::Value =
+            serde_json::from_str(&text).with_context(|| format!("{status}: `{text}`"))?;
         let rows = listing["Entries"].as_array().cloned().unwrap_or_default();
         let name = |row: &serde_json::Value| {
             let path = row["FullPath"].as_str().unwrap_or_default();

@@ -2,7 +2,7 @@
 //! The master: who is there, where volumes are, and where new chunks go.
 //!
 //! [`topology`] is a state machine without IO; [`service`] serves it over gRPC,
-//! [`web`] over HTTP. Only the greatest volume id and the topology's id survive a
+//! `web` over HTTP. Only the greatest volume id and the topology's id survive a
 //! restart; everything else comes from heartbeats and registrations.
 
 pub mod cluster;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The replicated model: registers, names, inodes and the tree they make. Pure.
 //!
-//! A [`Change`] is one atomic step of one origin. [`apply`] merges it into rows
+//! A [`Change`] is one atomic step of one origin. [`fn@apply`] merges it into rows
 //! seen through a [`Txn`]; whatever order changes of different origins arrive in,
 //! the rows end alike: merging is the greater value per register, so it is
 //! commutative, associative and idempotent. There is no IO, no clock, no thread.
 //!
 //! Reading order: [`change`] (what is recorded), [`row`] (what is kept), [`keys`]
 //! (where), [`txn`] (how rows are read and written), [`mod@apply`] (merging), [`view`]
-//! (what a path shows), [`local`] (turning operations into steps), [`events`].
+//! (what a path shows), [`local`] (turning operations into steps), [`mod@events`].
 
 pub mod apply;
 pub mod change;
