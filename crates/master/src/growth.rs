@@ -35,6 +35,11 @@ pub(crate) async fn grow(
     count: Option<usize>,
 ) -> Result<usize, String> {
     let _one_at_a_time = state.growing.lock().await;
+    // Whoever held the lock before may have made them.
+    let limit = state.options.volume_size_limit_bytes;
+    if count.is_none() && !state.topology.lock().writable(layout, limit).is_empty() {
+        return Ok(0);
+    }
     let mut made = 0;
     let mut last = "No writable volumes and no free volumes left".to_owned();
     for _ in 0..count.unwrap_or_else(|| wanted(layout.replication)) {

@@ -30,6 +30,9 @@ const MESSAGES_AHEAD: usize = 10_000;
 /// How long an assign waits for volumes to be made.
 const GROWTH_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// Most file ids of one assign.
+const ASSIGN_COUNT_MAX: u64 = 1 << 20;
+
 /// Life of a token for a write.
 const TOKEN_LIFE_S: u64 = 10;
 
@@ -145,6 +148,16 @@ impl State {
             if let Some(assigned) = self.pick(&layout, &r) {
                 return Ok(assigned);
             }
+            // Growth does not look at these filters yet: it is no help where they fit nothing.
+            let is_filtered = [&r.data_center, &r.rack, &r.data_node]
+                .iter()
+                .any(|filter| !filter.is_empty());
+            if is_filtered {
+                return Err(Status::resource_exhausted(format!(
+                    "no writable volumes for {layout:?} in data center `{}`, rack `{}`, node `{}`",
+                    r.data_center, r.rack, r.data_node
+                )));
+            }
             if let Err(error) = grow(self, &layout, &r.ttl, None).await {
                 let text = format!("{error} for {layout:?}");
                 if Instant::now() > deadline || self.topology.lock().nodes.is_empty() {
@@ -161,7 +174,7 @@ impl State {
     }
 
     fn pick(&self, layout: &Layout, r: &pb::AssignRequest) -> Option<Assigned> {
-        let count = r.count.max(1);
+        let count = r.count.clamp(1, ASSIGN_COUNT_MAX);
         let mut topology = self.topology.lock();
         let fits = |node: &Node| {
             (r.data_center.is_empty() || node.data_center == r.data_center)
@@ -225,7 +238,7 @@ impl State {
             beat.public_url.clone()
         };
         node.grpc_port = if beat.grpc_port == 0 {
-            beat.port + 10_000
+            beat.port.saturating_add(10_000)
         } else {
             beat.grpc_port
         };

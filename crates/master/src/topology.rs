@@ -194,13 +194,13 @@ impl Topology {
     /// The next `count` needle keys.
     pub fn keys(&mut self, count: u64) -> u64 {
         let first = self.next_key.max(1);
-        self.next_key = first + count.max(1);
+        self.next_key = first.saturating_add(count.max(1));
         first
     }
 
     /// Keys up to this one are taken.
     pub fn saw_key(&mut self, key: u64) {
-        self.next_key = self.next_key.max(key + 1);
+        self.next_key = self.next_key.max(key.saturating_add(1));
     }
 
     /// Servers that have a volume.
