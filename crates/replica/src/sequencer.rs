@@ -80,12 +80,23 @@ impl Replica {
         Arc::clone(&self.shared)
     }
 
-    /// A stamp below which no later change of this replica will be: its clock promise.
-    /// Never beyond what is journaled as the clock's ceiling.
+    /// A stamp at or below which no later change of this replica will be: its clock
+    /// promise. ⚠ Never beyond what is on disk as the clock's ceiling, which an idle
+    /// replica must raise, or its peers' subscribers would wait for it.
     #[must_use]
-    pub fn promise(&self) -> Stamp {
+    pub fn promise(&mut self) -> Stamp {
+        let before = self.clock.ceiling();
+        let vector = self.shared.vector();
+        let raised = self.next_stamp(&vector).is_ok();
+        let ceiling = if self.clock.ceiling() == before {
+            before
+        } else if raised && self.shared.journal.sync().is_ok() {
+            self.clock.ceiling()
+        } else {
+            before
+        };
         let next = self.clock.peek(self.wall.now_ns());
-        Stamp(next.0 - 1).min(self.clock.ceiling())
+        Stamp(next.0 - 1).min(ceiling)
     }
 
     /// Applies a group of local transactions: one append, one sync, one engine batch.
