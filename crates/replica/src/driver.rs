@@ -46,7 +46,7 @@ enum Request {
     BeginImport(oneshot::Sender<Result<(), Error>>),
     Import(Vec<ImportRow>, oneshot::Sender<Result<(), Error>>),
     FinishImport(Vector, oneshot::Sender<Result<(), Error>>),
-    Promise(oneshot::Sender<Stamp>),
+    RaiseCeiling(oneshot::Sender<Result<(), Error>>),
     Freed(Vec<Garbage>, oneshot::Sender<Result<(), Error>>),
     Stop,
 }
@@ -160,13 +160,19 @@ impl ReplicaStore {
             .await?
     }
 
-    /// No later change made here is stamped at or below it.
+    /// No later change made here is stamped at or below it. An idle replica's ceiling is
+    /// raised first; when that fails, the promise stays where it was.
     ///
     /// # Errors
     ///
     /// `Unavailable` when stopping.
     pub async fn promise(&self) -> Result<Stamp, Error> {
-        self.ask(Request::Promise).await
+        if self.shared.needs_ceiling()
+            && let Err(error) = self.ask(Request::RaiseCeiling).await?
+        {
+            tracing::warn!(%error, "the clock's ceiling cannot be raised; peers' subscribers wait");
+        }
+        Ok(self.shared.promise())
     }
 
     /// Forgets dropped chunks that were freed.
@@ -323,8 +329,8 @@ impl Driver {
             Request::FinishImport(vector, answer) => {
                 let _ = answer.send(self.replica.finish_import(vector));
             }
-            Request::Promise(answer) => {
-                let _ = answer.send(self.replica.promise());
+            Request::RaiseCeiling(answer) => {
+                let _ = answer.send(self.replica.raise_ceiling());
             }
             Request::Freed(freed, answer) => {
                 let _ = answer.send(self.replica.garbage_freed(&freed));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dulse_journal::{Journal, JournalOptions, Record, RecordKind};
 use dulse_kv::{Batch, Engine};
-use dulse_merge::digest::{BUCKETS, Sum, bucket_of};
+use dulse_merge::digest::{BUCKETS, Sum};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::{Change, Txn, apply};
 use dulse_store::{Error, ErrorKind, Operation};
@@ -19,7 +19,7 @@ use crate::clock::HybridClock;
 use crate::error;
 use crate::options::{ReplicaOptions, SEGMENT_SIZE_BYTES};
 use crate::sequencer::{CHECKPOINT_VERSION, Replica, stored_origin};
-use crate::shared::{EngineRows, Shared, Vectors};
+use crate::shared::{EngineRows, Shared, Sums, Vectors};
 
 /// Format of the rows as a whole.
 const FORMAT: u8 = 1;
@@ -50,18 +50,28 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         );
     }
     let checkpoint = read_checkpoint(&journal)?;
+    if let Some(position) = checkpoint.position.filter(|p| *p > journal.end()) {
+        return Err(Error::new(Operation::Open, ErrorKind::Corrupt)
+            .with("checkpoint at", position)
+            .with("journal ends at", journal.end())
+            .with("because", "the journal lost what the engine has"));
+    }
     let shared = Arc::new(Shared {
         origin,
         engine: options.engine,
         journal,
         vectors: RwLock::default(),
-        sums: Mutex::new(vec![Sum::default(); usize::from(BUCKETS)]),
+        sums: Mutex::default(),
+        clock: HybridClock::restart(checkpoint.ceiling),
+        wall: options.clock,
     });
     let (vector, ceiling) = replay(&shared, checkpoint)?;
     load_sums(&shared)?;
-    let mut clock = HybridClock::restart(ceiling);
+    shared.clock.raise_ceiling(ceiling);
+    shared.clock.synced();
+    shared.clock.see(ceiling);
     for (_, stamp) in vector.iter() {
-        clock.see(stamp);
+        shared.clock.see(stamp);
     }
     *shared.vectors.write() = Vectors {
         applied: vector.clone(),
@@ -69,8 +79,6 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
     };
     let mut replica = Replica {
         shared,
-        clock,
-        wall: options.clock,
         durability: options.durability,
         checkpoint_every_bytes: options.checkpoint_every_bytes,
         checkpointed: 0,
@@ -289,9 +297,9 @@ fn put_sum(shared: &Shared, dir: &[u8], sum: Sum) -> Result<(), Error> {
 
 /// Sums of the buckets, from the digest rows.
 pub(crate) fn load_sums(shared: &Shared) -> Result<(), Error> {
-    let mut sums = vec![Sum::default(); usize::from(BUCKETS)];
+    let mut sums = Sums::default();
     for (_, dir, sum) in shared.directory_digests(0, BUCKETS)? {
-        sums[usize::from(bucket_of(&dir))].merge(sum);
+        sums.merge(&dir, sum);
     }
     *shared.sums.lock() = sums;
     Ok(())

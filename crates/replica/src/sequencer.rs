@@ -20,7 +20,6 @@ use dulse_types::wire::Writer;
 use dulse_types::{FullPath, Origin, Stamp, Vector};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::clock::{Clock, HybridClock};
 use crate::error;
 use crate::options::{Durability, ReplicaOptions};
 use crate::shared::{EngineRows, Garbage, STORE_ID_KEY, Shared};
@@ -31,8 +30,6 @@ pub(crate) const CHECKPOINT_VERSION: u8 = 1;
 /// One replica. Not shared: whoever owns it is the sequencer.
 pub struct Replica {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) clock: HybridClock,
-    pub(crate) wall: Arc<dyn Clock>,
     pub(crate) durability: Durability,
     pub(crate) checkpoint_every_bytes: u64,
     pub(crate) checkpointed: u64,
@@ -80,23 +77,42 @@ impl Replica {
         Arc::clone(&self.shared)
     }
 
-    /// A stamp at or below which no later change of this replica will be: its clock
-    /// promise. ⚠ Never beyond what is on disk as the clock's ceiling, which an idle
-    /// replica must raise, or its peers' subscribers would wait for it.
-    #[must_use]
-    pub fn promise(&mut self) -> Stamp {
-        let before = self.clock.ceiling();
-        let vector = self.shared.vector();
-        let raised = self.next_stamp(&vector).is_ok();
-        let ceiling = if self.clock.ceiling() == before {
-            before
-        } else if raised && self.shared.journal.sync().is_ok() {
-            self.clock.ceiling()
-        } else {
-            before
+    /// Journals a higher clock ceiling when little is left below it, so that an idle replica
+    /// can go on promising; its peers' subscribers wait for that.
+    ///
+    /// # Errors
+    ///
+    /// `DiskFull`, `Io`.
+    pub fn raise_ceiling(&mut self) -> Result<(), Error> {
+        if self.is_behind_log {
+            return Err(unavailable("an earlier write failed"));
+        }
+        let now = self.shared.wall.now_ns();
+        let Some(ceiling) = self.shared.clock.idle_ceiling(now) else {
+            return Ok(());
         };
-        let next = self.clock.peek(self.wall.now_ns());
-        Stamp(next.0 - 1).min(ceiling)
+        self.journal_ceiling(ceiling)?;
+        self.shared
+            .journal
+            .sync()
+            .map_err(|e| error::journal(Operation::Checkpoint, e))?;
+        self.shared.clock.raise_ceiling(ceiling);
+        self.shared.clock.synced();
+        Ok(())
+    }
+
+    fn journal_ceiling(&self, ceiling: Stamp) -> Result<(), Error> {
+        let record = Record {
+            kind: RecordKind::ClockCeiling,
+            origin: self.shared.origin,
+            stamp: Stamp::ZERO,
+            prev: ceiling,
+            payload: Bytes::new(),
+        };
+        let appended = self.shared.journal.append(&[record]);
+        appended
+            .map(drop)
+            .map_err(|e| error::journal(Operation::Commit, e))
     }
 
     /// Applies a group of local transactions: one append, one sync, one engine batch.
@@ -123,6 +139,7 @@ impl Replica {
             }));
         }
         if records.is_empty() {
+            self.shared.clock.published();
             return results;
         }
         if let Err(failure) = self.write(txn, &records, vector) {
@@ -130,7 +147,16 @@ impl Replica {
                 *result = Err(same(&failure));
             }
         }
+        self.landed();
         results
+    }
+
+    /// What was stamped is visible now, or never will be. ⚠ Unless it is in the log and only
+    /// a restart applies it: then promises stay below it.
+    fn landed(&self) {
+        if !self.is_behind_log {
+            self.shared.clock.published();
+        }
     }
 
     /// Journals a change of membership.
@@ -143,17 +169,22 @@ impl Replica {
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
         let mut vector = shared.vector();
-        let first = self.next_stamp(&vector)?;
-        let origin = shared.origin;
-        let mut builder = Builder::new(&mut txn, origin, first, vector.get(origin));
-        builder
-            .other(MergeStep::Member(step))
-            .map_err(error::local)?;
-        let change = builder.finish();
-        self.clock.see(change.stamp);
-        vector.set(origin, change.stamp);
-        self.write(txn, &[record(&change)], vector)?;
-        Ok(change.stamp)
+        let made = self.next_stamp(&vector).and_then(|first| {
+            let origin = shared.origin;
+            let mut builder = Builder::new(&mut txn, origin, first, vector.get(origin));
+            builder
+                .other(MergeStep::Member(step))
+                .map_err(error::local)?;
+            Ok(builder.finish())
+        });
+        let written = made.and_then(|change| {
+            self.shared.clock.see(change.stamp);
+            vector.set(change.origin, change.stamp);
+            self.write(txn, &[record(&change)], vector)?;
+            Ok(change.stamp)
+        });
+        self.landed();
+        written
     }
 
     /// Merges a batch of peers' changes, each origin's in order: one append, one sync, one
@@ -184,7 +215,7 @@ impl Replica {
             if result == Applied::Now {
                 apply(&mut txn, &change).map_err(|e| error::apply(Operation::Apply, e))?;
                 vector.set(change.origin, change.stamp);
-                self.clock.see(change.stamp);
+                self.shared.clock.see(change.stamp);
                 records.push(Record {
                     payload: payload.clone(),
                     ..record_of(&change)
@@ -217,7 +248,7 @@ impl Replica {
         let mut out = Writer::new();
         out.u8(CHECKPOINT_VERSION);
         out.u64_be(position);
-        out.i64_be(self.clock.ceiling().0);
+        out.i64_be(self.shared.clock.ceiling().0);
         self.shared.vector().write(&mut out);
         let written = self.shared.journal.write_checkpoint(out.as_slice());
         written.map_err(|e| error::journal(operation, e))?;
@@ -235,6 +266,7 @@ impl Replica {
             let synced = self.shared.journal.sync();
             synced.map_err(|e| error::journal(Operation::Checkpoint, e))?;
         }
+        self.shared.clock.synced();
         let mut vectors = self.shared.vectors.write();
         vectors.durable = vectors.applied.clone();
         Ok(())
@@ -276,6 +308,7 @@ impl Replica {
                 self.is_behind_log = true;
                 error::journal(operation, e).unknown_outcome()
             })?;
+            self.shared.clock.synced();
         }
         if let Err(failure) = self.shared.engine.write(Batch { writes }) {
             self.is_behind_log = true;
@@ -283,7 +316,11 @@ impl Replica {
         }
         self.publish(vector, &deltas);
         if self.shared.journal.end() - self.checkpointed >= self.checkpoint_every_bytes {
-            self.checkpoint()?;
+            // The group is in the log and applied: its callers are answered whatever comes of
+            // this; the log is kept until a checkpoint succeeds.
+            if let Err(error) = self.checkpoint() {
+                tracing::error!(%error, "checkpoint failed; tried again soon");
+            }
         }
         Ok(())
     }
@@ -299,19 +336,13 @@ impl Replica {
 
     /// The first stamp of the next local change, with the clock's ceiling journaled above.
     fn next_stamp(&mut self, vector: &Vector) -> Result<Stamp, Error> {
-        self.clock.see(vector.get(self.shared.origin));
-        let stamp = self.clock.peek(self.wall.now_ns());
-        if let Some(ceiling) = self.clock.ceiling_for(stamp) {
-            let record = Record {
-                kind: RecordKind::ClockCeiling,
-                origin: self.shared.origin,
-                stamp: Stamp::ZERO,
-                prev: ceiling,
-                payload: Bytes::new(),
-            };
-            let appended = self.shared.journal.append(&[record]);
-            appended.map_err(|e| error::journal(Operation::Commit, e))?;
-            self.clock.raise_ceiling(ceiling);
+        let clock = &self.shared.clock;
+        clock.see(vector.get(self.shared.origin));
+        let stamp = clock.begin(self.shared.wall.now_ns());
+        if let Some(ceiling) = clock.ceiling_for(stamp) {
+            // What is stamped above it lies behind it in the log: one sync makes both durable.
+            self.journal_ceiling(ceiling)?;
+            self.shared.clock.raise_ceiling(ceiling);
         }
         Ok(stamp)
     }
@@ -350,7 +381,7 @@ impl Replica {
         }
         let change = builder.finish();
         txn.keep();
-        self.clock.see(change.stamp);
+        self.shared.clock.see(change.stamp);
         let stamp = change.stamp;
         Ok((change, Commit { stamp, results }))
     }

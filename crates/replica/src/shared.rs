@@ -18,6 +18,7 @@ use dulse_types::{Entry, FileId, FullPath, Identity, Origin, Stamp, Vector, Vers
 use parking_lot::{Mutex, RwLock};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::clock::{Clock, HybridClock};
 use crate::error;
 
 /// Lives as long as the replica; cheap to clone behind an `Arc`.
@@ -26,7 +27,32 @@ pub struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) journal: Journal,
     pub(crate) vectors: RwLock<Vectors>,
-    pub(crate) sums: Mutex<Vec<Sum>>,
+    pub(crate) sums: Mutex<Sums>,
+    pub(crate) clock: HybridClock,
+    pub(crate) wall: Arc<dyn Clock>,
+}
+
+/// Sums of the digest's buckets and their total.
+#[derive(Clone, Debug)]
+pub(crate) struct Sums {
+    pub(crate) buckets: Vec<Sum>,
+    pub(crate) total: Sum,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self {
+            buckets: vec![Sum::default(); usize::from(BUCKETS)],
+            total: Sum::default(),
+        }
+    }
+}
+
+impl Sums {
+    pub(crate) fn merge(&mut self, dir: &[u8], delta: Sum) {
+        self.buckets[usize::from(bucket_of(dir))].merge(delta);
+        self.total.merge(delta);
+    }
 }
 
 /// What is applied, and what of it is on disk in the journal.
@@ -87,15 +113,37 @@ impl Shared {
         self.vectors.read().durable.clone()
     }
 
+    /// A stamp at or below which no later change of this replica will be: its clock promise.
+    /// Cost: one lock; it never waits for a commit.
+    #[must_use]
+    pub fn promise(&self) -> Stamp {
+        self.clock.promise(self.wall.now_ns())
+    }
+
+    /// Whether an idle replica should raise its ceiling so that its promises go on.
+    #[must_use]
+    pub fn needs_ceiling(&self) -> bool {
+        self.clock.idle_ceiling(self.wall.now_ns()).is_some()
+    }
+
+    /// The wall clock this replica stamps with, in nanoseconds since 1970.
+    #[must_use]
+    pub fn now_ns(&self) -> i64 {
+        self.wall.now_ns()
+    }
+
+    /// Whether nothing ever happened here: neither founded nor joined. What an interrupted
+    /// transfer left does not count.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.vectors.read().applied.is_empty()
+    }
+
     /// Vector and digest of one moment.
     #[must_use]
     pub fn digest(&self) -> (Vector, Sum) {
         let vectors = self.vectors.read();
-        let mut total = Sum::default();
-        for sum in self.sums.lock().iter() {
-            total.merge(*sum);
-        }
-        (vectors.applied.clone(), total)
+        (vectors.applied.clone(), self.sums.lock().total)
     }
 
     /// Live names, contents of hard-linked inodes and keys.
@@ -230,7 +278,7 @@ impl Shared {
     pub(crate) fn count(&self, deltas: &Deltas) {
         let mut sums = self.sums.lock();
         for (dir, delta) in deltas {
-            sums[usize::from(bucket_of(dir))].merge(*delta);
+            sums.merge(dir, *delta);
         }
     }
 

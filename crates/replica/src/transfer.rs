@@ -169,7 +169,7 @@ impl Replica {
         written.map_err(|e| error::engine(operation, e))?;
         load_sums(&self.shared)?;
         for (_, stamp) in vector.iter() {
-            self.clock.see(stamp);
+            self.shared.clock.see(stamp);
         }
         {
             let mut vectors = self.shared.vectors.write();
