@@ -1,2 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Membership as state machines without IO.
+//! Membership as state machines without IO: who is where, who may found a cluster, what
+//! everybody has acknowledged. Time is an argument, counted from the process's start.
+
+mod acknowledgements;
+mod directory;
+mod founding;
+
+pub use acknowledgements::{Acknowledgements, Statement, WATERMARK_SILENT_MAX};
+pub use directory::{ADDRESSES_MAX, Directory};
+pub use founding::{Candidate, Founding, SETTLED_FOR, Verdict};
+
+use std::time::Duration;
+
+use dulse_types::ServerAddress;
+
+/// Time since the start of whoever asks; monotonic.
+pub type Now = Duration;
+
+/// What the master says of a group. It only suggests: members come from the log.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Listing {
+    /// Filers connected to the master now.
+    pub filers: Vec<ServerAddress>,
+    /// Addresses of members that filers have reported to it, connected or not.
+    pub known_members: Vec<ServerAddress>,
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What each peer said last, and what follows: stability and the low watermark.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dulse_types::{Origin, Stamp, Vector};
+
+use crate::Now;
+
+/// A peer silent for this long is left out of the low watermark.
+pub const WATERMARK_SILENT_MAX: Duration = Duration::from_secs(120);
+
+/// What a peer states in a heartbeat.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Statement {
+    /// Its own last stamp.
+    pub position: Stamp,
+    /// Merged and on disk there.
+    pub durable: Vector,
+    /// Merged there.
+    pub applied: Vector,
+    /// No later change of it is stamped at or below this.
+    pub promise: Stamp,
+    /// It stops: it changes nothing until it is met again.
+    pub is_stopping: bool,
+}
+
+/// The last statement of every peer.
+#[derive(Clone, Default, Debug)]
+pub struct Acknowledgements {
+    heard: BTreeMap<Origin, (Now, Statement)>,
+}
+
+impl Acknowledgements {
+    /// A peer stated something.
+    pub fn stated(&mut self, now: Now, by: Origin, statement: Statement) {
+        self.heard.insert(by, (now, statement));
+    }
+
+    /// A peer was met again: what it said when it stopped no longer holds.
+    pub fn met(&mut self, now: Now, peer: Origin) {
+        if let Some((heard, statement)) = self.heard.get_mut(&peer) {
+            *heard = now;
+            statement.is_stopping = false;
+        }
+    }
+
+    /// The last statement of a peer.
+    #[must_use]
+    pub fn of(&self, peer: Origin) -> Option<&Statement> {
+        self.heard.get(&peer).map(|(_, statement)| statement)
+    }
+
+    /// What every member has acknowledged. ⚠ An acknowledgement counts only once all that its
+    /// sender had stamped before it is applied here.
+    #[must_use]
+    pub fn stable(
+        &self,
+        own: Origin,
+        members: impl IntoIterator<Item = Origin>,
+        durable: &Vector,
+        applied: &Vector,
+    ) -> Vector {
+        let mut stable = durable.clone();
+        for member in members.into_iter().filter(|m| *m != own) {
+            let statement = self.of(member);
+            let counted = statement.filter(|s| applied.get(member) >= s.position);
+            let acknowledged = counted.map(|s| s.durable.clone()).unwrap_or_default();
+            stable = stable
+                .iter()
+                .map(|(origin, stamp)| (origin, stamp.min(acknowledged.get(origin))))
+                .collect();
+        }
+        stable
+    }
+
+    /// The stamp up to which everything of everybody has been applied here; `None` when
+    /// nobody else counts. Members silent for [`WATERMARK_SILENT_MAX`] do not count.
+    #[must_use]
+    pub fn watermark(
+        &self,
+        now: Now,
+        own: Origin,
+        members: impl IntoIterator<Item = Origin>,
+        applied: &Vector,
+    ) -> Option<Stamp> {
+        let marks = members
+            .into_iter()
+            .filter(|m| *m != own)
+            .filter_map(|member| {
+                let have = applied.get(member);
+                let (heard, statement) = match self.heard.get(&member) {
+                    Some((heard, statement)) => (*heard, Some(statement)),
+                    None => (Now::ZERO, None),
+                };
+                match statement {
+                    Some(s) if s.is_stopping && have >= s.position => None,
+                    _ if now.saturating_sub(heard) >= WATERMARK_SILENT_MAX => None,
+                    Some(s) if have >= s.position => Some(s.promise.max(have)),
+                    _ => Some(have),
+                }
+            });
+        marks.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Origin = Origin(1);
+    const B: Origin = Origin(2);
+    const C: Origin = Origin(3);
+
+    fn vector(of: &[(Origin, i64)]) -> Vector {
+        of.iter().map(|(o, s)| (*o, Stamp(*s))).collect()
+    }
+
+    fn statement(position: i64, promise: i64, durable: &[(Origin, i64)]) -> Statement {
+        Statement {
+            position: Stamp(position),
+            promise: Stamp(promise),
+            durable: vector(durable),
+            ..Statement::default()
+        }
+    }
+
+    #[test]
+    fn what_one_member_never_acknowledged_is_not_stable() {
+        let mut acks = Acknowledgements::default();
+        let own = vector(&[(A, 10), (B, 20)]);
+        acks.stated(Now::ZERO, B, statement(20, 0, &[(A, 7), (B, 20)]));
+        let stable = acks.stable(A, [A, B], &own, &own);
+        assert_eq!((stable.get(A), stable.get(B)), (Stamp(7), Stamp(20)));
+        let stable = acks.stable(A, [A, B, C], &own, &own);
+        assert_eq!((stable.get(A), stable.get(B)), (Stamp(0), Stamp(0)));
+    }
+
+    #[test]
+    fn an_acknowledgement_waits_for_what_its_sender_did_before_it() {
+        let mut acks = Acknowledgements::default();
+        acks.stated(Now::ZERO, B, statement(21, 0, &[(A, 10), (B, 21)]));
+        let own = vector(&[(A, 10), (B, 20)]);
+        assert_eq!(acks.stable(A, [A, B], &own, &own).get(A), Stamp(0));
+        let own = vector(&[(A, 10), (B, 21)]);
+        assert_eq!(acks.stable(A, [A, B], &own, &own).get(A), Stamp(10));
+    }
+
+    #[test]
+    fn the_watermark_waits_for_members_and_after_two_minutes_goes_on_without() {
+        let mut acks = Acknowledgements::default();
+        let applied = vector(&[(A, 10), (B, 20)]);
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            acks.watermark(second, A, [A, B, C], &applied),
+            Some(Stamp(0))
+        );
+        acks.stated(second, B, statement(20, 90, &[]));
+        acks.stated(second, C, statement(0, 80, &[]));
+        assert_eq!(
+            acks.watermark(second, A, [A, B, C], &applied),
+            Some(Stamp(80))
+        );
+        acks.stated(second, B, statement(30, 90, &[]));
+        assert_eq!(
+            acks.watermark(second, A, [A, B, C], &applied),
+            Some(Stamp(20))
+        );
+        let late = WATERMARK_SILENT_MAX + second;
+        assert_eq!(acks.watermark(late, A, [A, B, C], &applied), None);
+    }
+
+    #[test]
+    fn a_filer_that_stopped_in_order_holds_nobody_up() {
+        let mut acks = Acknowledgements::default();
+        let stopping = Statement {
+            is_stopping: true,
+            ..statement(20, 90, &[])
+        };
+        acks.stated(Now::ZERO, B, stopping);
+        assert_eq!(
+            acks.watermark(Now::ZERO, A, [B], &vector(&[(B, 19)])),
+            Some(Stamp(19))
+        );
+        assert_eq!(acks.watermark(Now::ZERO, A, [B], &vector(&[(B, 20)])), None);
+        acks.met(Now::ZERO, B);
+        assert_eq!(
+            acks.watermark(Now::ZERO, A, [B], &vector(&[(B, 20)])),
+            Some(Stamp(90))
+        );
+    }
+}
