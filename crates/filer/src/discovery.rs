@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use dulse_proto::master::seaweed_client::SeaweedClient;
 use dulse_proto::master::{KeepConnectedRequest, ListClusterNodesRequest};
+use dulse_replication::Listing;
 use dulse_types::ServerAddress;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -25,7 +26,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The filers that the master lists; `None` until one has answered.
-pub(crate) type Listed = watch::Receiver<Option<Vec<ServerAddress>>>;
+pub(crate) type Listed = watch::Receiver<Option<Listing>>;
 
 /// Starts reporting and asking; the list stays as it was while no master answers.
 pub(crate) fn start(options: &FilerOptions) -> (JoinHandle<()>, Listed) {
@@ -50,7 +51,7 @@ pub(crate) fn start(options: &FilerOptions) -> (JoinHandle<()>, Listed) {
 async fn follow(
     master: &ServerAddress,
     options: &FilerOptions,
-    send: &watch::Sender<Option<Vec<ServerAddress>>>,
+    send: &watch::Sender<Option<Listing>>,
 ) -> Result<(), tonic::Status> {
     let endpoint = Endpoint::from_shared(format!("http://{}", master.grpc()))
         .map_err(|e| tonic::Status::invalid_argument(e.to_string()))?
@@ -100,7 +101,7 @@ async fn follow(
 async fn ask(
     client: &mut SeaweedClient<Channel>,
     options: &FilerOptions,
-    send: &watch::Sender<Option<Vec<ServerAddress>>>,
+    send: &watch::Sender<Option<Listing>>,
 ) -> Result<(), tonic::Status> {
     let request = ListClusterNodesRequest {
         client_type: "filer".to_owned(),
@@ -115,9 +116,13 @@ async fn ask(
         .collect();
     filers.sort();
     filers.dedup();
+    let listing = Listing {
+        filers,
+        known_members: Vec::new(),
+    };
     send.send_if_modified(|known| {
-        let is_new = known.as_ref() != Some(&filers);
-        *known = Some(filers);
+        let is_new = known.as_ref() != Some(&listing);
+        *known = Some(listing);
         is_new
     });
     Ok(())

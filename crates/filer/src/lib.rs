@@ -145,6 +145,7 @@ impl Filer {
     /// Refuses new requests, lets those in flight end, then closes the store.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        self.state.replicator.hand_over().await;
         self.state.replicator.stop();
         for helper in &self.helpers {
             helper.abort();

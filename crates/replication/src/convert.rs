@@ -1,59 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Between messages and values.
 
-use dulse_proto::replication::{Hello, Known, Position};
+use dulse_cluster::Statement;
+use dulse_proto::replication::{Heartbeat, Hello, Known, Position};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
+use crate::core::Greeting;
 use crate::{Inner, PROTOCOL};
 
 /// Format of changes this version writes and reads.
-pub(crate) const FORMAT: u32 = dulse_merge::codec::CHANGE_VERSION as u32;
+pub const FORMAT: u32 = dulse_merge::codec::CHANGE_VERSION as u32;
 
-pub(crate) fn positions(vector: &Vector) -> Vec<Position> {
-    vector
-        .iter()
-        .map(|(origin, stamp)| Position {
-            origin: origin.0,
-            stamp: stamp.0,
-        })
-        .collect()
+/// A vector as messages carry it.
+#[must_use]
+pub fn positions(vector: &Vector) -> Vec<Position> {
+    let rows = vector.iter().map(|(origin, stamp)| Position {
+        origin: origin.0,
+        stamp: stamp.0,
+    });
+    rows.collect()
 }
 
-pub(crate) fn vector(positions: &[Position]) -> Vector {
+/// The vector of a message.
+#[must_use]
+pub fn vector(positions: &[Position]) -> Vector {
     positions
         .iter()
         .map(|p| (Origin(p.origin), Stamp(p.stamp)))
         .collect()
 }
 
-pub(crate) fn known(inner: &Inner) -> Vec<Known> {
-    let own = Known {
-        origin: inner.origin().0,
-        address: inner.options.address.to_string(),
-    };
-    let peers = inner.table.known();
-    let peers = peers.into_iter().map(|(origin, address)| Known {
-        origin: origin.0,
-        address: address.to_string(),
-    });
-    std::iter::once(own).chain(peers).collect()
-}
-
-/// Addresses that parse; the others are no use.
-pub(crate) fn addresses(known: &[Known]) -> Vec<(Origin, ServerAddress)> {
+/// The addresses of a message that parse; the others are no use.
+#[must_use]
+pub fn addresses(known: &[Known]) -> Vec<(Origin, ServerAddress)> {
     let parsed = known
         .iter()
         .filter_map(|k| Some((Origin(k.origin), k.address.parse().ok()?)));
     parsed.collect()
 }
 
-/// Whether this filer has no history: nobody ever joined, itself included.
-pub(crate) fn is_fresh(inner: &Inner) -> bool {
-    inner
-        .store
-        .shared()
-        .members()
-        .is_ok_and(|members| members.is_empty())
+/// Addresses as messages carry them.
+#[must_use]
+pub fn known(of: &[(Origin, ServerAddress)]) -> Vec<Known> {
+    let rows = of.iter().map(|(origin, address)| Known {
+        origin: origin.0,
+        address: address.to_string(),
+    });
+    rows.collect()
+}
+
+/// What a heartbeat states.
+#[must_use]
+pub fn statement(beat: &Heartbeat) -> Statement {
+    Statement {
+        position: Stamp(beat.position),
+        durable: vector(&beat.durable),
+        applied: vector(&beat.applied),
+        promise: Stamp(beat.promise),
+        is_stopping: beat.is_stopping,
+    }
+}
+
+/// What a handshake's answer says.
+#[must_use]
+pub fn greeting(hello: &Hello) -> Greeting {
+    Greeting {
+        origin: Origin(hello.origin),
+        instance: hello.instance,
+        is_fresh: hello.is_fresh,
+        vector: vector(&hello.vector),
+    }
+}
+
+pub(crate) fn all_known(inner: &Inner) -> Vec<Known> {
+    let mut all = vec![(inner.origin(), inner.options.address.clone())];
+    all.extend(inner.core.lock().known());
+    known(&all)
 }
 
 pub(crate) fn hello(inner: &Inner) -> Hello {
@@ -66,10 +88,11 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
         origin: inner.origin().0,
         format: FORMAT,
         address: inner.options.address.to_string(),
-        is_fresh: is_fresh(inner),
+        is_fresh: inner.store.shared().is_fresh(),
         is_ready: inner.ready.borrow().is_none(),
         vector: positions(&inner.store.shared().vector()),
-        known: known(inner),
+        known: all_known(inner),
+        instance: inner.instance,
     }
 }
 
@@ -89,10 +112,17 @@ pub(crate) fn mismatch(inner: &Inner, other: &Hello) -> Option<String> {
         ));
     }
     if other.store_kind != "embedded" {
+        let kind = &other.store_kind;
+        return Some(format!("store kind `{kind}` cannot replicate with ours"));
+    }
+    if other.format > FORMAT {
         return Some(format!(
-            "store kind `{}` cannot replicate with ours",
-            other.store_kind
+            "it writes changes of format {}, this filer reads up to {FORMAT}: upgrade this one",
+            other.format
         ));
+    }
+    if other.origin == 0 {
+        return Some("it says no origin".to_owned());
     }
     None
 }

@@ -1,37 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Filers in step: each pulls each peer's own changes from that peer, in order.
 //!
-//! [`Replicator`] runs one task per known address. What a dead filer had sent to
-//! others arrives through them. A fresh filer takes one snapshot, or founds the cluster.
+//! [`core`] decides and does no IO; the driver behind [`Replicator`] carries it out with
+//! tokio, and the simulation in virtual time. What a dead filer had sent to others arrives
+//! through them. A fresh filer takes one snapshot, or founds the cluster.
 
-mod bootstrap;
-mod convert;
-mod peer;
+pub mod convert;
+pub mod core;
+mod driver;
+pub mod feed;
+mod join;
 mod server;
-mod table;
+mod status;
 
+pub use dulse_cluster::Listing;
 pub use server::ReplicationService;
-pub use table::{PeerState, PeerStatus, Transfer};
+pub use status::{PeerState, PeerStatus, Transfer};
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use dulse_cluster::Now;
+use dulse_merge::MemberRow;
 use dulse_replica::ReplicaStore;
-use dulse_types::{Origin, ServerAddress};
-use tokio::sync::watch;
+use dulse_types::{Origin, ServerAddress, Vector};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use table::Table;
+use crate::core::{Core, Settings, View};
 
 /// The protocol this version speaks.
 pub const PROTOCOL: u32 = 1;
 
-/// How long a peer that does not answer holds back readiness.
-pub const SILENT_MAX: Duration = Duration::from_secs(10);
-
-/// Pause before a peer is tried again.
-const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// How long a stopping filer goes on handing over its last changes.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
 /// How a filer replicates.
 #[derive(Clone)]
@@ -42,30 +46,62 @@ pub struct Options {
     pub group: String,
     /// Found a cluster without looking for others.
     pub is_alone: bool,
-    /// The filers the master lists, this one among them; `None` until it has answered.
-    pub listed: watch::Receiver<Option<Vec<ServerAddress>>>,
+    /// What the master says; `None` until it has answered.
+    pub listed: watch::Receiver<Option<Listing>>,
 }
 
 /// Keeps this filer in step with its peers until it is dropped or stopped.
 pub struct Replicator {
     inner: Arc<Inner>,
-    tasks: Vec<JoinHandle<()>>,
+    director: JoinHandle<()>,
 }
 
 pub(crate) struct Inner {
     pub(crate) store: Arc<ReplicaStore>,
     pub(crate) options: Options,
-    pub(crate) table: Table,
+    pub(crate) instance: u64,
+    pub(crate) core: Mutex<Core>,
+    /// Something happened that the core should look at now.
+    pub(crate) wake: Notify,
+    pub(crate) started: Instant,
     /// Why this filer is not ready; `None` when it is.
     pub(crate) ready: watch::Sender<Option<String>>,
+    pub(crate) transfer: Mutex<Option<Transfer>>,
+    /// Set when this filer stops: streams hand over what is left and end.
     pub(crate) stop: watch::Sender<bool>,
-    /// Whether this filer has founded, joined, or has a history.
-    pub(crate) begun: watch::Sender<bool>,
+    /// Streams that peers pull.
+    pub(crate) n_feeds: AtomicUsize,
 }
 
 impl Inner {
     pub(crate) fn origin(&self) -> Origin {
         self.store.shared().origin()
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.started.elapsed()
+    }
+
+    /// Members as the log knows them; none when they cannot be read, which the store's own
+    /// calls report.
+    pub(crate) fn members(&self) -> Vec<(Origin, ServerAddress)> {
+        let rows = self.store.shared().members().unwrap_or_default();
+        let members = rows
+            .into_iter()
+            .filter(|(_, row)| row.state == MemberRow::MEMBER);
+        let own = &self.options.address;
+        let at = |row: MemberRow| row.address.parse().unwrap_or_else(|_| own.clone());
+        members.map(|(origin, row)| (origin, at(row))).collect()
+    }
+
+    /// Calls `f` with the core and the present view, then wakes the director.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Core, &View<'_>) -> T) -> T {
+        let (applied, members) = (self.store.shared().vector(), self.members());
+        let view = View {
+            applied: &applied,
+            members: &members,
+        };
+        f(&mut self.core.lock(), &view)
     }
 }
 
@@ -73,21 +109,29 @@ impl Replicator {
     /// Starts the tasks. The service must be served for peers to pull from here.
     #[must_use]
     pub fn start(store: Arc<ReplicaStore>, options: Options) -> Self {
-        let not_yet = Some("looking for the other filers".to_owned());
+        let instance = rand::random();
+        let settings = Settings {
+            origin: store.shared().origin(),
+            instance,
+            address: options.address.clone(),
+            is_alone: options.is_alone,
+        };
+        let core = Core::new(settings);
+        let not_yet = core.not_ready().map(str::to_owned);
         let inner = Arc::new(Inner {
             store,
             options,
-            table: Table::default(),
+            instance,
+            core: Mutex::new(core),
+            wake: Notify::new(),
+            started: Instant::now(),
             ready: watch::Sender::new(not_yet),
+            transfer: Mutex::new(None),
             stop: watch::Sender::new(false),
-            begun: watch::Sender::new(false),
+            n_feeds: AtomicUsize::new(0),
         });
-        let dialing = tokio::spawn(dial_all(Arc::clone(&inner)));
-        let readying = tokio::spawn(bootstrap::become_ready(Arc::clone(&inner)));
-        Self {
-            inner,
-            tasks: vec![dialing, readying],
-        }
+        let director = tokio::spawn(driver::direct(Arc::clone(&inner)));
+        Self { inner, director }
     }
 
     /// What peers call.
@@ -105,13 +149,14 @@ impl Replicator {
     /// Every peer as this filer sees it.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerStatus> {
-        self.inner.table.status(&self.inner.store)
+        let applied = self.inner.store.shared().vector();
+        self.inner.core.lock().peers(&applied)
     }
 
     /// A running bootstrap, if any.
     #[must_use]
     pub fn transfer(&self) -> Option<Transfer> {
-        self.inner.table.transfer()
+        *self.inner.transfer.lock()
     }
 
     /// The stamp below which everything of every reachable filer has been applied here,
@@ -123,11 +168,9 @@ impl Replicator {
             .promise()
             .await
             .map_or(0, |promise| promise.0);
-        let applied = self.inner.store.shared().vector();
-        self.inner
-            .table
-            .low_watermark(&applied)
-            .map_or(own, |peers| peers.min(own))
+        let now = self.inner.now();
+        let peers = self.inner.with(|core, view| core.watermark(now, view));
+        peers.map_or(own, |peers| peers.0.min(own))
     }
 
     /// Everything that every member has merged and on disk, for freeing chunks.
@@ -135,58 +178,32 @@ impl Replicator {
     /// # Errors
     ///
     /// When the members cannot be read.
-    pub fn stable(&self) -> Result<dulse_types::Vector, dulse_store::Error> {
-        let members = self.inner.store.shared().members()?;
-        let own = self.inner.store.shared().durable_vector();
-        let applied = self.inner.store.shared().vector();
-        Ok(self
-            .inner
-            .table
-            .stable(self.inner.origin(), &members, &own, &applied))
+    pub fn stable(&self) -> Result<Vector, dulse_store::Error> {
+        // The rows are read here once more so that a failed read cannot pass as "alone".
+        self.inner.store.shared().members()?;
+        let durable = self.inner.store.shared().durable_vector();
+        Ok(self.inner.with(|core, view| core.stable(view, &durable)))
+    }
+
+    /// Ends the tasks after the peers that pull have what was acknowledged here, at most
+    /// two seconds later.
+    pub async fn hand_over(&self) {
+        self.inner.stop.send_replace(true);
+        let until = Instant::now() + HAND_OVER_MAX;
+        while self.inner.n_feeds.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Ends all tasks.
     pub fn stop(&self) {
         self.inner.stop.send_replace(true);
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.director.abort();
     }
 }
 
 impl Drop for Replicator {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-/// Runs one task per address that the master lists or a peer knows; level-triggered.
-async fn dial_all(inner: Arc<Inner>) {
-    let mut listed = inner.options.listed.clone();
-    let mut tasks: BTreeMap<ServerAddress, JoinHandle<()>> = BTreeMap::new();
-    let mut stop = inner.stop.subscribe();
-    loop {
-        let mut wanted: BTreeSet<ServerAddress> = listed
-            .borrow_and_update()
-            .iter()
-            .flatten()
-            .cloned()
-            .collect();
-        wanted.extend(inner.table.known_addresses());
-        wanted.retain(|address| !address.is_same_server(&inner.options.address));
-        for address in &wanted {
-            if tasks.get(address).is_none_or(JoinHandle::is_finished) {
-                let task = tokio::spawn(peer::keep(Arc::clone(&inner), address.clone()));
-                tasks.insert(address.clone(), task);
-            }
-        }
-        tokio::select! {
-            changed = listed.changed() => if changed.is_err() { break },
-            () = tokio::time::sleep(RETRY_DELAY) => {}
-            _ = stop.wait_for(|stop| *stop) => break,
-        }
-    }
-    for task in tasks.into_values() {
-        task.abort();
     }
 }

@@ -2,40 +2,48 @@
 //! What peers call: handshake, pull, snapshot.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dulse_merge::change::MemberStep;
 use dulse_merge::row::MemberRow;
 use dulse_proto::replication::replication_server::Replication;
-use dulse_proto::replication::{
-    Heartbeat, Hello, PullBatch, PullRequest, Row, SnapshotPart, SnapshotRequest,
-};
-use dulse_replica::{Clock, SystemClock};
+use dulse_proto::replication::{Hello, PullBatch, PullRequest, Row, SnapshotPart, SnapshotRequest};
 use dulse_types::{Origin, Stamp};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use crate::feed::{BATCH_BYTES, Cursor, Next, heartbeat};
 use crate::{Inner, convert};
+
+type Sender = mpsc::Sender<Result<PullBatch, Status>>;
 
 /// Heartbeats come at least this often.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(200);
 
-/// Bytes of changes in one batch.
-const BATCH_BYTES: usize = 1 << 20;
-
 /// Batches that wait for a slow puller; then the journal is read no further.
 const BATCHES_AHEAD: usize = 4;
+
+/// Streams handed out at once; a cluster has a handful of filers.
+const FEEDS_MAX: usize = 1024;
+
+/// Snapshots handed out at once: each holds an engine snapshot open.
+const SNAPSHOTS_MAX: usize = 2;
 
 /// The service, to be served on the filer's gRPC port.
 #[derive(Clone)]
 pub struct ReplicationService {
     inner: Arc<Inner>,
+    snapshots: Arc<Semaphore>,
 }
 
 impl ReplicationService {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
-        Self { inner }
+        Self {
+            inner,
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+        }
     }
 }
 
@@ -45,6 +53,13 @@ impl Replication for ReplicationService {
         let theirs = request.into_inner();
         if let Some(why) = convert::mismatch(&self.inner, &theirs) {
             return Err(Status::failed_precondition(why));
+        }
+        if let Ok(address) = theirs.address.parse() {
+            let now = self.inner.now();
+            let origin = Origin(theirs.origin);
+            if self.inner.core.lock().called_by(now, origin, &address) {
+                self.inner.wake.notify_one();
+            }
         }
         Ok(Response::new(convert::hello(&self.inner)))
     }
@@ -59,8 +74,14 @@ impl Replication for ReplicationService {
         if request.group != self.inner.options.group {
             return Err(Status::failed_precondition("another filer group"));
         }
+        let fed = Fed::new(&self.inner);
+        if self.inner.n_feeds.load(Ordering::Relaxed) > FEEDS_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "{FEEDS_MAX} streams are handed out already"
+            )));
+        }
         let (send, receive) = mpsc::channel(BATCHES_AHEAD);
-        tokio::spawn(feed(Arc::clone(&self.inner), request, send));
+        tokio::spawn(async move { feed(&fed.0, &request, &send).await });
         Ok(Response::new(ReceiverStream::new(receive)))
     }
 
@@ -74,13 +95,20 @@ impl Replication for ReplicationService {
         if request.group != self.inner.options.group {
             return Err(Status::failed_precondition("another filer group"));
         }
-        if convert::is_fresh(&self.inner) {
+        if self.inner.store.shared().is_fresh() {
             return Err(Status::unavailable("this filer is fresh itself"));
         }
+        let slots = Arc::clone(&self.snapshots);
+        let slot = slots.try_acquire_owned().map_err(|_| {
+            Status::unavailable(format!("{SNAPSHOTS_MAX} snapshots are handed out already"))
+        })?;
         self.join(&request).await?;
         let (send, receive) = mpsc::channel(BATCHES_AHEAD);
         let inner = Arc::clone(&self.inner);
-        tokio::task::spawn_blocking(move || hand_out(&inner, &send));
+        tokio::task::spawn_blocking(move || {
+            hand_out(&inner, &send);
+            drop(slot);
+        });
         Ok(Response::new(ReceiverStream::new(receive)))
     }
 }
@@ -111,67 +139,83 @@ fn internal(error: dulse_store::Error) -> Status {
     Status::internal(error.to_string())
 }
 
-/// Sends one origin's durable changes as they come, and heartbeats.
-async fn feed(
-    inner: Arc<Inner>,
-    request: PullRequest,
-    send: mpsc::Sender<Result<PullBatch, Status>>,
-) {
-    let origin = Origin(request.origin);
-    let mut after = Stamp(request.after);
+/// Counts a stream that is handed out.
+struct Fed(Arc<Inner>);
+
+impl Fed {
+    fn new(inner: &Arc<Inner>) -> Self {
+        inner.n_feeds.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(inner))
+    }
+}
+
+impl Drop for Fed {
+    fn drop(&mut self) {
+        self.0.n_feeds.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Sends one origin's durable changes as they come, and heartbeats. A filer that stops sends
+/// what is left, says that it stops, and ends the stream.
+async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
+    let mut cursor = Cursor {
+        origin: Origin(request.origin),
+        after: Stamp(request.after),
+    };
     let mut progress = inner.store.progress();
     let mut stop = inner.stop.subscribe();
     loop {
         progress.borrow_and_update();
+        let is_stopping = *stop.borrow();
         let shared = Arc::clone(inner.store.shared());
-        let read = move || shared.changes_after(origin, after, BATCH_BYTES);
-        let records = match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(records)) => records,
-            Ok(Err(error)) => {
+        let read = tokio::task::spawn_blocking(move || {
+            let next = cursor.next(&shared, BATCH_BYTES);
+            (cursor, next)
+        });
+        let changes = match read.await {
+            Ok((moved, Ok(Next::Changes(changes)))) => {
+                cursor = moved;
+                changes
+            }
+            Ok((_, Ok(Next::Idle))) => Vec::new(),
+            Ok((_, Ok(Next::Cut(at)))) => {
+                let why = format!("changes up to {at} are no longer in this filer's log");
+                let _ = send.send(Err(Status::out_of_range(why))).await;
+                return;
+            }
+            Ok((_, Err(error))) => {
                 let _ = send.send(Err(internal(error))).await;
                 return;
             }
             Err(_) => return,
         };
-        let is_idle = records.is_empty();
-        if let Some(last) = records.last() {
-            after = last.stamp;
-        }
+        let is_idle = changes.is_empty();
         if is_idle && request.is_once {
             return;
         }
-        let changes = records.into_iter().map(|record| record.payload).collect();
-        let heartbeat = heartbeat(&inner).await;
-        let batch = PullBatch { changes, heartbeat };
-        if send.send(Ok(batch)).await.is_err() {
+        if inner.store.shared().needs_ceiling() && inner.store.promise().await.is_err() {
+            return;
+        }
+        let is_last = is_stopping && is_idle;
+        let known = convert::all_known(inner);
+        let heartbeat = Some(heartbeat(inner.store.shared(), known, is_last));
+        if send
+            .send(Ok(PullBatch { changes, heartbeat }))
+            .await
+            .is_err()
+            || is_last
+        {
             return;
         }
         if is_idle {
             tokio::select! {
                 changed = progress.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(HEARTBEAT_EVERY) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                _ = stop.wait_for(|stop| *stop), if !is_stopping => {}
+                () = send.closed() => return,
             }
         }
     }
-}
-
-async fn heartbeat(inner: &Inner) -> Option<Heartbeat> {
-    let shared = inner.store.shared();
-    // Order: the promise first. What is stamped after it is above it; what was stamped
-    // before is at or below the position read next.
-    let promise = inner.store.promise().await.ok()?;
-    let durable = shared.durable_vector();
-    let (applied, sum) = shared.digest();
-    Some(Heartbeat {
-        position: applied.get(shared.origin()).0,
-        durable: convert::positions(&durable),
-        applied: convert::positions(&applied),
-        digest: sum.sum.to_be_bytes().to_vec().into(),
-        promise: promise.0,
-        now_ns: SystemClock.now_ns(),
-        known: convert::known(inner),
-    })
 }
 
 /// Sends every row of one snapshot; runs on a thread that may block.

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The decisions of replication, without IO: whom to greet, what to pull from whom, when to
+//! relay, join, found, and when this filer is ready.
+//!
+//! Whoever drives it tells [`Core`] what happened and carries out the [`Action`]s that
+//! [`Core::poll`] gives; a late answer to an action that was cancelled is ignored. Time is
+//! an argument. The simulation drives it with virtual time, the [`crate::driver`] with tokio.
+
+mod begin;
+mod links;
+mod pulls;
+mod view;
+
+pub use begin::Phase;
+pub use view::{Greeting, Refusal, Settings, View};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dulse_cluster::{Acknowledgements, Directory, Listing, Now, Statement};
+use dulse_replica::Applied;
+use dulse_types::{Origin, ServerAddress, Stamp, Vector};
+
+use crate::status::{PeerState, PeerStatus};
+use links::Link;
+use pulls::{Behind, Stream};
+
+/// Pause before a peer is tried again.
+pub(crate) const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Names one attempt to talk to an address; never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkId(pub u64);
+
+/// Names one stream over a link; never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct StreamId(pub u64);
+
+/// What the driver is to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Connect and shake hands; answer with [`Core::greeted`].
+    Greet {
+        /// The attempt.
+        link: LinkId,
+        /// Whom.
+        address: ServerAddress,
+    },
+    /// Pull changes; feed [`Core::heard`], [`Core::applied`] and [`Core::ended`].
+    Pull {
+        /// The stream.
+        stream: StreamId,
+        /// Over which link.
+        link: LinkId,
+        /// Whose changes.
+        origin: Origin,
+        /// Behind which stamp.
+        after: Stamp,
+        /// Whether it ends at what is there now.
+        is_once: bool,
+    },
+    /// Take in the whole state; feed [`Core::progressed`], end with [`Core::joined`].
+    Join {
+        /// The stream.
+        stream: StreamId,
+        /// Over which link.
+        link: LinkId,
+    },
+    /// Journal the own join as the first of the cluster; answer with [`Core::founded`].
+    Found,
+    /// Drop the stream.
+    Cancel(StreamId),
+    /// Drop the connection.
+    Close(LinkId),
+}
+
+/// What came of a batch of one stream.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// All of it is applied.
+    Applied,
+    /// Something before it is missing here, and that stream will not bring it.
+    Hole,
+    /// A change that cannot be applied: its origin stops here, loudly.
+    Stuck(String),
+    /// The origin is cut.
+    Cut(String),
+    /// The own store failed.
+    Failed(String),
+}
+
+impl Outcome {
+    /// What the results of one batch mean for its stream.
+    #[must_use]
+    pub fn of(applied: &[Applied]) -> Self {
+        for result in applied {
+            match result {
+                Applied::Now | Applied::Already => {}
+                Applied::Hole { .. } => return Self::Hole,
+                Applied::Undecodable(error) => return Self::Stuck(error.to_string()),
+                Applied::Refused { cut } => {
+                    return Self::Cut(format!("this filer was cut at {cut}"));
+                }
+            }
+        }
+        Self::Applied
+    }
+}
+
+/// The state machine. One per filer.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    directory: Directory,
+    acks: Acknowledgements,
+    links: BTreeMap<ServerAddress, Link>,
+    streams: BTreeMap<StreamId, Stream>,
+    behind: BTreeMap<Origin, Behind>,
+    /// What each peer had when it first answered: readiness waits for that.
+    first_had: BTreeMap<Origin, Vector>,
+    /// Origins with a change that cannot be applied, and why.
+    stuck: BTreeMap<Origin, String>,
+    phase: Phase,
+    not_ready: Option<String>,
+    next_id: u64,
+    actions: Vec<Action>,
+}
+
+impl Core {
+    /// A filer that knows nobody yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            directory: Directory::default(),
+            acks: Acknowledgements::default(),
+            links: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            first_had: BTreeMap::new(),
+            stuck: BTreeMap::new(),
+            phase: Phase::Start,
+            not_ready: Some("looking for the other filers".to_owned()),
+            next_id: 0,
+            actions: Vec::new(),
+        }
+    }
+
+    /// The master answered.
+    pub fn listed(&mut self, now: Now, listing: Listing) {
+        self.directory.listed(now, listing);
+    }
+
+    /// A peer greeted this filer: it says where it is. True when it is worth a poll.
+    pub fn called_by(&mut self, now: Now, origin: Origin, address: &ServerAddress) -> bool {
+        origin != self.settings.origin && self.directory.told(now, origin, address)
+    }
+
+    /// Lets time pass and gives what is to be done now. Call it after every input that
+    /// changed something and at least every 100 ms. Cost: O(peers × origins).
+    pub fn poll(&mut self, now: Now, view: &View<'_>) -> Vec<Action> {
+        for (origin, address) in view.members {
+            if *origin != self.settings.origin {
+                self.directory.told(now, *origin, address);
+            }
+        }
+        self.expire(now);
+        self.begin(now, view);
+        self.keep_links(now);
+        if self.may_pull() {
+            self.pull(now, view);
+            self.relay(now, view);
+        }
+        self.watch_readiness(now, view);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Why namespace calls cannot be served; `None` when they can.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<&str> {
+        self.not_ready.as_deref()
+    }
+
+    /// Where this filer is on its way to being ready.
+    #[must_use]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Whom this filer has met where, for telling others.
+    #[must_use]
+    pub fn known(&self) -> Vec<(Origin, ServerAddress)> {
+        let known = self.directory.known();
+        known
+            .map(|(origin, address)| (origin, address.clone()))
+            .collect()
+    }
+
+    /// A peer stated something on a stream from it.
+    pub fn heard(
+        &mut self,
+        now: Now,
+        stream: StreamId,
+        statement: Statement,
+        known: &[(Origin, ServerAddress)],
+    ) {
+        let Some(opened) = self.streams.get_mut(&stream) else {
+            return;
+        };
+        opened.heard = now;
+        let address = opened.address.clone();
+        for (origin, at) in known {
+            if *origin != self.settings.origin {
+                self.directory.told(now, *origin, at);
+            }
+        }
+        if let Some(link) = self.links.get_mut(&address) {
+            link.heard = Some(now);
+            let peer = link.origin;
+            self.directory.met(now, peer, &address);
+            self.acks.stated(now, peer, statement);
+        }
+    }
+
+    /// Everything that every member has acknowledged.
+    #[must_use]
+    pub fn stable(&self, view: &View<'_>, durable: &Vector) -> Vector {
+        let members = view.members.iter().map(|(origin, _)| *origin);
+        let own = self.settings.origin;
+        self.acks.stable(own, members, durable, view.applied)
+    }
+
+    /// The stamp up to which everything of everybody has been applied here; `None` when
+    /// there is nobody else.
+    #[must_use]
+    pub fn watermark(&self, now: Now, view: &View<'_>) -> Option<Stamp> {
+        let members = view.members.iter().map(|(origin, _)| *origin);
+        // A filer whose join has not arrived yet counts as soon as it is met.
+        let met = self.first_had.keys().copied();
+        let all: BTreeSet<Origin> = members.chain(met).collect();
+        self.acks
+            .watermark(now, self.settings.origin, all, view.applied)
+    }
+
+    /// Every peer as this filer sees it.
+    #[must_use]
+    pub fn peers(&self, applied: &Vector) -> Vec<PeerStatus> {
+        let shown = self.links.iter().filter(|(_, link)| !link.is_double);
+        let rows = shown.map(|(address, link)| {
+            let have = applied.get(link.origin);
+            let said = self.acks.of(link.origin);
+            let lag_ns = said.map_or(0, |s| s.position.0.saturating_sub(have.0).max(0));
+            let stuck = self.stuck.get(&link.origin);
+            PeerStatus {
+                origin: link.origin,
+                address: address.clone(),
+                state: if stuck.is_some() {
+                    PeerState::Stuck
+                } else {
+                    link.state
+                },
+                lag_seconds: lag_ns as f64 / 1e9,
+                is_behind: lag_ns > 0,
+                last_error: stuck.unwrap_or(&link.last_error).clone(),
+            }
+        });
+        rows.collect()
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}

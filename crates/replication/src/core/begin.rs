@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Becoming ready: found the cluster, join it by one transfer, or catch up.
+
+use std::time::Duration;
+
+use dulse_cluster::{Founding, Now, Verdict};
+use dulse_types::ServerAddress;
+
+use super::links::LinkPhase;
+use super::pulls::{Purpose, Stream};
+use super::{Action, Core, StreamId, View};
+
+/// How long a member that does not answer holds back readiness.
+const SILENT_MAX: Duration = Duration::from_secs(10);
+
+/// How far a filer is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Nothing was looked at yet.
+    Start,
+    /// It has no history and looks for one.
+    Fresh,
+    /// It takes in the state of another.
+    Joining {
+        /// The transfer.
+        stream: StreamId,
+        /// From whom.
+        from: ServerAddress,
+    },
+    /// Its own join is being journaled.
+    Founding,
+    /// It has a history and waits for what the answering peers had.
+    CatchingUp {
+        /// Since when.
+        since: Now,
+    },
+    /// It serves.
+    Ready,
+}
+
+impl Core {
+    /// ⚠ Nothing is applied before this filer has its own beginning.
+    pub(super) fn may_pull(&self) -> bool {
+        matches!(self.phase, Phase::CatchingUp { .. } | Phase::Ready)
+    }
+
+    pub(super) fn begin(&mut self, now: Now, view: &View<'_>) {
+        if self.phase == Phase::Start {
+            self.phase = if view.applied.is_empty() {
+                Phase::Fresh
+            } else {
+                Phase::CatchingUp { since: now }
+            };
+        }
+        if self.phase == Phase::Fresh {
+            if view.applied.is_empty() {
+                self.found_or_join(now, view);
+            } else {
+                // A transfer was given up at the very moment it became complete.
+                self.phase = Phase::CatchingUp { since: now };
+            }
+        }
+    }
+
+    fn found_or_join(&mut self, now: Now, view: &View<'_>) {
+        if self.settings.is_alone {
+            self.found();
+            return;
+        }
+        let provider = self
+            .links
+            .iter()
+            .filter(|(_, link)| matches!(link.phase, LinkPhase::Met(_)) && !link.is_fresh)
+            // Whoever failed last has the greatest link number and comes last.
+            .min_by_key(|(_, link)| link.id)
+            .map(|(at, link)| (at.clone(), link.origin));
+        if let Some((from, origin)) = provider {
+            self.not_ready = Some(format!("fetching the whole state from {from}"));
+            let stream = self.open(now, &from, origin, Purpose::Join, view);
+            self.phase = Phase::Joining { stream, from };
+            return;
+        }
+        let founding = Founding {
+            own: &self.settings.address,
+            listing: self.directory.listing(),
+            candidate: &|address| self.candidate(now, address),
+        };
+        match founding.decide(now) {
+            Verdict::Found => self.found(),
+            Verdict::Wait(why) => self.not_ready = Some(why),
+        }
+    }
+
+    fn found(&mut self) {
+        self.phase = Phase::Founding;
+        self.actions.push(Action::Found);
+    }
+
+    /// The own join was journaled, or not.
+    pub fn founded(&mut self, now: Now, result: Result<(), String>) {
+        if self.phase != Phase::Founding {
+            return;
+        }
+        self.phase = match result {
+            Ok(()) => Phase::CatchingUp { since: now },
+            Err(error) => {
+                self.not_ready = Some(format!("founding the cluster failed: {error}"));
+                Phase::Fresh
+            }
+        };
+    }
+
+    /// A transfer brought something.
+    pub fn progressed(&mut self, now: Now, stream: StreamId) {
+        if let Some(Stream { heard, .. }) = self.streams.get_mut(&stream) {
+            *heard = now;
+        }
+    }
+
+    /// A transfer is complete, or broke.
+    pub fn joined(&mut self, now: Now, stream: StreamId, result: Result<(), String>) {
+        if self.streams.remove(&stream).is_none() {
+            return;
+        }
+        match result {
+            Ok(()) => self.phase = Phase::CatchingUp { since: now },
+            Err(error) => self.join_broke(stream, &error),
+        }
+    }
+
+    /// Another provider, or the same later, is tried: what was taken in is dropped then.
+    pub(super) fn join_broke(&mut self, broken: StreamId, error: &str) {
+        let from = match &self.phase {
+            Phase::Joining { stream, from } if *stream == broken => from.clone(),
+            _ => return,
+        };
+        self.not_ready = Some(format!("joining failed: {error}; trying again"));
+        self.phase = Phase::Fresh;
+        // It must answer anew, with a greater number than those who have not failed.
+        if let Some(link) = self.links.get_mut(&from)
+            && matches!(link.phase, LinkPhase::Met(_))
+        {
+            self.actions.push(Action::Close(link.id));
+            link.phase = LinkPhase::Waiting(Now::ZERO);
+            error.clone_into(&mut link.last_error);
+        }
+    }
+
+    /// Ready is what has all that the answering peers had; a silent one does not count, nor
+    /// an origin whose change cannot be applied.
+    pub(super) fn watch_readiness(&mut self, now: Now, view: &View<'_>) {
+        let Phase::CatchingUp { since } = self.phase else {
+            return;
+        };
+        let own = self.settings.origin;
+        let is_waited = self.settings.is_alone || now.saturating_sub(since) >= SILENT_MAX;
+        let silent = view
+            .members
+            .iter()
+            .find(|(origin, _)| *origin != own && !self.first_had.contains_key(origin));
+        if let Some((_, address)) = silent
+            && !is_waited
+        {
+            self.not_ready = Some(format!("waiting for an answer of {address}"));
+            return;
+        }
+        let answering = self
+            .links
+            .values()
+            .filter(|link| link.is_open() && link.is_alive(now, SILENT_MAX));
+        for link in answering {
+            let had = self.first_had.get(&link.origin);
+            let lacking = had
+                .iter()
+                .flat_map(|had| had.iter())
+                .find(|(origin, stamp)| {
+                    *stamp > view.applied.get(*origin) && !self.stuck.contains_key(origin)
+                });
+            if let Some((origin, _)) = lacking {
+                self.not_ready = Some(format!("catching up with the changes of {origin}"));
+                return;
+            }
+        }
+        self.phase = Phase::Ready;
+        self.not_ready = None;
+    }
+}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Carries out what the core decides, with tokio and tonic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dulse_merge::change::MemberStep;
+use dulse_proto::replication::replication_client::ReplicationClient;
+use dulse_proto::replication::{Heartbeat, PullRequest};
+use dulse_types::{Origin, ServerAddress, Stamp};
+use tokio::task::AbortHandle;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::core::{Action, Greeting, LinkId, Outcome, Refusal, StreamId};
+use crate::{Inner, convert, join};
+
+/// The core is polled at least this often.
+const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// How long connecting may take; the core gives up the handshake a little later.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Most bytes of one message, as everywhere.
+const MESSAGE_BYTES_MAX: usize = 1 << 30;
+
+/// HTTP/2 windows, so that one connection fills a long line.
+const WINDOW_BYTES: u32 = 16 << 20;
+
+/// A silent connection is probed after this, so that a vanished machine is noticed.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+
+pub(crate) type Client = ReplicationClient<Channel>;
+
+/// What runs: connections and the tasks on them.
+#[derive(Default)]
+struct Running {
+    clients: BTreeMap<LinkId, Client>,
+    greetings: BTreeMap<LinkId, AbortHandle>,
+    streams: BTreeMap<StreamId, AbortHandle>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for task in self.greetings.values().chain(self.streams.values()) {
+            task.abort();
+        }
+    }
+}
+
+/// A handshake that ended well, with its connection.
+type Met = (LinkId, Client);
+
+/// Runs until this filer stops.
+pub(crate) async fn direct(inner: Arc<Inner>) {
+    let mut running = Running::default();
+    let mut listed = inner.options.listed.clone();
+    let mut has_master = true;
+    let mut stop = inner.stop.subscribe();
+    // At most one message per greeting that runs, and those are bounded by the addresses.
+    let (meet, mut met) = tokio::sync::mpsc::unbounded_channel::<(Met, Greeting)>();
+    loop {
+        if let Some(listing) = listed.borrow_and_update().clone() {
+            inner.core.lock().listed(inner.now(), listing);
+        }
+        while let Ok(((link, client), greeting)) = met.try_recv() {
+            running.clients.insert(link, client);
+            inner.core.lock().greeted(inner.now(), link, Ok(greeting));
+        }
+        let now = inner.now();
+        let actions = inner.with(|core, view| core.poll(now, view));
+        let is_idle = actions.is_empty();
+        for action in actions {
+            carry_out(&inner, &mut running, action, &meet);
+        }
+        tell_ready(&inner);
+        if !is_idle {
+            continue;
+        }
+        tokio::select! {
+            Some(((link, client), greeting)) = met.recv() => {
+                running.clients.insert(link, client);
+                inner.core.lock().greeted(inner.now(), link, Ok(greeting));
+            }
+            () = inner.wake.notified() => {}
+            () = tokio::time::sleep(POLL_EVERY) => {}
+            changed = listed.changed(), if has_master => has_master = changed.is_ok(),
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+fn tell_ready(inner: &Inner) {
+    let not_ready = inner.core.lock().not_ready().map(str::to_owned);
+    inner.ready.send_if_modified(|before| {
+        let is_new = *before != not_ready;
+        if is_new {
+            match &not_ready {
+                Some(why) => tracing::info!(%why, "not ready"),
+                None => tracing::info!("ready"),
+            }
+            *before = not_ready;
+        }
+        is_new
+    });
+}
+
+fn carry_out(
+    inner: &Arc<Inner>,
+    running: &mut Running,
+    action: Action,
+    meet: &tokio::sync::mpsc::UnboundedSender<(Met, Greeting)>,
+) {
+    running.streams.retain(|_, task| !task.is_finished());
+    running.greetings.retain(|_, task| !task.is_finished());
+    match action {
+        Action::Greet { link, address } => {
+            let task = tokio::spawn(greet(Arc::clone(inner), link, address, meet.clone()));
+            running.greetings.insert(link, task.abort_handle());
+        }
+        Action::Pull {
+            stream,
+            link,
+            origin,
+            after,
+            is_once,
+        } => {
+            let Some(client) = running.clients.get(&link).cloned() else {
+                let lost = Some("the connection is gone".to_owned());
+                inner.core.lock().ended(inner.now(), stream, lost);
+                return;
+            };
+            let request = PullRequest {
+                puller: inner.origin().0,
+                origin: origin.0,
+                after: after.0,
+                is_once,
+                group: inner.options.group.clone(),
+            };
+            let task = tokio::spawn(pull(Arc::clone(inner), stream, client, request));
+            running.streams.insert(stream, task.abort_handle());
+        }
+        Action::Join { stream, link } => {
+            let Some(client) = running.clients.get(&link).cloned() else {
+                let lost = Err("the connection is gone".to_owned());
+                inner.core.lock().joined(inner.now(), stream, lost);
+                return;
+            };
+            let task = tokio::spawn(join::join(Arc::clone(inner), stream, client));
+            running.streams.insert(stream, task.abort_handle());
+        }
+        Action::Found => drop(tokio::spawn(found(Arc::clone(inner)))),
+        Action::Cancel(stream) => {
+            if let Some(task) = running.streams.remove(&stream) {
+                task.abort();
+            }
+        }
+        Action::Close(link) => {
+            running.clients.remove(&link);
+            if let Some(task) = running.greetings.remove(&link) {
+                task.abort();
+            }
+        }
+    }
+}
+
+async fn found(inner: Arc<Inner>) {
+    let member = inner.origin();
+    let address = inner.options.address.to_string();
+    let founded = inner
+        .store
+        .member(MemberStep::Join { member, address })
+        .await;
+    if founded.is_ok() {
+        tracing::info!(origin = %member, "founded a cluster");
+    }
+    let result = founded.map(drop).map_err(|e| e.to_string());
+    inner.core.lock().founded(inner.now(), result);
+    inner.wake.notify_one();
+}
+
+async fn connect(address: &ServerAddress) -> Result<Client, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", address.grpc()))
+        .map_err(|e| e.to_string())?
+        .connect_timeout(CONNECT_TIME_MAX)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .tcp_nodelay(true);
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|e| format!("connect: {e}"))?;
+    Ok(ReplicationClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+async fn greet(
+    inner: Arc<Inner>,
+    link: LinkId,
+    address: ServerAddress,
+    meet: tokio::sync::mpsc::UnboundedSender<(Met, Greeting)>,
+) {
+    let refusal = match handshake(&inner, &address).await {
+        Ok((client, greeting)) => {
+            // The director is gone only when this filer stops.
+            let _ = meet.send(((link, client), greeting));
+            return;
+        }
+        Err(refusal) => refusal,
+    };
+    if refusal == Refusal::Foreign {
+        tracing::warn!(%address, "this filer does not speak dulse's protocol: its changes are \
+            not replicated");
+    }
+    inner.core.lock().greeted(inner.now(), link, Err(refusal));
+    inner.wake.notify_one();
+}
+
+async fn handshake(inner: &Inner, address: &ServerAddress) -> Result<(Client, Greeting), Refusal> {
+    let mut client = connect(address).await.map_err(Refusal::Broken)?;
+    let theirs = client.handshake(convert::hello(inner)).await;
+    let theirs = theirs.map_err(|status| refusal(&status))?.into_inner();
+    if let Some(why) = convert::mismatch(inner, &theirs) {
+        return Err(Refusal::Refused(why));
+    }
+    Ok((client, convert::greeting(&theirs)))
+}
+
+fn refusal(status: &Status) -> Refusal {
+    match status.code() {
+        Code::Unimplemented => Refusal::Foreign,
+        Code::FailedPrecondition => Refusal::Refused(status.message().to_owned()),
+        _ => Refusal::Broken(status.message().to_owned()),
+    }
+}
+
+/// Takes in one stream until it ends.
+async fn pull(inner: Arc<Inner>, stream: StreamId, client: Client, request: PullRequest) {
+    let (origin, is_once) = (Origin(request.origin), request.is_once);
+    let from = Stamp(request.after);
+    let error = take_all(&inner, stream, client, request).await.err();
+    if is_once && error.is_none() {
+        tracing::info!(%origin, after = %from, "fetched another filer's changes");
+    }
+    if let Some(error) = &error {
+        tracing::debug!(%origin, %error, "a stream ended");
+    }
+    inner.core.lock().ended(inner.now(), stream, error);
+    inner.wake.notify_one();
+}
+
+async fn take_all(
+    inner: &Inner,
+    stream: StreamId,
+    mut client: Client,
+    request: PullRequest,
+) -> Result<(), String> {
+    let said = |status: Status| status.message().to_owned();
+    let mut batches = client.pull(request).await.map_err(said)?.into_inner();
+    while let Some(batch) = batches.message().await.map_err(said)? {
+        let outcome = take_in(inner, batch.changes).await;
+        if let Outcome::Stuck(error) | Outcome::Cut(error) | Outcome::Failed(error) = &outcome {
+            tracing::error!(%error, "a peer's change cannot be applied; its filer waits");
+            metrics::counter!("dulse_replication_stuck_total").increment(1);
+        }
+        let is_over = outcome != Outcome::Applied;
+        inner.core.lock().applied(inner.now(), stream, outcome);
+        if is_over {
+            inner.wake.notify_one();
+            return Ok(());
+        }
+        if let Some(beat) = batch.heartbeat {
+            compare(inner, &beat);
+            let known = convert::addresses(&beat.known);
+            let statement = convert::statement(&beat);
+            inner
+                .core
+                .lock()
+                .heard(inner.now(), stream, statement, &known);
+        }
+    }
+    Ok(())
+}
+
+/// Applies a batch; a change that cannot be applied is told, never skipped.
+async fn take_in(inner: &Inner, changes: Vec<Bytes>) -> Outcome {
+    if changes.is_empty() {
+        return Outcome::Applied;
+    }
+    let count = changes.len() as u64;
+    let applied = match inner.store.apply_remote(changes).await {
+        Ok(applied) => applied,
+        Err(error) => return Outcome::Failed(error.to_string()),
+    };
+    metrics::counter!("dulse_replication_changes_total").increment(count);
+    Outcome::of(&applied)
+}
+
+/// I1: equal vectors mean equal digests. Anything else is a bug that names itself.
+fn compare(inner: &Inner, beat: &Heartbeat) {
+    let (applied, sum) = inner.store.shared().digest();
+    let is_level = applied == convert::vector(&beat.applied);
+    if is_level && beat.digest[..] != sum.sum.to_be_bytes() {
+        metrics::counter!("dulse_divergence_total").increment(1);
+        tracing::error!(vector = %applied, "I1: equal vectors, but another filer has another \
+            digest; `dulse verify` shows where");
+    }
+}

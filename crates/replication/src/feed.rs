@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a filer hands to a peer that pulls: pure reading, used by service and simulation.
+
+use bytes::Bytes;
+use dulse_proto::replication::{Heartbeat, Known};
+use dulse_replica::Shared;
+use dulse_store::Error;
+use dulse_types::{Origin, Stamp};
+
+use crate::convert;
+
+/// Bytes of changes in one batch.
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// The next changes of one origin for one puller.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    /// Whose changes.
+    pub origin: Origin,
+    /// What the puller has of them.
+    pub after: Stamp,
+}
+
+/// What the log has behind a cursor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// These, in order; the cursor moved behind them.
+    Changes(Vec<Bytes>),
+    /// Nothing yet.
+    Idle,
+    /// What follows the cursor is no longer kept: the first one kept follows this stamp.
+    Cut(Stamp),
+}
+
+impl Cursor {
+    /// Reads on; only what is on disk here is handed out.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn next(&mut self, shared: &Shared, max_bytes: usize) -> Result<Next, Error> {
+        let records = shared.changes_after(self.origin, self.after, max_bytes)?;
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return Ok(Next::Idle);
+        };
+        if first.prev > self.after {
+            return Ok(Next::Cut(first.prev));
+        }
+        self.after = last.stamp;
+        Ok(Next::Changes(
+            records.into_iter().map(|r| r.payload).collect(),
+        ))
+    }
+}
+
+/// What this filer states about itself now.
+#[must_use]
+pub fn heartbeat(shared: &Shared, known: Vec<Known>, is_stopping: bool) -> Heartbeat {
+    // Order: the promise first. What is stamped after it is above it; what was stamped
+    // before is at or below the position read next.
+    let promise = shared.promise();
+    let durable = shared.durable_vector();
+    let (applied, sum) = shared.digest();
+    Heartbeat {
+        position: applied.get(shared.origin()).0,
+        durable: convert::positions(&durable),
+        applied: convert::positions(&applied),
+        digest: sum.sum.to_be_bytes().to_vec().into(),
+        promise: promise.0,
+        now_ns: shared.now_ns(),
+        known,
+        is_stopping,
+    }
+}
