@@ -75,6 +75,32 @@ impl Acknowledgements {
         stable
     }
 
+    /// What all of `members` have, as far as they said so: behind it somebody may lack changes.
+    /// Who said nothing has nothing, unless `only_heard`. `None` without members.
+    #[must_use]
+    pub fn floor(
+        &self,
+        members: impl IntoIterator<Item = Origin>,
+        only_heard: bool,
+    ) -> Option<Vector> {
+        let mut floor: Option<Vector> = None;
+        for member in members {
+            let has = match self.of(member) {
+                Some(statement) => statement.durable.clone(),
+                None if only_heard => continue,
+                None => Vector::new(),
+            };
+            floor = Some(match floor {
+                None => has,
+                Some(floor) => floor
+                    .iter()
+                    .map(|(origin, stamp)| (origin, stamp.min(has.get(origin))))
+                    .collect(),
+            });
+        }
+        floor
+    }
+
     /// The stamp up to which everything of everybody has been applied here; `None` when
     /// nobody else counts. Members silent for [`WATERMARK_SILENT_MAX`] do not count.
     #[must_use]

@@ -98,6 +98,7 @@ impl Directory {
     pub fn wanted(&self, own: &ServerAddress) -> BTreeSet<ServerAddress> {
         let listed = self.listing.iter().flat_map(|l| &l.filers);
         let remembered = self.listing.iter().flat_map(|l| &l.known_members);
+        let remembered = remembered.map(|(_, address)| address);
         let places = self.places.values();
         let met = places.clone().filter_map(|p| p.met.as_ref().map(|m| &m.0));
         let hints = places.flat_map(|p| &p.hints);
@@ -142,7 +143,7 @@ mod tests {
             SECOND,
             Listing {
                 filers: vec![at(1), at(2)],
-                known_members: vec![at(3)],
+                known_members: vec![(Origin(3), at(3))],
             },
         );
         assert!(directory.told(SECOND, Origin(4), &at(4)));

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use dulse_types::ServerAddress;
+use dulse_types::{Origin, ServerAddress};
 
 use crate::{Listing, Now};
 
@@ -36,10 +36,16 @@ pub enum Verdict {
 /// What the decision rests on.
 #[derive(Clone, Copy)]
 pub struct Founding<'a> {
-    /// This filer.
+    /// Where this filer is.
     pub own: &'a ServerAddress,
+    /// Who it is.
+    pub origin: Origin,
     /// The master's list and since when it has been the same; `None` before it answers.
     pub listing: Option<(&'a Listing, Now)>,
+    /// Addresses of filers that greeted this one lately, listed or not.
+    pub callers: &'a [ServerAddress],
+    /// Origins that answered lately, without a history.
+    pub fresh: &'a [Origin],
     /// What is known of an address.
     pub candidate: &'a dyn Fn(&ServerAddress) -> Candidate,
 }
@@ -47,7 +53,8 @@ pub struct Founding<'a> {
 impl Founding<'_> {
     /// Decides for this filer, which is fresh. Of the fresh filers that the master lists the
     /// lowest address founds, if the master remembers no member and everyone listed has
-    /// answered.
+    /// answered. ⚠ A list may be old: whoever greeted this filer lately counts as listed, so
+    /// of two that know of each other at most one founds.
     #[must_use]
     pub fn decide(&self, now: Now) -> Verdict {
         let wait = |why: String| Verdict::Wait(why);
@@ -57,20 +64,18 @@ impl Founding<'_> {
         if !listing.filers.iter().any(|a| a.is_same_server(self.own)) {
             return wait("the master does not list this filer yet".to_owned());
         }
-        let others = || {
-            listing
-                .filers
-                .iter()
-                .filter(|a| !a.is_same_server(self.own))
-        };
-        let remembered = listing.known_members.iter();
-        if let Some(member) = remembered.clone().find(|a| !a.is_same_server(self.own)) {
+        let others = listing.filers.iter().chain(self.callers);
+        let others = others.filter(|a| !a.is_same_server(self.own));
+        // Remembered is also who reported itself and died before it began.
+        let has_begun = |origin: Origin| origin != self.origin && !self.fresh.contains(&origin);
+        let mut remembered = listing.known_members.iter();
+        if let Some((_, member)) = remembered.find(|(origin, _)| has_begun(*origin)) {
             return wait(format!(
                 "the master remembers {member} as a member of this cluster: start it, so that \
                  its state can be fetched, or start this filer with --alone to begin anew"
             ));
         }
-        for other in others() {
+        for other in others {
             match (self.candidate)(other) {
                 Candidate::Silent => return wait(format!("{other} has not answered yet")),
                 Candidate::Settled => return wait(format!("{other} has a history to join")),
@@ -98,11 +103,17 @@ mod tests {
     fn decide(own: u16, filers: &[u16], members: &[u16], of: fn(u16) -> Candidate) -> Verdict {
         let listing = Listing {
             filers: filers.iter().map(|p| at(*p)).collect(),
-            known_members: members.iter().map(|p| at(*p)).collect(),
+            known_members: members
+                .iter()
+                .map(|p| (Origin(u64::from(*p)), at(*p)))
+                .collect(),
         };
         let founding = Founding {
             own: &at(own),
             listing: Some((&listing, Now::ZERO)),
+            origin: Origin(u64::from(own)),
+            fresh: &[Origin(2)],
+            callers: &[],
             candidate: &|a| of(a.port()),
         };
         founding.decide(SETTLED_FOR)
@@ -140,6 +151,28 @@ mod tests {
             decide(1, &[1, 2], &[1], |_| Candidate::Stranger),
             Verdict::Found
         );
+        // Remembered, but it answers without a history: it died before it had founded.
+        assert_eq!(
+            decide(1, &[1, 2], &[2], |_| Candidate::Fresh),
+            Verdict::Found
+        );
+    }
+
+    #[test]
+    fn a_lower_filer_that_called_counts_though_the_list_lacks_it() {
+        let listing = Listing {
+            filers: vec![at(2)],
+            known_members: Vec::new(),
+        };
+        let founding = Founding {
+            own: &at(2),
+            listing: Some((&listing, Now::ZERO)),
+            origin: Origin(0),
+            fresh: &[],
+            callers: &[at(1)],
+            candidate: &|_| Candidate::Fresh,
+        };
+        assert_ne!(founding.decide(SETTLED_FOR), Verdict::Found);
     }
 
     #[test]
@@ -151,6 +184,9 @@ mod tests {
         let founding = Founding {
             own: &at(1),
             listing: Some((&listing, Now::from_secs(5))),
+            origin: Origin(0),
+            fresh: &[],
+            callers: &[],
             candidate: &|_| Candidate::Silent,
         };
         assert_ne!(founding.decide(Now::from_secs(6)), Verdict::Found);

@@ -12,7 +12,7 @@ pub use founding::{Candidate, Founding, SETTLED_FOR, Verdict};
 
 use std::time::Duration;
 
-use dulse_types::ServerAddress;
+use dulse_types::{Origin, ServerAddress};
 
 /// Time since the start of whoever asks; monotonic.
 pub type Now = Duration;
@@ -22,6 +22,6 @@ pub type Now = Duration;
 pub struct Listing {
     /// Filers connected to the master now.
     pub filers: Vec<ServerAddress>,
-    /// Addresses of members that filers have reported to it, connected or not.
-    pub known_members: Vec<ServerAddress>,
+    /// Members that filers have reported to it, connected or not.
+    pub known_members: Vec<(Origin, ServerAddress)>,
 }

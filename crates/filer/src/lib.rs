@@ -88,6 +88,7 @@ impl Filer {
                 group: options.group.clone(),
                 is_alone: options.is_alone,
                 listed,
+                report: discovery::report(&options),
             },
         ));
         let http_options = http::Options::upstream();

@@ -235,7 +235,7 @@ impl Journal {
             .read_at(file, offset, (length - offset).min(1 << 26) as usize)?;
         for at in 1..rest.len().saturating_sub(RECORD_HEADER_LEN) {
             // Cheap test first: a plausible length and a known kind.
-            if rest[at] > 4 || !(1..=3).contains(&rest[at + 8]) || rest[at + 9] != 0 {
+            if rest[at] > 4 || !(1..=4).contains(&rest[at + 8]) || rest[at + 9] != 0 {
                 continue;
             }
             if let Ok(Some(_)) = Record::read(&rest[at..]) {
@@ -461,6 +461,26 @@ impl Journal {
             index.marks.retain(|(_, at)| *at >= kept);
         }
         Ok(kept - begin)
+    }
+
+    /// Forgets every record and goes on at the same position in a new segment.
+    ///
+    /// # Errors
+    ///
+    /// `Poisoned`, `Disk`.
+    pub fn forget_all(&self) -> Result<(), JournalError> {
+        let mut state = self.lock();
+        if state.is_poisoned {
+            return Err(JournalError::Poisoned);
+        }
+        let end = state.end;
+        if state.segments.last() != Some(&end) {
+            self.begin_segment(&mut state)?;
+        }
+        state.synced = end;
+        state.index.clear();
+        drop(state);
+        self.drop_before(end).map(drop)
     }
 
     /// Bytes the log takes on disk.

@@ -15,6 +15,9 @@ pub enum RecordKind {
     ClockCeiling = 2,
     /// A change in parts that must be finished.
     Intent = 3,
+    /// An encoded change that came with a whole state: covered by it, kept for those who
+    /// lack it, never replayed.
+    Kept = 4,
 }
 
 impl RecordKind {
@@ -23,6 +26,7 @@ impl RecordKind {
             1 => Ok(Self::Change),
             2 => Ok(Self::ClockCeiling),
             3 => Ok(Self::Intent),
+            4 => Ok(Self::Kept),
             other => Err(WireError::BadValue {
                 what: "record kind",
                 value: u64::from(other),

@@ -45,6 +45,7 @@ enum Request {
     Member(MemberStep, oneshot::Sender<Result<Stamp, Error>>),
     BeginImport(oneshot::Sender<Result<(), Error>>),
     Import(Vec<ImportRow>, oneshot::Sender<Result<(), Error>>),
+    ImportKept(Vec<Bytes>, oneshot::Sender<Result<(), Error>>),
     FinishImport(Vector, oneshot::Sender<Result<(), Error>>),
     RaiseCeiling(oneshot::Sender<Result<(), Error>>),
     Freed(Vec<Garbage>, oneshot::Sender<Result<(), Error>>),
@@ -148,6 +149,16 @@ impl ReplicaStore {
     /// As there.
     pub async fn import(&self, rows: Vec<ImportRow>) -> Result<(), Error> {
         self.ask(|answer| Request::Import(rows, answer)).await?
+    }
+
+    /// See [`Replica::import_kept`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn import_kept(&self, changes: Vec<Bytes>) -> Result<(), Error> {
+        self.ask(|answer| Request::ImportKept(changes, answer))
+            .await?
     }
 
     /// See [`Replica::finish_import`].
@@ -325,6 +336,9 @@ impl Driver {
             }
             Request::Import(rows, answer) => {
                 let _ = answer.send(self.replica.import(rows));
+            }
+            Request::ImportKept(changes, answer) => {
+                let _ = answer.send(self.replica.import_kept(&changes));
             }
             Request::FinishImport(vector, answer) => {
                 let _ = answer.send(self.replica.finish_import(vector));

@@ -232,7 +232,7 @@ fn merge(
             vector.raise(change.origin, change.stamp);
         }
         RecordKind::ClockCeiling => *ceiling = (*ceiling).max(record.prev),
-        RecordKind::Intent => {}
+        RecordKind::Intent | RecordKind::Kept => {}
     }
     Ok(())
 }

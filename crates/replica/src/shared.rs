@@ -238,7 +238,7 @@ impl Shared {
     ) -> Result<Vec<Record>, Error> {
         let records = self.journal.read_origin_after(origin, after, max_bytes);
         let mut records = records.map_err(|e| error::journal(Operation::Transfer, e))?;
-        records.retain(|record| record.kind == RecordKind::Change);
+        records.retain(|record| matches!(record.kind, RecordKind::Change | RecordKind::Kept));
         Ok(records)
     }
 

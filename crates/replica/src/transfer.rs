@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use dulse_journal::{Record, RecordKind};
 use dulse_kv::{Batch, Read};
+use dulse_merge::Change;
 use dulse_merge::keys::Space;
 use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::Vector;
@@ -107,7 +109,33 @@ impl Replica {
         for space in Space::REPLICATED.into_iter().chain([Space::Digest]) {
             self.clear(space)?;
         }
-        Ok(())
+        // The checkpoint keeps the clock's ceiling; of the log nothing else is needed.
+        self.checkpoint()?;
+        let forgotten = self.shared.journal.forget_all();
+        forgotten.map_err(|e| error::journal(Operation::Transfer, e))
+    }
+
+    /// Keeps changes that the coming state covers, for those who may still lack them.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` when one cannot be decoded; `DiskFull`, `Io`.
+    pub fn import_kept(&mut self, changes: &[Bytes]) -> Result<(), Error> {
+        let operation = Operation::Transfer;
+        let record = |payload: &Bytes| {
+            let change = Change::decode(payload)
+                .map_err(|e| Error::new(operation, ErrorKind::Corrupt).source(e))?;
+            Ok(Record {
+                kind: RecordKind::Kept,
+                origin: change.origin,
+                stamp: change.stamp,
+                prev: change.prev,
+                payload: payload.clone(),
+            })
+        };
+        let records: Result<Vec<Record>, Error> = changes.iter().map(record).collect();
+        let appended = self.shared.journal.append(&records?);
+        appended.map(drop).map_err(|e| error::journal(operation, e))
     }
 
     fn clear(&mut self, space: Space) -> Result<(), Error> {
@@ -158,6 +186,10 @@ impl Replica {
     /// `DiskFull`, `Io`.
     pub fn finish_import(&mut self, vector: Vector) -> Result<(), Error> {
         let operation = Operation::Transfer;
+        self.shared
+            .journal
+            .sync()
+            .map_err(|e| error::journal(operation, e))?;
         self.shared
             .engine
             .checkpoint()

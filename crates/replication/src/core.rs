@@ -66,7 +66,9 @@ pub enum Action {
         /// Over which link.
         link: LinkId,
     },
-    /// Journal the own join as the first of the cluster; answer with [`Core::founded`].
+    /// Have the master remember this filer, then journal its own join as the first of the
+    /// cluster; answer with [`Core::founded`]. ⚠ In this order: a filer that is fresh and finds
+    /// nobody must not found a second cluster.
     Found,
     /// Drop the stream.
     Cancel(StreamId),
@@ -120,6 +122,9 @@ pub struct Core {
     first_had: BTreeMap<Origin, Vector>,
     /// Origins with a change that cannot be applied, and why.
     stuck: BTreeMap<Origin, String>,
+    /// Who greeted this filer, and when last; looked at while it is fresh.
+    callers: BTreeMap<ServerAddress, Now>,
+    found_not_before: Now,
     phase: Phase,
     not_ready: Option<String>,
     next_id: u64,
@@ -139,6 +144,8 @@ impl Core {
             behind: BTreeMap::new(),
             first_had: BTreeMap::new(),
             stuck: BTreeMap::new(),
+            callers: BTreeMap::new(),
+            found_not_before: Now::ZERO,
             phase: Phase::Start,
             not_ready: Some("looking for the other filers".to_owned()),
             next_id: 0,
@@ -153,7 +160,13 @@ impl Core {
 
     /// A peer greeted this filer: it says where it is. True when it is worth a poll.
     pub fn called_by(&mut self, now: Now, origin: Origin, address: &ServerAddress) -> bool {
-        origin != self.settings.origin && self.directory.told(now, origin, address)
+        if origin == self.settings.origin {
+            return false;
+        }
+        if self.callers.len() < dulse_cluster::ADDRESSES_MAX {
+            self.callers.insert(address.clone(), now);
+        }
+        self.directory.told(now, origin, address)
     }
 
     /// Lets time pass and gives what is to be done now. Call it after every input that
@@ -228,6 +241,15 @@ impl Core {
         let members = view.members.iter().map(|(origin, _)| *origin);
         let own = self.settings.origin;
         self.acks.stable(own, members, durable, view.applied)
+    }
+
+    /// What every other member is known to have: a joiner's log begins there. `None` when
+    /// there is no other. With `only_heard`, members that said nothing yet do not count.
+    #[must_use]
+    pub fn floor(&self, view: &View<'_>, joiner: Origin, only_heard: bool) -> Option<Vector> {
+        let members = view.members.iter().map(|(origin, _)| *origin);
+        let others = members.filter(|o| *o != joiner && *o != self.settings.origin);
+        self.acks.floor(others, only_heard)
     }
 
     /// The stamp up to which everything of everybody has been applied here; `None` when

@@ -167,18 +167,21 @@ fn carry_out(
 }
 
 async fn found(inner: Arc<Inner>) {
-    let member = inner.origin();
-    let address = inner.options.address.to_string();
-    let founded = inner
-        .store
-        .member(MemberStep::Join { member, address })
-        .await;
-    if founded.is_ok() {
-        tracing::info!(origin = %member, "founded a cluster");
-    }
-    let result = founded.map(drop).map_err(|e| e.to_string());
+    let result = report_and_found(&inner).await;
     inner.core.lock().founded(inner.now(), result);
     inner.wake.notify_one();
+}
+
+async fn report_and_found(inner: &Inner) -> Result<(), String> {
+    let (member, address) = (inner.origin(), &inner.options.address);
+    if !inner.options.is_alone {
+        (inner.options.report)(member, address.clone()).await?;
+    }
+    let address = address.to_string();
+    let founded = inner.store.member(MemberStep::Join { member, address });
+    founded.await.map_err(|e| e.to_string())?;
+    tracing::info!(origin = %member, "founded a cluster");
+    Ok(())
 }
 
 async fn connect(address: &ServerAddress) -> Result<Client, String> {

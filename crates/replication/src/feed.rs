@@ -5,7 +5,7 @@ use bytes::Bytes;
 use dulse_proto::replication::{Heartbeat, Known};
 use dulse_replica::Shared;
 use dulse_store::Error;
-use dulse_types::{Origin, Stamp};
+use dulse_types::{Origin, Stamp, Vector};
 
 use crate::convert;
 
@@ -50,6 +50,49 @@ impl Cursor {
         Ok(Next::Changes(
             records.into_iter().map(|r| r.payload).collect(),
         ))
+    }
+}
+
+/// The changes between what every other member has and a state that is handed out.
+#[derive(Clone, Debug)]
+pub struct KeptCursor {
+    cursors: Vec<(Cursor, Stamp)>,
+}
+
+impl KeptCursor {
+    /// From `floor`, where it is known, to the state's vector.
+    #[must_use]
+    pub fn new(floor: Option<&Vector>, state: &Vector) -> Self {
+        let rows = floor.into_iter().flat_map(|floor| {
+            let rows = state.iter().map(|(origin, until)| {
+                let after = floor.get(origin);
+                (Cursor { origin, after }, until)
+            });
+            rows.collect::<Vec<_>>()
+        });
+        Self {
+            cursors: rows.collect(),
+        }
+    }
+
+    /// The next of them; empty at the end. What this log no longer has is left out.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn next(&mut self, shared: &Shared, max_bytes: usize) -> Result<Vec<Bytes>, Error> {
+        while let Some((cursor, until)) = self.cursors.last_mut() {
+            let records = shared.changes_after(cursor.origin, cursor.after, max_bytes)?;
+            let covered: Vec<_> = records.into_iter().filter(|r| r.stamp <= *until).collect();
+            match covered.last() {
+                Some(last) => {
+                    cursor.after = last.stamp;
+                    return Ok(covered.into_iter().map(|r| r.payload).collect());
+                }
+                None => drop(self.cursors.pop()),
+            }
+        }
+        Ok(Vec::new())
     }
 }
 

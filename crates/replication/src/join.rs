@@ -69,6 +69,9 @@ async fn transfer(
             .map(|row| (row.key, row.value))
             .collect();
         inner.store.import(rows).await.map_err(fail)?;
+        if !part.kept.is_empty() {
+            inner.store.import_kept(part.kept).await.map_err(fail)?;
+        }
         *inner.transfer.lock() = Some(progress);
         inner.core.lock().progressed(inner.now(), stream);
         if part.is_last {

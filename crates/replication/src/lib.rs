@@ -25,6 +25,7 @@ use dulse_cluster::Now;
 use dulse_merge::MemberRow;
 use dulse_replica::ReplicaStore;
 use dulse_types::{Origin, ServerAddress, Vector};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -48,7 +49,13 @@ pub struct Options {
     pub is_alone: bool,
     /// What the master says; `None` until it has answered.
     pub listed: watch::Receiver<Option<Listing>>,
+    /// Has the master remember a member, durably.
+    pub report: Report,
 }
+
+/// A call that has the master remember a member; done when the master has it on disk.
+pub type Report =
+    Arc<dyn Fn(Origin, ServerAddress) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// Keeps this filer in step with its peers until it is dropped or stopped.
 pub struct Replicator {

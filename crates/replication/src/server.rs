@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::feed::{BATCH_BYTES, Cursor, Next, heartbeat};
+use crate::feed::{BATCH_BYTES, Cursor, KeptCursor, Next, heartbeat};
 use crate::{Inner, convert};
 
 type Sender = mpsc::Sender<Result<PullBatch, Status>>;
@@ -30,6 +30,9 @@ const FEEDS_MAX: usize = 1024;
 
 /// Snapshots handed out at once: each holds an engine snapshot open.
 const SNAPSHOTS_MAX: usize = 2;
+
+/// A log up to this size goes to a joiner whole when a member has not been heard of.
+const KEPT_BYTES_MAX: u64 = 256 << 20;
 
 /// The service, to be served on the filer's gRPC port.
 #[derive(Clone)]
@@ -106,7 +109,7 @@ impl Replication for ReplicationService {
         let (send, receive) = mpsc::channel(BATCHES_AHEAD);
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || {
-            hand_out(&inner, &send);
+            hand_out(&inner, Origin(request.joiner), &send);
             drop(slot);
         });
         Ok(Response::new(ReceiverStream::new(receive)))
@@ -218,43 +221,56 @@ async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
     }
 }
 
-/// Sends every row of one snapshot; runs on a thread that may block.
-fn hand_out(inner: &Inner, send: &mpsc::Sender<Result<SnapshotPart, Status>>) {
-    let mut export = match inner.store.shared().export() {
-        Ok(export) => export,
-        Err(error) => {
-            let _ = send.blocking_send(Err(internal(error)));
-            return;
-        }
-    };
+/// Sends every row of one snapshot, and the changes before it that some member may lack;
+/// runs on a thread that may block.
+fn hand_out(inner: &Inner, joiner: Origin, send: &mpsc::Sender<Result<SnapshotPart, Status>>) {
+    if let Err(error) = hand_all(inner, joiner, send) {
+        // A joiner that went away needs no answer.
+        let _ = send.blocking_send(Err(internal(error)));
+    }
+}
+
+fn hand_all(
+    inner: &Inner,
+    joiner: Origin,
+    send: &mpsc::Sender<Result<SnapshotPart, Status>>,
+) -> Result<(), dulse_store::Error> {
+    let shared = inner.store.shared();
+    let mut export = shared.export()?;
+    let vector = export.vector().clone();
+    // ⚠ Each member's log holds what another may lack, so that it can be relayed though its
+    // origin and the provider are lost. A log too long for that is sent only as far as needed
+    // by those who are known to be there.
+    let only_heard = shared.journal().size_bytes() > KEPT_BYTES_MAX;
+    let floor = inner.with(|core, view| core.floor(view, joiner, only_heard));
     let first = SnapshotPart {
-        vector: convert::positions(export.vector()),
-        rows_total: inner.store.shared().n_entries(),
+        vector: convert::positions(&vector),
+        rows_total: shared.n_entries(),
         ..SnapshotPart::default()
     };
-    if send.blocking_send(Ok(first)).is_err() {
-        return;
-    }
-    loop {
-        let rows = match export.next_part() {
-            Ok(rows) => rows,
-            Err(error) => {
-                let _ = send.blocking_send(Err(internal(error)));
-                return;
-            }
-        };
-        let is_last = rows.is_empty();
-        let rows = rows
-            .into_iter()
-            .map(|(key, value)| Row { key, value })
-            .collect();
+    let mut is_gone = send.blocking_send(Ok(first)).is_err();
+    while !is_gone {
+        let rows = export.next_part()?;
+        if rows.is_empty() {
+            break;
+        }
+        let rows = rows.into_iter().map(|(key, value)| Row { key, value });
         let part = SnapshotPart {
-            rows,
-            is_last,
+            rows: rows.collect(),
             ..SnapshotPart::default()
         };
-        if send.blocking_send(Ok(part)).is_err() || is_last {
-            return;
-        }
+        is_gone = send.blocking_send(Ok(part)).is_err();
     }
+    let mut cursor = KeptCursor::new(floor.as_ref(), &vector);
+    while !is_gone {
+        let kept = cursor.next(shared, BATCH_BYTES)?;
+        let part = SnapshotPart {
+            is_last: kept.is_empty(),
+            kept,
+            ..SnapshotPart::default()
+        };
+        let is_last = part.is_last;
+        is_gone = send.blocking_send(Ok(part)).is_err() || is_last;
+    }
+    Ok(())
 }

@@ -4,14 +4,17 @@
 use std::time::Duration;
 
 use dulse_cluster::{Founding, Now, Verdict};
-use dulse_types::ServerAddress;
+use dulse_types::{Origin, ServerAddress};
 
 use super::links::LinkPhase;
 use super::pulls::{Purpose, Stream};
-use super::{Action, Core, StreamId, View};
+use super::{Action, Core, RETRY_DELAY, StreamId, View};
 
 /// How long a member that does not answer holds back readiness.
 const SILENT_MAX: Duration = Duration::from_secs(10);
+
+/// A filer that greeted this one within this time may be about to found.
+const CALLER_LATELY: Duration = Duration::from_secs(10);
 
 /// How far a filer is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,7 +67,7 @@ impl Core {
 
     fn found_or_join(&mut self, now: Now, view: &View<'_>) {
         if self.settings.is_alone {
-            self.found();
+            self.found(now);
             return;
         }
         let provider = self
@@ -80,18 +83,34 @@ impl Core {
             self.phase = Phase::Joining { stream, from };
             return;
         }
+        self.callers
+            .retain(|_, called| now.saturating_sub(*called) < CALLER_LATELY);
+        let met = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.is_alive(now, CALLER_LATELY));
+        let met = met.map(|(at, _)| at);
+        let callers: Vec<ServerAddress> = met.chain(self.callers.keys()).cloned().collect();
+        let alive = self.links.values().filter(|l| l.is_alive(now, SILENT_MAX));
+        let fresh: Vec<Origin> = alive.filter(|l| l.is_fresh).map(|l| l.origin).collect();
         let founding = Founding {
             own: &self.settings.address,
+            origin: self.settings.origin,
+            fresh: &fresh,
+            callers: &callers,
             listing: self.directory.listing(),
             candidate: &|address| self.candidate(now, address),
         };
         match founding.decide(now) {
-            Verdict::Found => self.found(),
+            Verdict::Found => self.found(now),
             Verdict::Wait(why) => self.not_ready = Some(why),
         }
     }
 
-    fn found(&mut self) {
+    fn found(&mut self, now: Now) {
+        if now < self.found_not_before {
+            return;
+        }
         self.phase = Phase::Founding;
         self.actions.push(Action::Found);
     }
@@ -105,6 +124,7 @@ impl Core {
             Ok(()) => Phase::CatchingUp { since: now },
             Err(error) => {
                 self.not_ready = Some(format!("founding the cluster failed: {error}"));
+                self.found_not_before = now + RETRY_DELAY;
                 Phase::Fresh
             }
         };

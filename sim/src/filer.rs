@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One simulated filer: the real replica and the real replication core over a virtual
+//! clock, disk and network.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use dulse_journal::MemDisk;
+use dulse_kv::MemoryEngine;
+use dulse_merge::MemberRow;
+use dulse_replica::{Clock, Durability, Replica, ReplicaOptions, Shared};
+use dulse_replication::core::{Core, Phase, Settings, View};
+use dulse_types::{Origin, ServerAddress, Stamp, Vector};
+use rand::Rng;
+use rand::rngs::StdRng;
+
+/// Bytes of journal after which a filer checkpoints: small, so that crashes find all ages.
+const CHECKPOINT_EVERY_BYTES: u64 = 8_000;
+
+/// The virtual wall clock of one filer.
+pub(crate) struct VirtualClock(AtomicI64);
+
+impl Clock for VirtualClock {
+    fn now_ns(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What lasts over a crash, and what runs now.
+pub(crate) struct Filer {
+    disk: MemDisk,
+    engine: MemoryEngine,
+    clock: Arc<VirtualClock>,
+    clock_offset: i64,
+    random: u64,
+    pub(crate) port: u16,
+    /// Counts starts; an event of an earlier life is void.
+    pub(crate) life: u64,
+    pub(crate) running: Option<Running>,
+    /// Frozen until then: nothing happens here.
+    pub(crate) frozen_until: u64,
+    /// The last stamp of its own that a client was told of.
+    pub(crate) acknowledged: Stamp,
+    /// The vector of a transfer that runs.
+    pub(crate) importing: Vector,
+}
+
+/// A process.
+pub(crate) struct Running {
+    pub(crate) replica: Replica,
+    pub(crate) core: Core,
+    pub(crate) instance: u64,
+    pub(crate) started: u64,
+    /// The greatest watermark told to subscribers in this life.
+    pub(crate) watermark: Stamp,
+}
+
+/// The address of a port.
+pub(crate) fn address(port: u16) -> ServerAddress {
+    // A literal host and a port that is never 0 are an address.
+    #[expect(clippy::expect_used, reason = "constant host")]
+    ServerAddress::new("sim", port, port).expect("a constant address")
+}
+
+impl Filer {
+    pub(crate) fn new(n: u16, rng: &mut StdRng) -> Self {
+        Self {
+            disk: MemDisk::new(),
+            engine: MemoryEngine::new(),
+            clock: Arc::new(VirtualClock(AtomicI64::new(0))),
+            clock_offset: 1_000_000_000,
+            random: rng.random(),
+            port: 1_000 + n,
+            life: 0,
+            running: None,
+            frozen_until: 0,
+            acknowledged: Stamp::ZERO,
+            importing: Vector::new(),
+        }
+    }
+
+    /// Sets the wall clock for this moment.
+    pub(crate) fn tick(&self, now: u64) {
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        self.clock
+            .0
+            .store(now + self.clock_offset, Ordering::Relaxed);
+    }
+
+    /// The wall clock jumps.
+    pub(crate) fn jump(&mut self, by: i64) {
+        self.clock_offset = (self.clock_offset + by).max(0);
+    }
+
+    pub(crate) fn start(&mut self, now: u64, rng: &mut StdRng) -> Result<(), String> {
+        self.tick(now);
+        let replica = Replica::open(ReplicaOptions {
+            disk: Arc::new(self.disk.clone()),
+            engine: Arc::new(self.engine.clone()),
+            clock: self.clock.clone(),
+            random: self.random,
+            durability: Durability::Fsync,
+            checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
+        });
+        let replica = replica.map_err(|e| format!("I2: open after a crash: {e}"))?;
+        let shared = replica.shared();
+        let have = shared.vector().get(shared.origin());
+        if have < self.acknowledged {
+            let told = self.acknowledged;
+            return Err(format!(
+                "I2: acknowledged up to {told}, after a crash {have}"
+            ));
+        }
+        let instance = rng.random();
+        let core = Core::new(Settings {
+            origin: shared.origin(),
+            instance,
+            address: address(self.port),
+            is_alone: false,
+        });
+        self.life += 1;
+        self.frozen_until = 0;
+        self.running = Some(Running {
+            replica,
+            core,
+            instance,
+            started: now,
+            watermark: Stamp::ZERO,
+        });
+        Ok(())
+    }
+
+    /// kill -9 and power loss in one: unsynced bytes torn, later engine batches lost.
+    pub(crate) fn crash(&mut self, rng: &mut StdRng) {
+        self.running = None;
+        let kept = rng.random_range(0..200);
+        self.engine.crash(|batch| batch < kept);
+        self.disk.crash(|unsynced| rng.random_range(0..=unsynced));
+    }
+
+    /// Its machine is replaced by an empty one.
+    pub(crate) fn wipe(&mut self, rng: &mut StdRng) {
+        self.running = None;
+        self.disk = MemDisk::new();
+        self.engine = MemoryEngine::new();
+        self.random = rng.random();
+        self.acknowledged = Stamp::ZERO;
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.running
+            .as_ref()
+            .is_some_and(|r| *r.core.phase() == Phase::Ready)
+    }
+}
+
+impl Running {
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.replica.shared()
+    }
+
+    pub(crate) fn origin(&self) -> Origin {
+        self.replica.shared().origin()
+    }
+
+    pub(crate) fn members(&self) -> Result<Vec<(Origin, ServerAddress)>, String> {
+        let rows = self.shared().members().map_err(|e| e.to_string())?;
+        let members = rows
+            .into_iter()
+            .filter(|(_, row)| row.state == MemberRow::MEMBER);
+        let at = |row: MemberRow| row.address.parse().map_err(|e| format!("{e}"));
+        members
+            .map(|(origin, row)| Ok((origin, at(row)?)))
+            .collect()
+    }
+
+    /// Calls `f` with the core, its time and its view.
+    pub(crate) fn with<T>(
+        &mut self,
+        now: u64,
+        f: impl FnOnce(&mut Core, Duration, &View<'_>) -> T,
+    ) -> Result<T, String> {
+        let (applied, members) = (self.shared().vector(), self.members()?);
+        let view = View {
+            applied: &applied,
+            members: &members,
+        };
+        let since = Duration::from_nanos(now - self.started);
+        Ok(f(&mut self.core, since, &view))
+    }
+
+    /// What this filer believes that every member has on disk.
+    pub(crate) fn stable(&mut self, now: u64) -> Result<Vector, String> {
+        let durable = self.shared().durable_vector();
+        self.with(now, |core, _, view| core.stable(view, &durable))
+    }
+
+    /// The watermark as a subscriber is told it.
+    pub(crate) fn tell_watermark(&mut self, now: u64) -> Result<(), String> {
+        if self.shared().needs_ceiling() {
+            self.replica.raise_ceiling().map_err(|e| e.to_string())?;
+        }
+        let own = self.shared().promise();
+        let peers = self.with(now, |core, since, view| core.watermark(since, view))?;
+        let mark = peers.map_or(own, |peers| peers.min(own));
+        self.watermark = self.watermark.max(mark);
+        Ok(())
+    }
+}

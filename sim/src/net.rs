@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The network: connections whose messages arrive late, in order, and while a link is cut
+//! not at all; whoever dies resets its connections, if that can still be heard.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use dulse_proto::replication::Heartbeat;
+use dulse_replica::{Export, ImportRow};
+use dulse_replication::core::{Greeting, LinkId, StreamId};
+use dulse_replication::feed::{Cursor, KeptCursor};
+use dulse_types::{Origin, ServerAddress, Vector};
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Greet(LinkId),
+    Pull(StreamId),
+    Join(StreamId),
+}
+
+/// To the one who called.
+pub(crate) enum Reply {
+    Hello(Greeting),
+    Batch(Vec<Bytes>, Box<Heartbeat>),
+    Part {
+        vector: Option<Vector>,
+        rows: Vec<ImportRow>,
+        kept: Vec<Bytes>,
+        is_last: bool,
+    },
+    /// The stream ended by itself.
+    End,
+    /// The connection broke, or the other side refused.
+    Broken(String),
+}
+
+/// To the one who is called.
+pub(crate) enum Request {
+    Hello {
+        origin: Origin,
+        address: ServerAddress,
+    },
+    Pull {
+        is_once: bool,
+    },
+    Join {
+        joiner: Origin,
+        address: ServerAddress,
+    },
+}
+
+/// One call.
+pub(crate) struct Connection {
+    pub(crate) kind: Kind,
+    pub(crate) client: usize,
+    pub(crate) client_life: u64,
+    pub(crate) server: usize,
+    pub(crate) server_life: u64,
+    pub(crate) requests: VecDeque<Request>,
+    pub(crate) replies: VecDeque<Reply>,
+    pub(crate) cursor: Cursor,
+    pub(crate) is_once: bool,
+    pub(crate) export: Option<(Export, KeptCursor)>,
+}
+
+/// All connections and cuts.
+pub(crate) struct Net {
+    /// `is_cut[a][b]`: nothing goes from a to b; one-way cuts happen.
+    pub(crate) is_cut: Vec<Vec<bool>>,
+    pub(crate) connections: BTreeMap<u64, Connection>,
+    next_id: u64,
+}
+
+impl Net {
+    pub(crate) fn new(filers: usize) -> Self {
+        Self {
+            is_cut: vec![vec![false; filers]; filers],
+            connections: BTreeMap::new(),
+            next_id: 0,
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        for row in &mut self.is_cut {
+            row.fill(false);
+        }
+    }
+
+    pub(crate) fn add(&mut self, connection: Connection) -> u64 {
+        self.next_id += 1;
+        self.connections.insert(self.next_id, connection);
+        self.next_id
+    }
+
+    /// Drops the call of a stream or greeting, as its caller wants.
+    pub(crate) fn cancel(&mut self, client: usize, kind: Kind) {
+        self.connections
+            .retain(|_, c| c.client != client || c.kind != kind);
+    }
+}
