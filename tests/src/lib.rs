@@ -6,7 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use dulse_proto::filer::seaweed_filer_client::SeaweedFilerClient;
 use rustix::process::{Pid, Signal, kill_process};
+use tonic::transport::Channel;
 
 /// How long anything may take that is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -93,6 +95,20 @@ impl Role {
         Ok(())
     }
 
+    /// Starts it again with another value of one of its flags.
+    ///
+    /// # Errors
+    ///
+    /// When it has no such flag or cannot be started.
+    pub fn restart_with(&mut self, flag: &str, value: &str) -> Result<()> {
+        let prefix = format!("--{flag}=");
+        let mut arguments = self.arguments.clone();
+        let of_flag = arguments.iter_mut().find(|a| a.starts_with(&prefix));
+        *of_flag.with_context(|| format!("no {prefix}"))? = format!("{prefix}{value}");
+        *self = Self::start(arguments)?;
+        Ok(())
+    }
+
     /// Asks it to stop and waits.
     ///
     /// # Errors
@@ -138,7 +154,11 @@ pub struct Cluster {
 }
 
 /// A free port whose gRPC port is free, too.
-fn free_port() -> Result<u16> {
+///
+/// # Errors
+///
+/// When none is found.
+pub fn free_port() -> Result<u16> {
     for _ in 0..200 {
         let port = rand::random_range(20_000..45_000);
         let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
@@ -172,28 +192,53 @@ impl Cluster {
         let mut arguments = role("volume", volume_port, place("volume"));
         arguments.push(known.clone());
         let volume = Role::start(arguments)?;
-        let (mut filers, mut filer_ports) = (Vec::new(), Vec::new());
-        for (i, engine) in engines.iter().enumerate() {
-            let port = free_port()?;
-            let mut arguments = role("filer", port, place(&format!("filer-{i}")));
-            arguments.extend([known.clone(), format!("--engine={engine}")]);
-            filers.push(Role::start(arguments)?);
-            filer_ports.push(port);
-        }
         let http = reqwest::Client::builder().timeout(PATIENCE).build()?;
-        let cluster = Self {
+        let mut cluster = Self {
             dir,
             master_port,
             master,
             volume,
-            filers,
-            filer_ports,
+            filers: Vec::new(),
+            filer_ports: Vec::new(),
             http,
         };
+        for engine in engines {
+            cluster.add_filer(engine)?;
+        }
         for i in 0..engines.len() {
             cluster.wait_ready(i).await?;
         }
         Ok(cluster)
+    }
+
+    /// Starts one more filer, on an empty directory; gives its number.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn add_filer(&mut self, engine: &str) -> Result<usize> {
+        let (n, port) = (self.filers.len(), free_port()?);
+        let dir = self.dir.path().join(format!("filer-{n}"));
+        self.filers.push(Role::start(vec![
+            "filer".to_owned(),
+            format!("--port={port}"),
+            format!("--dir={}", dir.display()),
+            "--exit-with-stdin".to_owned(),
+            format!("--master=127.0.0.1:{}", self.master_port),
+            format!("--engine={engine}"),
+        ])?);
+        self.filer_ports.push(port);
+        Ok(n)
+    }
+
+    /// A client of a filer's gRPC interface.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn grpc(&self, filer: usize) -> Result<SeaweedFilerClient<Channel>> {
+        let port = self.filer_ports[filer] + 10_000;
+        Ok(SeaweedFilerClient::connect(format!("http://127.0.0.1:{port}")).await?)
     }
 
     /// The address of a path at a filer.

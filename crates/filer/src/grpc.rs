@@ -3,6 +3,7 @@
 
 mod convert;
 mod entries;
+mod merging;
 pub mod subscribe;
 
 pub use subscribe as subscribers;

@@ -5,20 +5,21 @@
 //! merges all origins in stamp order up to the low watermark; resuming is inclusive.
 //! Memory is one page per origin, whatever the backlog.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dulse_merge::{Change, events};
 use dulse_proto::filer as pb;
-use dulse_store::Error;
-use dulse_types::{FullPath, Origin, Stamp};
+use dulse_store::{Error, ListRange};
+use dulse_types::{FullPath, Stamp, Vector};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::merging::Merging;
 use super::{Answers, FilerService, convert, now_ns};
 use crate::state::FilerState;
 
@@ -159,28 +160,35 @@ struct Done;
 impl Feed {
     async fn run(&mut self) -> Result<(), Error> {
         // Inclusive: an event at exactly `since_ns` may be repeated, never skipped.
-        let mut through = Stamp(self.request.since_ns.saturating_sub(1).max(0));
+        let since = Stamp(self.request.since_ns.max(0));
+        let mut merging = Merging::new(since);
+        if !self.is_local && self.is_older_than_log(since)? {
+            let Ok(vector) = self.replay_state(since).await? else {
+                return Ok(());
+            };
+            merging.skip_to(&vector);
+        }
         let mut progress = self.state.store.progress();
         loop {
             progress.borrow_and_update();
+            // Order: what the watermark promises to be here is in the vector read after it.
             let limit = self.watermark().await;
-            let (events, reached) = self.page(through, limit)?;
-            let is_idle = events.is_empty();
-            for event in events {
+            let durable = self.state.store.shared().durable_vector();
+            let mut is_idle = true;
+            loop {
+                self.read_on(&mut merging, &durable)?;
+                let Some(event) = merging.next(limit) else {
+                    break;
+                };
+                is_idle = false;
                 if self.deliver(event).await.is_err() {
                     return Ok(());
                 }
             }
-            through = through.max(reached);
-            let until = self.request.until_ns;
-            if until > 0 && through.0 >= until {
+            if self.is_over(limit) {
                 return Ok(());
             }
-            let (id, epoch) = (self.request.client_id, self.request.client_epoch);
-            if self.state.subscribers.is_replaced(self.is_local, id, epoch) {
-                return Ok(());
-            }
-            if is_idle && reached >= limit {
+            if is_idle {
                 if self.beat(limit).await.is_err() {
                     return Ok(());
                 }
@@ -193,6 +201,80 @@ impl Feed {
         }
     }
 
+    /// Whether this filer's log lacks events at or above `since`: it came by a transfer of
+    /// the state, or what it had was dropped.
+    fn is_older_than_log(&self, since: Stamp) -> Result<bool, Error> {
+        let shared = self.state.store.shared();
+        for (origin, last) in shared.vector().iter() {
+            let first = shared.changes_after(origin, Stamp::ZERO, 1)?;
+            let begin = first.first().map_or(last, |record| record.prev);
+            if begin > Stamp::ZERO && since <= begin {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Sends the tree as it is, `ts_ns` counting up from `since` + 1, and a marker; gives the
+    /// vector from which the log goes on. Deletes in the gap cannot be told.
+    async fn replay_state(&mut self, since: Stamp) -> Result<Result<Vector, Done>, Error> {
+        tracing::warn!(client = %self.request.client_name, since = %since, "the log does not \
+            reach back that far: the state is sent instead; deletes before now are not told");
+        metrics::counter!("dulse_subscriptions_too_old_total").increment(1);
+        let vector = self.state.store.shared().durable_vector();
+        let own = self.state.namespace.origin();
+        let mut ts = since;
+        let mut open = VecDeque::from([FullPath::root()]);
+        while let Some(dir) = open.pop_front() {
+            let mut start = String::new();
+            loop {
+                let range = ListRange {
+                    prefix: String::new(),
+                    start: start.clone(),
+                    inclusive: false,
+                    limit: dulse_store::LIST_MAX,
+                };
+                let rows = self.state.store.shared().list(&dir, &range)?;
+                let Some(last) = rows.last() else { break };
+                start.clone_from(&last.name);
+                for row in rows {
+                    let Ok(path) = FullPath::of(dir.as_str(), &row.name) else {
+                        continue;
+                    };
+                    if row.entry.is_dir() {
+                        open.push_back(path.clone());
+                    }
+                    ts = ts.next();
+                    let happened = dulse_namespace::Happened {
+                        stamp: ts,
+                        old: None,
+                        new: Some((path, row.entry)),
+                        delete_chunks: false,
+                    };
+                    let event = convert::event(&happened, own, &[], false);
+                    if self.deliver(event).await.is_err() {
+                        return Ok(Err(Done));
+                    }
+                }
+            }
+        }
+        let marker = pb::SubscribeMetadataResponse {
+            event_notification: Some(pb::EventNotification::default()),
+            ts_ns: ts.next().0,
+            ..pb::SubscribeMetadataResponse::default()
+        };
+        let sent = self.send.send(Ok(marker)).await;
+        Ok(sent.map(|()| vector).map_err(|_| Done))
+    }
+
+    /// Whether everything asked for was sent, or a newer subscription took over.
+    fn is_over(&self, limit: Stamp) -> bool {
+        let until = self.request.until_ns;
+        let (id, epoch) = (self.request.client_id, self.request.client_epoch);
+        (until > 0 && limit.0 >= until)
+            || self.state.subscribers.is_replaced(self.is_local, id, epoch)
+    }
+
     /// The stamp up to which every event is known here.
     async fn watermark(&self) -> Stamp {
         if self.is_local {
@@ -202,44 +284,36 @@ impl Feed {
         Stamp(self.state.replicator.low_watermark().await)
     }
 
-    /// Events behind `after` up to `limit`, in order of stamps, and how far they reach.
-    fn page(
-        &self,
-        after: Stamp,
-        limit: Stamp,
-    ) -> Result<(Vec<pb::SubscribeMetadataResponse>, Stamp), Error> {
+    /// Reads a page of every origin of which nothing waits.
+    fn read_on(&self, merging: &mut Merging, durable: &Vector) -> Result<(), Error> {
         let shared = self.state.store.shared();
-        let origins: Vec<Origin> = if self.is_local {
-            vec![shared.origin()]
-        } else {
-            shared.vector().iter().map(|(origin, _)| origin).collect()
-        };
-        let mut reached = limit;
-        let mut out = Vec::new();
-        for origin in origins {
-            let records = shared.changes_after(origin, after, PAGE_BYTES)?;
-            let bytes: usize = records.iter().map(|r| r.payload.len()).sum();
-            if bytes >= PAGE_BYTES
-                && let Some(last) = records.last()
-            {
-                // More follow: nobody's events go beyond what was read of this origin.
-                reached = reached.min(last.stamp);
+        let own = shared.origin();
+        for (origin, last) in durable.iter() {
+            if self.is_local && origin != own {
+                continue;
             }
+            let Some(after) = merging.wants(origin, last) else {
+                continue;
+            };
+            let records = shared.changes_after(origin, after, PAGE_BYTES)?;
+            let reached = records.last().map_or(last, |record| record.stamp);
+            let mut page = Vec::new();
             for record in records {
-                let Ok(change) = Change::decode(&record.payload) else {
-                    continue;
-                };
+                let change = Change::decode(&record.payload).map_err(|e| {
+                    Error::new(
+                        dulse_store::Operation::Transfer,
+                        dulse_store::ErrorKind::Corrupt,
+                    )
+                    .with("stamp", record.stamp)
+                    .source(e)
+                })?;
                 for event in events(&change) {
-                    out.push((event.stamp, origin, message(&change, event)));
+                    page.push((event.stamp, message(&change, event)));
                 }
             }
+            merging.add(origin, reached, page);
         }
-        out.retain(|(stamp, ..)| *stamp > after && *stamp <= reached);
-        out.sort_by_key(|(stamp, origin, _)| (*stamp, *origin));
-        Ok((
-            out.into_iter().map(|(.., message)| message).collect(),
-            reached,
-        ))
+        Ok(())
     }
 
     async fn deliver(&mut self, event: pb::SubscribeMetadataResponse) -> Result<(), Done> {
