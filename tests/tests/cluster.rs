@@ -184,3 +184,23 @@ async fn every_role_stops_within_ten_seconds_and_resumes() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn a_fresh_filer_waits_for_members_that_are_down_and_founds_no_second_cluster() -> Result<()>
+{
+    let mut cluster = Cluster::start(&["redb"]).await?;
+    cluster.mkdir(0, "/kept").await?;
+    cluster.filers[0].kill()?;
+    cluster.master.kill()?;
+    cluster.master.restart()?;
+    let fresh = cluster.add_filer("redb")?;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let url = cluster.url(fresh, "/?limit=1");
+    let answer = cluster.http.get(url).send().await?;
+    assert_eq!(answer.status(), 503, "it began a cluster of its own");
+    assert!(answer.text().await?.contains("remembers"), "it says why");
+    cluster.filers[0].restart()?;
+    cluster.wait_ready(fresh).await?;
+    assert_eq!(cluster.names(fresh, "/").await?, ["kept"]);
+    Ok(())
+}

@@ -4,12 +4,17 @@
 //! Level-triggered: the whole list is asked for on every connect, at every message of
 //! the stream, and periodically; a lost message costs two seconds, never a peer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use dulse_merge::MemberRow;
+use dulse_proto::cluster::cluster_client::ClusterClient;
+use dulse_proto::cluster::{KnownMembersRequest, Member, ReportMembersRequest};
 use dulse_proto::master::seaweed_client::SeaweedClient;
 use dulse_proto::master::{KeepConnectedRequest, ListClusterNodesRequest};
+use dulse_replica::ReplicaStore;
 use dulse_replication::Listing;
-use dulse_types::ServerAddress;
+use dulse_types::{Origin, ServerAddress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
@@ -29,13 +34,13 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 pub(crate) type Listed = watch::Receiver<Option<Listing>>;
 
 /// Starts reporting and asking; the list stays as it was while no master answers.
-pub(crate) fn start(options: &FilerOptions) -> (JoinHandle<()>, Listed) {
+pub(crate) fn start(options: &FilerOptions, store: Arc<ReplicaStore>) -> (JoinHandle<()>, Listed) {
     let (send, listed) = watch::channel(None);
     let options = options.clone();
     let task = tokio::spawn(async move {
         loop {
             for master in &options.masters {
-                if let Err(error) = follow(master, &options, &send).await {
+                if let Err(error) = follow(master, &options, &store, &send).await {
                     tracing::debug!(%master, %error, "the master does not answer");
                 }
                 tokio::time::sleep(RETRY_DELAY).await;
@@ -48,25 +53,75 @@ pub(crate) fn start(options: &FilerOptions) -> (JoinHandle<()>, Listed) {
     (task, listed)
 }
 
-/// Has a master remember a member of the cluster.
+/// Has a master remember a member of the cluster. Upstream's master remembers none; then
+/// nothing keeps a filer without a history from founding a second cluster.
 pub(crate) fn report(options: &FilerOptions) -> dulse_replication::Report {
-    let _ = options;
-    std::sync::Arc::new(|_, _| Box::pin(async { Ok(()) }))
+    let options = Arc::new(options.clone());
+    Arc::new(move |origin, address| {
+        let options = Arc::clone(&options);
+        Box::pin(async move {
+            let mut last = "no master is configured".to_owned();
+            for master in &options.masters {
+                match report_to(master, &options.group, &[(origin, address.clone())]).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => last = format!("{master}: {}", error.message()),
+                }
+            }
+            Err(format!(
+                "the founder must be remembered by a master: {last}"
+            ))
+        })
+    })
+}
+
+async fn report_to(
+    master: &ServerAddress,
+    group: &str,
+    members: &[(Origin, ServerAddress)],
+) -> Result<(), tonic::Status> {
+    let mut client = ClusterClient::new(connect(master).await?);
+    report_over(&mut client, group, members).await
+}
+
+async fn report_over(
+    client: &mut ClusterClient<Channel>,
+    group: &str,
+    members: &[(Origin, ServerAddress)],
+) -> Result<(), tonic::Status> {
+    let mut request = tonic::Request::new(ReportMembersRequest {
+        group: group.to_owned(),
+        members: members
+            .iter()
+            .map(|(origin, address)| Member {
+                origin: origin.0,
+                address: address.to_string(),
+            })
+            .collect(),
+    });
+    request.set_timeout(ANSWER_TIME_MAX);
+    match client.report_members(request).await {
+        Err(status) if status.code() != tonic::Code::Unimplemented => Err(status),
+        _ => Ok(()),
+    }
+}
+
+async fn connect(master: &ServerAddress) -> Result<Channel, tonic::Status> {
+    let endpoint = Endpoint::from_shared(format!("http://{}", master.grpc()))
+        .map_err(|e| tonic::Status::invalid_argument(e.to_string()))?
+        .connect_timeout(ANSWER_TIME_MAX)
+        .http2_keep_alive_interval(Duration::from_secs(60));
+    let connected = endpoint.connect().await;
+    connected.map_err(|e| tonic::Status::unavailable(e.to_string()))
 }
 
 async fn follow(
     master: &ServerAddress,
     options: &FilerOptions,
+    store: &ReplicaStore,
     send: &watch::Sender<Option<Listing>>,
 ) -> Result<(), tonic::Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", master.grpc()))
-        .map_err(|e| tonic::Status::invalid_argument(e.to_string()))?
-        .connect_timeout(ANSWER_TIME_MAX)
-        .http2_keep_alive_interval(Duration::from_secs(60));
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|e| tonic::Status::unavailable(e.to_string()))?;
+    let channel = connect(master).await?;
+    let mut cluster = ClusterClient::new(channel.clone());
     let mut client = SeaweedClient::new(channel);
     let hello = KeepConnectedRequest {
         client_type: "filer".to_owned(),
@@ -92,7 +147,8 @@ async fn follow(
         )));
     }
     loop {
-        ask(&mut client, options, send).await?;
+        report_self(&mut cluster, options, store).await?;
+        ask(&mut client, &mut cluster, options, send).await?;
         match tokio::time::timeout(ASK_EVERY, stream.message()).await {
             Ok(message) => {
                 if message?.is_none() {
@@ -104,8 +160,43 @@ async fn follow(
     }
 }
 
+/// Has the master remember this filer, where it is now, once the log names it a member.
+async fn report_self(
+    cluster: &mut ClusterClient<Channel>,
+    options: &FilerOptions,
+    store: &ReplicaStore,
+) -> Result<(), tonic::Status> {
+    let members = store.shared().members();
+    let members = members.map_err(|e| tonic::Status::internal(e.to_string()))?;
+    let own = store.shared().origin();
+    let mut members = members.into_iter();
+    if !members.any(|(origin, row)| origin == own && row.state == MemberRow::MEMBER) {
+        return Ok(());
+    }
+    report_over(cluster, &options.group, &[(own, options.address.clone())]).await
+}
+
+async fn known_members(
+    cluster: &mut ClusterClient<Channel>,
+    options: &FilerOptions,
+) -> Result<Vec<(Origin, ServerAddress)>, tonic::Status> {
+    let request = KnownMembersRequest {
+        group: options.group.clone(),
+    };
+    let members = match cluster.known_members(request).await {
+        Ok(reply) => reply.into_inner().members,
+        Err(status) if status.code() == tonic::Code::Unimplemented => Vec::new(),
+        Err(status) => return Err(status),
+    };
+    let parsed = members
+        .into_iter()
+        .filter_map(|m| Some((Origin(m.origin), m.address.parse().ok()?)));
+    Ok(parsed.collect())
+}
+
 async fn ask(
     client: &mut SeaweedClient<Channel>,
+    cluster: &mut ClusterClient<Channel>,
     options: &FilerOptions,
     send: &watch::Sender<Option<Listing>>,
 ) -> Result<(), tonic::Status> {
@@ -124,7 +215,7 @@ async fn ask(
     filers.dedup();
     let listing = Listing {
         filers,
-        known_members: Vec::new(),
+        known_members: known_members(cluster, options).await?,
     };
     send.send_if_modified(|known| {
         let is_new = known.as_ref() != Some(&listing);

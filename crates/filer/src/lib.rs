@@ -80,7 +80,7 @@ impl Filer {
                 .map_err(|e| StartError::Listen(address, e))
         };
         let (http_listener, grpc_listener) = (bind(listen_http).await?, bind(listen_grpc).await?);
-        let (discovering, listed) = discovery::start(&options);
+        let (discovering, listed) = discovery::start(&options, Arc::clone(&store));
         let replicator = Arc::new(Replicator::start(
             Arc::clone(&store),
             ReplicationOptions {

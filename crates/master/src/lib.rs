@@ -2,11 +2,13 @@
 //! The master: who is there, where volumes are, and where new chunks go.
 //!
 //! [`topology`] is a state machine without IO; [`service`] serves it over gRPC,
-//! `web` over HTTP. Only the greatest volume id and the topology's id survive a
-//! restart; everything else comes from heartbeats and registrations.
+//! `web` over HTTP. The greatest volume id, a ceiling of file keys, the topology's id and
+//! the members of the filers' clusters survive a restart; everything else comes from
+//! heartbeats and registrations.
 
 pub mod cluster;
 mod growth;
+mod remembered;
 pub mod service;
 mod stored;
 pub mod topology;
@@ -17,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dulse_proto::cluster::cluster_server::ClusterServer;
 use dulse_proto::master::seaweed_server::SeaweedServer;
 use dulse_types::ServerAddress;
 use tokio::net::TcpListener;
@@ -106,6 +109,7 @@ impl Master {
             .map_err(|e| StartError::Reflection(e.to_string()))?;
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<SeaweedServer<MasterService>>().await;
+        let remembered = ClusterServer::new(remembered::Remembered(Arc::clone(service.state())));
         let mut until = stopped;
         let grpc = async move {
             let stopping = async move {
@@ -119,6 +123,7 @@ impl Master {
                         .max_decoding_message_size(MESSAGE_BYTES_MAX)
                         .max_encoding_message_size(MESSAGE_BYTES_MAX),
                 )
+                .add_service(remembered)
                 .add_service(health)
                 .add_service(reflection)
                 .serve_with_incoming_shutdown(incoming, stopping)

@@ -65,10 +65,12 @@ impl MasterService {
     /// A service over stored state.
     #[must_use]
     pub(crate) fn new(options: MasterOptions, stored: Stored) -> Self {
+        let mut topology = Topology::default();
+        topology.saw_key(stored.key_ceiling().saturating_sub(1));
         Self {
             state: Arc::new(State {
                 options,
-                topology: Mutex::default(),
+                topology: Mutex::new(topology),
                 members: Mutex::default(),
                 stored: Mutex::new(stored),
                 growing: tokio::sync::Mutex::default(),
@@ -197,6 +199,12 @@ impl State {
             )
         };
         let key = topology.keys(count);
+        // ⚠ A key given twice would be two files in one needle.
+        let raised = self.stored.lock().raise_keys(key.saturating_add(count));
+        if let Err(error) = raised {
+            tracing::error!(%error, "file keys cannot be given out");
+            return None;
+        }
         let fid = FileId {
             volume_id,
             key,

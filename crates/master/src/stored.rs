@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The little that survives a restart: greatest volume id and the topology's id.
+//! The little that survives a restart: greatest volume id, a ceiling of file keys, the
+//! topology's id, and the members of the filers' clusters.
 //!
-//! One file, `master.json`, replaced atomically and synced before a new id is used.
+//! One file, `master.json`, with a checksum; replaced atomically and synced before what it
+//! says is used.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -20,11 +23,32 @@ pub struct StoredError {
     context: String,
 }
 
+/// Keys given out between two writes of the file.
+const KEYS_AHEAD: u64 = 1_000_000;
+
+/// Most members remembered; a cluster has a handful of filers.
+const MEMBERS_MAX: usize = 4_096;
+
 #[derive(Serialize, Deserialize, Clone, Debug)]
 struct Content {
     version: u32,
     max_volume_id: u32,
     topology_id: String,
+    /// No file key at or above it was given out.
+    #[serde(default)]
+    key_ceiling: u64,
+    /// Members by group and origin (16 hex digits), with their addresses.
+    #[serde(default)]
+    members: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// The file: the content, and CRC-32C of its compact JSON.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    #[serde(flatten)]
+    content: Content,
+    #[serde(default)]
+    crc32c: Option<u32>,
 }
 
 /// The state on disk.
@@ -47,7 +71,7 @@ impl Stored {
         };
         std::fs::create_dir_all(dir).map_err(|e| fail(e.to_string()))?;
         let content = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| fail(e.to_string()))?,
+            Ok(bytes) => unseal(&bytes).map_err(fail)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let (a, b): (u64, u64) = (rand::random(), rand::random());
                 let topology_id = format!("{a:016x}{b:016x}");
@@ -55,6 +79,8 @@ impl Stored {
                     version: VERSION,
                     max_volume_id: 0,
                     topology_id,
+                    key_ceiling: 1,
+                    members: BTreeMap::new(),
                 }
             }
             Err(e) => return Err(fail(e.to_string())),
@@ -95,11 +121,76 @@ impl Stored {
         self.write()
     }
 
+    /// The key from which on none was given out.
+    #[must_use]
+    pub(crate) fn key_ceiling(&self) -> u64 {
+        self.content.key_ceiling
+    }
+
+    /// Makes keys below `next` usable, durably.
+    ///
+    /// # Errors
+    ///
+    /// When it may not be on disk.
+    pub(crate) fn raise_keys(&mut self, next: u64) -> Result<(), StoredError> {
+        if next <= self.content.key_ceiling {
+            return Ok(());
+        }
+        let before = self.content.key_ceiling;
+        self.content.key_ceiling = next.saturating_add(KEYS_AHEAD);
+        self.write()
+            .inspect_err(|_| self.content.key_ceiling = before)
+    }
+
+    /// The members of a group: origin and address.
+    pub(crate) fn members(&self, group: &str) -> Vec<(u64, String)> {
+        let members = self.content.members.get(group).into_iter().flatten();
+        let parsed = members.filter_map(|(origin, address)| {
+            Some((u64::from_str_radix(origin, 16).ok()?, address.clone()))
+        });
+        parsed.collect()
+    }
+
+    /// Remembers members, durably.
+    ///
+    /// # Errors
+    ///
+    /// When it may not be on disk, or there are too many.
+    pub(crate) fn remember(
+        &mut self,
+        group: &str,
+        members: &[(u64, String)],
+    ) -> Result<(), StoredError> {
+        let before = self.content.members.clone();
+        let known = self.content.members.entry(group.to_owned()).or_default();
+        for (origin, address) in members {
+            known.insert(format!("{origin:016x}"), address.clone());
+        }
+        let count: usize = self.content.members.values().map(BTreeMap::len).sum();
+        if self.content.members == before {
+            return Ok(());
+        }
+        let written = if count > MEMBERS_MAX {
+            Err(StoredError {
+                path: self.path.clone(),
+                context: format!("more than {MEMBERS_MAX} members"),
+            })
+        } else {
+            self.write()
+        };
+        written.inspect_err(|_| self.content.members = before)
+    }
+
     fn write(&self) -> Result<(), StoredError> {
         let write = || -> std::io::Result<()> {
             let temporary = self.path.with_extension("tmp");
             let mut file = File::create(&temporary)?;
-            file.write_all(&serde_json::to_vec_pretty(&self.content)?)?;
+            let compact = serde_json::to_vec(&self.content)?;
+            let sealed = Sealed {
+                content: self.content.clone(),
+                crc32c: Some(crc32c::crc32c(&compact)),
+            };
+            file.write_all(&serde_json::to_vec_pretty(&sealed)?)?;
             file.sync_all()?;
             std::fs::rename(&temporary, &self.path)?;
             File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()
@@ -108,5 +199,52 @@ impl Stored {
             path: self.path.clone(),
             context: e.to_string(),
         })
+    }
+}
+
+fn unseal(bytes: &[u8]) -> Result<Content, String> {
+    let sealed: Sealed = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+    let compact = serde_json::to_vec(&sealed.content).map_err(|e| e.to_string())?;
+    match sealed.crc32c {
+        Some(sum) if sum != crc32c::crc32c(&compact) => {
+            Err("its checksum does not fit its content: it was damaged or edited".to_owned())
+        }
+        _ => Ok(sealed.content),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_promised_survives_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut stored = Stored::open(dir.path()).unwrap();
+        stored.raise(7).unwrap();
+        stored.raise_keys(5_000).unwrap();
+        stored.remember("g", &[(42, "h:1.2".to_owned())]).unwrap();
+        let (id, ceiling) = (stored.topology_id().to_owned(), stored.key_ceiling());
+        let stored = Stored::open(dir.path()).unwrap();
+        assert_eq!(stored.max_volume_id(), 7);
+        assert_eq!(stored.topology_id(), id);
+        assert!(stored.key_ceiling() == ceiling && ceiling > 5_000);
+        assert_eq!(stored.members("g"), [(42, "h:1.2".to_owned())]);
+        assert_eq!(stored.members(""), []);
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        Stored::open(dir.path()).unwrap().raise(7).unwrap();
+        let path = dir.path().join("master.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(
+            &path,
+            text.replace("\"max_volume_id\": 7", "\"max_volume_id\": 3"),
+        )
+        .unwrap();
+        let error = Stored::open(dir.path()).map(drop).unwrap_err();
+        assert!(error.to_string().contains("checksum"), "{error}");
     }
 }
