@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Real processes on loopback: started, frozen, killed, asked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -30,25 +30,60 @@ pub fn program() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Upstream's program.
+///
+/// # Errors
+///
+/// When `DULSE_WEED` does not say where it is; `cargo xtask setup` fetches it, and
+/// `cargo xtask test upstream` names it.
+pub fn weed() -> Result<PathBuf> {
+    let path = std::env::var_os("DULSE_WEED").map(PathBuf::from);
+    path.context("DULSE_WEED is not set; run `cargo xtask test upstream`")
+}
+
 /// One running role; killed when dropped.
 pub struct Role {
     child: Child,
+    program: PathBuf,
     arguments: Vec<String>,
+}
+
+/// Whose program plays a role.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// Ours.
+    Ours,
+    /// Upstream's 4.48.
+    Upstreams,
 }
 
 impl Role {
     fn start(arguments: Vec<String>) -> Result<Self> {
-        let child = Command::new(program()?)
+        Self::start_program(program()?, arguments)
+    }
+
+    /// Starts any program as a role.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start_program(program: PathBuf, arguments: Vec<String>) -> Result<Self> {
+        let child = Command::new(&program)
             .args(&arguments)
             // Its end stops the role, so that none outlives the test.
             .stdin(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(if std::env::var_os("DULSE_TEST_LOGS").is_some() {
                 Stdio::inherit()
             } else {
                 Stdio::null()
             })
             .spawn()?;
-        Ok(Self { child, arguments })
+        Ok(Self {
+            child,
+            program,
+            arguments,
+        })
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
@@ -91,7 +126,7 @@ impl Role {
     ///
     /// When it cannot be started.
     pub fn restart(&mut self) -> Result<()> {
-        *self = Self::start(self.arguments.clone())?;
+        *self = Self::start_program(self.program.clone(), self.arguments.clone())?;
         Ok(())
     }
 
@@ -105,7 +140,7 @@ impl Role {
         let mut arguments = self.arguments.clone();
         let of_flag = arguments.iter_mut().find(|a| a.starts_with(&prefix));
         *of_flag.with_context(|| format!("no {prefix}"))? = format!("{prefix}{value}");
-        *self = Self::start(arguments)?;
+        *self = Self::start_program(self.program.clone(), arguments)?;
         Ok(())
     }
 
@@ -151,6 +186,7 @@ pub struct Cluster {
     pub filer_ports: Vec<u16>,
     /// For requests.
     pub http: reqwest::Client,
+    more: Vec<Role>,
 }
 
 /// A free port whose gRPC port is free, too.
@@ -169,6 +205,51 @@ pub fn free_port() -> Result<u16> {
     bail!("no free port found")
 }
 
+fn start_master(whose: Whose, dir: &Path, port: u16) -> Result<Role> {
+    let dir = dir.join("master").display().to_string();
+    if whose == Whose::Ours {
+        return Role::start(vec![
+            "master".to_owned(),
+            format!("--port={port}"),
+            format!("--dir={dir}"),
+            "--exit-with-stdin".to_owned(),
+        ]);
+    }
+    std::fs::create_dir_all(&dir)?;
+    let arguments = [
+        "master",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-peers=none",
+        "-volumeSizeLimitMB=100",
+    ];
+    let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
+    arguments.extend([format!("-port={port}"), format!("-mdir={dir}")]);
+    Role::start_program(weed()?, arguments)
+}
+
+fn start_volume(whose: Whose, dir: &Path, port: u16, master_port: u16) -> Result<Role> {
+    let dir = dir.join(format!("volume-{port}")).display().to_string();
+    if whose == Whose::Ours {
+        return Role::start(vec![
+            "volume".to_owned(),
+            format!("--port={port}"),
+            format!("--dir={dir}"),
+            "--exit-with-stdin".to_owned(),
+            format!("--master=127.0.0.1:{master_port}"),
+        ]);
+    }
+    std::fs::create_dir_all(&dir)?;
+    let arguments = ["volume", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-max=20"];
+    let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
+    arguments.extend([
+        format!("-port={port}"),
+        format!("-dir={dir}"),
+        format!("-master=127.0.0.1:{master_port}"),
+    ]);
+    Role::start_program(weed()?, arguments)
+}
+
 impl Cluster {
     /// Starts a cluster and waits until every filer is ready.
     ///
@@ -176,22 +257,19 @@ impl Cluster {
     ///
     /// When something does not start.
     pub async fn start(engines: &[&str]) -> Result<Self> {
+        Self::start_beside(engines, Whose::Ours, Whose::Ours).await
+    }
+
+    /// The same, where master and volume server may be upstream's.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn start_beside(engines: &[&str], master: Whose, volume: Whose) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let place = |name: &str| dir.path().join(name).display().to_string();
         let (master_port, volume_port) = (free_port()?, free_port()?);
-        let role = |kind: &str, port: u16, dir: String| {
-            vec![
-                kind.to_owned(),
-                format!("--port={port}"),
-                format!("--dir={dir}"),
-                "--exit-with-stdin".to_owned(),
-            ]
-        };
-        let master = Role::start(role("master", master_port, place("master")))?;
-        let known = format!("--master=127.0.0.1:{master_port}");
-        let mut arguments = role("volume", volume_port, place("volume"));
-        arguments.push(known.clone());
-        let volume = Role::start(arguments)?;
+        let master = start_master(master, dir.path(), master_port)?;
+        let volume = start_volume(volume, dir.path(), volume_port, master_port)?;
         let http = reqwest::Client::builder().timeout(PATIENCE).build()?;
         let mut cluster = Self {
             dir,
@@ -201,6 +279,7 @@ impl Cluster {
             filers: Vec::new(),
             filer_ports: Vec::new(),
             http,
+            more: Vec::new(),
         };
         for engine in engines {
             cluster.add_filer(engine)?;
@@ -209,6 +288,18 @@ impl Cluster {
             cluster.wait_ready(i).await?;
         }
         Ok(cluster)
+    }
+
+    /// Starts one more volume server.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn add_volume(&mut self, whose: Whose) -> Result<()> {
+        let port = free_port()?;
+        let role = start_volume(whose, self.dir.path(), port, self.master_port)?;
+        self.more.push(role);
+        Ok(())
     }
 
     /// Starts one more filer, on an empty directory; gives its number.
