@@ -474,7 +474,14 @@ impl Journal {
             return Err(JournalError::Poisoned);
         }
         let end = state.end;
-        if state.segments.last() != Some(&end) {
+        let last = state.segments.last().copied().unwrap_or(0);
+        if last != end {
+            // Order as in `append`: a crash before the old segments are removed must not find
+            // a torn one that is not the last.
+            if let Err(error) = self.disk.sync(&segment::name(last)) {
+                state.is_poisoned = true;
+                return Err(error.into());
+            }
             self.begin_segment(&mut state)?;
         }
         state.synced = end;
