@@ -49,7 +49,9 @@ async fn round(state: &FilerState) -> Result<(), dulse_store::Error> {
             .into_iter()
             .filter(|g| is_over(g) && is_stable(g))
             .collect();
-        let (ours, theirs): (Vec<_>, Vec<_>) = due.into_iter().partition(|g| g.inode.origin == own);
+        let (ours, theirs): (Vec<_>, Vec<_>) = due
+            .into_iter()
+            .partition(|g| g.inode.origin == own && !g.is_moved);
         let ids: Vec<_> = ours.iter().map(|g| g.chunk).collect();
         let failed: BTreeSet<_> = if ids.is_empty() {
             BTreeSet::new()
@@ -62,7 +64,7 @@ async fn round(state: &FilerState) -> Result<(), dulse_store::Error> {
             .collect();
         metrics::counter!("dulse_chunks_freed_total").increment(freed.len() as u64);
         n_waiting -= freed.len() as u64;
-        // The birth origin frees those of others; their rows are no use here any longer.
+        // The birth origin frees those of others, the inode they moved to those that moved; their rows are no use here any longer.
         freed.extend(theirs);
         if !freed.is_empty() {
             state.store.garbage_freed(freed).await?;

@@ -16,6 +16,7 @@ use crate::row::{KvRow, MemberRow, NameRow, ROW_VERSION};
 use crate::txn::{ReadError, Txn};
 use crate::view;
 
+pub use chunks::decode_owner;
 pub use links::{find_by_hard_link_id, n_links};
 pub use locate::{Located, Where, locate};
 
@@ -82,7 +83,8 @@ fn name(txn: &mut Txn<'_>, version: Version, step: &NameStep) -> Result<(), Read
         let old = before.content.clone();
         merge_content(&mut after.content, version, step);
         chunks::merged(txn, after.inode, version, step, &old, &after.content)?;
-        links::index_hard_link_id(txn, after.inode, &after.content, Some(&after.path));
+        let path = Some(&after.path);
+        links::index_hard_link_id(txn, after.inode, step, &after.content, path)?;
     }
     let placed = step.place.as_ref().map(|place| &place.path);
     for earlier in placed.into_iter().chain([&before.path]) {

@@ -79,7 +79,7 @@ pub struct NameStep {
     pub old_entry: Option<Bytes>,
     /// Whether chunks that this drops may be freed.
     pub delete_chunks: bool,
-    /// Chunks that move here from another inode, and so are no garbage there.
+    /// Chunks that move here from another inode, and so are freed by this one alone.
     pub moved_chunks: Vec<FileId>,
 }
 

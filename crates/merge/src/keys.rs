@@ -31,7 +31,8 @@ pub enum Space {
     KvGraves = 9,
     /// identity → a recorded conflict.
     Conflicts = 10,
-    /// inode ‖ file id → a chunk that the present data lacks.
+    /// inode ‖ file id → a chunk that the present data lacks; `0xff` ‖ file id → the
+    /// inode that it moved to last.
     Garbage = 11,
     /// Records that may not be on disk in the journal yet.
     Tail = 12,
@@ -175,6 +176,22 @@ pub fn garbage(inode: Identity, chunk: FileId) -> Vec<u8> {
     key.extend_from_slice(&chunk.key.to_be_bytes());
     key.extend_from_slice(&chunk.cookie.to_be_bytes());
     key
+}
+
+/// Key of the inode that a chunk moved to last; behind all keys that [`garbage`] makes.
+#[must_use]
+pub fn chunk_owner(chunk: FileId) -> Vec<u8> {
+    let mut key = garbage_end();
+    key.extend_from_slice(&chunk.volume_id.to_be_bytes());
+    key.extend_from_slice(&chunk.key.to_be_bytes());
+    key.extend_from_slice(&chunk.cookie.to_be_bytes());
+    key
+}
+
+/// The first key behind all that [`garbage`] makes: no identity begins with `0xff`.
+#[must_use]
+pub fn garbage_end() -> Vec<u8> {
+    vec![Space::Garbage as u8, 0xff]
 }
 
 /// Inode and chunk of a key that [`garbage`] made.

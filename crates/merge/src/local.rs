@@ -151,10 +151,7 @@ impl<'t, 'r> Builder<'t, 'r> {
             return Err(LocalError::Exists(path.clone()));
         }
         let (attributes, data) = split(entry);
-        if let Some(id) = hard_link_id_of(&attributes)
-            && let Some(inode) = find_by_hard_link_id(self.txn, id)?
-            && let Some(first) = self.first_name(inode)?
-        {
+        if let Some(first) = self.same_inode(&attributes)? {
             return self.link_to(&first, path, Some((attributes, data)));
         }
         let (offset, stamp) = self.event();
@@ -512,6 +509,19 @@ impl<'t, 'r> Builder<'t, 'r> {
         self.txn
             .shown(path)?
             .ok_or_else(|| LocalError::NotFound(path.clone()))
+    }
+
+    /// A live name of the inode that the attributes' hard link id names.
+    fn same_inode(&self, attributes: &[u8]) -> Result<Option<NameRow>, LocalError> {
+        let Some(id) = hard_link_id_of(attributes) else {
+            return Ok(None);
+        };
+        for inode in find_by_hard_link_id(self.txn, id)? {
+            if let Some(first) = self.first_name(inode)? {
+                return Ok(Some(first));
+            }
+        }
+        Ok(None)
     }
 
     /// A live name of an inode, its own first.

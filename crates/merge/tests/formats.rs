@@ -320,6 +320,7 @@ fn keys_equal_the_golden_file() {
         ("hard-link-id", keys::hard_link_id(b"id")),
         ("first-path", keys::first_path(id)),
         ("garbage", keys::garbage(id, chunk())),
+        ("chunk-owner", keys::chunk_owner(chunk())),
         ("digest", keys::digest(b"/a")),
         ("member", keys::member(B)),
     ];

@@ -73,6 +73,8 @@ pub struct Garbage {
     pub cause: Version,
     /// The data that lacks it.
     pub winner: Version,
+    /// Whether it moved to another inode, which frees it.
+    pub is_moved: bool,
 }
 
 /// Rows of an engine as the model reads them.
@@ -254,25 +256,41 @@ impl Shared {
     ///
     /// `Corrupt`, `Io`.
     pub fn garbage(&self, after: Option<Garbage>, limit: usize) -> Result<Vec<Garbage>, Error> {
-        let (mut from, to) = Space::Garbage.range();
+        let (mut from, to) = (Space::Garbage.key(b""), keys::garbage_end());
         if let Some(after) = after {
             from = keys::garbage(after.inode, after.chunk);
             from.push(0);
         }
         let rows = self.engine.scan(&from, &to, limit);
         let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
-        let parsed = rows.into_iter().filter_map(|(key, value)| {
-            let (inode, chunk) = keys::parse_garbage(&key)?;
+        let mut parsed = Vec::with_capacity(rows.len());
+        for (key, value) in rows {
+            let Some((inode, chunk)) = keys::parse_garbage(&key) else {
+                continue;
+            };
             let input = &mut Reader::new(&value);
-            let (cause, winner) = (Version::read(input).ok()?, Version::read(input).ok()?);
-            Some(Garbage {
+            let (Ok(cause), Ok(winner)) = (Version::read(input), Version::read(input)) else {
+                continue;
+            };
+            parsed.push(Garbage {
                 inode,
                 chunk,
                 cause,
                 winner,
-            })
-        });
-        Ok(parsed.collect())
+                is_moved: self.owner(chunk)?.is_some_and(|owner| owner != inode),
+            });
+        }
+        Ok(parsed)
+    }
+
+    /// The inode that a chunk moved to last.
+    fn owner(&self, chunk: FileId) -> Result<Option<Identity>, Error> {
+        let row = self.engine.get(&keys::chunk_owner(chunk));
+        let row = row.map_err(|e| error::engine(Operation::List, e))?;
+        let owner = row.map(|row| dulse_merge::apply::decode_owner(&row));
+        let owner = owner.transpose();
+        let owner = owner.map_err(|e| error::corrupt(Operation::List, e))?;
+        Ok(owner.map(|(_, inode)| inode))
     }
 
     pub(crate) fn count(&self, deltas: &Deltas) {

@@ -3,14 +3,18 @@
 //!
 //! A row's value is two versions: the change that dropped the chunk and the data
 //! that lacks it. Both must be stable before the chunk may be freed.
+//!
+//! A chunk that moved to another inode is dropped by the first one like any other; who
+//! frees it is the register of its owner. So the move may arrive before or after
+//! whatever drops the chunk.
 
 use std::collections::BTreeSet;
 
-use dulse_types::wire::Writer;
+use dulse_types::wire::{Reader, WireError, Writer};
 use dulse_types::{FileId, Identity, Version};
 
 use crate::change::NameStep;
-use crate::keys;
+use crate::keys::{self, Space};
 use crate::row::{Content, NameRow};
 use crate::txn::{ReadError, Txn};
 
@@ -31,16 +35,19 @@ pub(super) fn merged(
         return Ok(());
     }
     let present: BTreeSet<FileId> = after.data.file_ids().into_iter().collect();
-    let moved: BTreeSet<FileId> = step.moved_chunks.iter().copied().collect();
+    let arrived = arriving.value.file_ids();
+    for chunk in step.moved_chunks.iter().filter(|c| arrived.contains(c)) {
+        own(txn, *chunk, (cause, inode))?;
+    }
     let mut known = before.data.file_ids();
-    known.extend(arriving.value.file_ids());
+    known.extend(arrived);
     for chunk in known.into_iter().collect::<BTreeSet<_>>() {
         let key = keys::garbage(inode, chunk);
         if present.contains(&chunk) {
             if txn.get(&key)?.is_some() {
                 txn.delete(key);
             }
-        } else if !moved.contains(&chunk) {
+        } else {
             txn.put(key, value(cause, after.data_version));
         }
     }
@@ -101,6 +108,35 @@ pub(super) fn settle(
         }
     }
     Ok(())
+}
+
+/// The register of a chunk's owner: the greatest move wins.
+fn own(txn: &mut Txn<'_>, chunk: FileId, owner: (Version, Identity)) -> Result<(), ReadError> {
+    let key = keys::chunk_owner(chunk);
+    let before = txn.get(&key)?.map(|value| decode_owner(&value));
+    let before = before.transpose().map_err(|source| ReadError::Corrupt {
+        space: Space::Garbage as u8,
+        source,
+    })?;
+    if before.is_none_or(|before| before < owner) {
+        let mut out = Writer::with_capacity(40);
+        owner.0.write(&mut out);
+        owner.1.write(&mut out);
+        txn.put(key, out.into_vec());
+    }
+    Ok(())
+}
+
+/// Reads an owner's row: the move, and the inode that the chunk moved to.
+///
+/// # Errors
+///
+/// When the row is damaged.
+pub fn decode_owner(value: &[u8]) -> Result<(Version, Identity), WireError> {
+    let input = &mut Reader::new(value);
+    let owner = (Version::read(input)?, Identity::read(input)?);
+    input.finish()?;
+    Ok(owner)
 }
 
 fn value(cause: Version, winner: Version) -> Vec<u8> {

@@ -20,6 +20,10 @@ use crate::row::{Content, InodeRow, NameRow};
 use crate::txn::{ReadError, Txn};
 use crate::view;
 
+/// Most inodes kept for one hard link id, the oldest ones: ids are random, so several
+/// inodes have one only after writes at filers that did not know of each other.
+const SAME_ID_MAX: usize = 64;
+
 /// Makes sure that the inode of a further link has a row of its own, with all that is
 /// known of it: also when an earlier step could not find the inode's own name.
 pub(super) fn ensure_inode_row(txn: &mut Txn<'_>, step: &NameStep) -> Result<(), ReadError> {
@@ -135,6 +139,7 @@ pub(super) fn merge_content(
     step: &NameStep,
 ) -> Result<(), ReadError> {
     put_link(txn, row, None)?;
+    index_hard_link_id(txn, row.inode, step, &Content::default(), None)?;
     let Some(before) = txn.inode(row.inode)? else {
         return Ok(());
     };
@@ -152,7 +157,6 @@ pub(super) fn merge_content(
     if after == before {
         return Ok(());
     }
-    index_hard_link_id(txn, row.inode, &after.content, None);
     if n_links_in(txn, row.inode)? > 0 {
         txn.digest_sub(INODES_DIR, hash(&before.encode()));
         txn.digest_add(INODES_DIR, hash(&after.encode()));
@@ -273,35 +277,51 @@ pub fn n_links(txn: &Txn<'_>, row: &NameRow) -> Result<usize, ReadError> {
     }
 }
 
-/// Keeps the map from upstream's hard link id to the inode, and to its path while it has
-/// one name.
+/// Keeps the map from upstream's hard link id to the inodes that ever had it, and to the
+/// path of one while it has one name.
+///
+/// Attributes that lose count too, and an id may come to several inodes when filers
+/// that do not know of each other's each make one: nothing goes by what came last.
 pub(super) fn index_hard_link_id(
     txn: &mut Txn<'_>,
     inode: Identity,
+    step: &NameStep,
     content: &Content,
     path: Option<&Bytes>,
-) {
-    if let Some(id) = hard_link_id_of(&content.attributes) {
-        txn.put(keys::hard_link_id(id), inode.to_bytes().to_vec());
-        if let Some(path) = path {
-            txn.put(keys::first_path(inode), path.clone());
+) -> Result<(), ReadError> {
+    let written = step.attributes.as_ref();
+    if let Some(id) = written.and_then(|written| hard_link_id_of(&written.value)) {
+        let mut inodes = find_by_hard_link_id(txn, id)?;
+        if let Err(at) = inodes.binary_search(&inode) {
+            inodes.insert(at, inode);
+            inodes.truncate(SAME_ID_MAX);
+            let value: Vec<u8> = inodes.iter().flat_map(|i| i.to_bytes()).collect();
+            txn.put(keys::hard_link_id(id), value);
         }
     }
+    if let Some(path) = path.filter(|_| hard_link_id_of(&content.attributes).is_some()) {
+        txn.put(keys::first_path(inode), path.clone());
+    }
+    Ok(())
 }
 
-/// The inode that upstream's hard link id names, with the path of one of its names.
+/// The inodes that upstream's hard link id names, the oldest first.
 ///
 /// # Errors
 ///
 /// When rows cannot be read.
-pub fn find_by_hard_link_id(txn: &Txn<'_>, id: &[u8]) -> Result<Option<Identity>, ReadError> {
+pub fn find_by_hard_link_id(txn: &Txn<'_>, id: &[u8]) -> Result<Vec<Identity>, ReadError> {
     let Some(value) = txn.get(&keys::hard_link_id(id))? else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
-    Identity::read(&mut Reader::new(&value))
-        .map(Some)
-        .map_err(|source| ReadError::Corrupt {
+    let input = &mut Reader::new(&value);
+    let mut inodes = Vec::new();
+    while !input.is_empty() {
+        let inode = Identity::read(input).map_err(|source| ReadError::Corrupt {
             space: Space::Links as u8,
             source,
-        })
+        })?;
+        inodes.push(inode);
+    }
+    Ok(inodes)
 }

@@ -4,6 +4,7 @@
 
 mod guards;
 mod histories;
+mod moves;
 mod naive;
 mod reference;
 mod small;

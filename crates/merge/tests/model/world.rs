@@ -193,7 +193,8 @@ pub(crate) fn seen(rows: &Memory) -> Naive {
             assert_eq!(row.value.is_some(), key[0] == Space::Kv as u8);
             out.kv.insert(Bytes::copy_from_slice(rest), row);
         } else if key[0] == Space::Garbage as u8 {
-            out.garbage.insert(keys::parse_garbage(key).unwrap());
+            // Else the owner of a chunk that moved.
+            out.garbage.extend(keys::parse_garbage(key));
         } else if key[0] == Space::Digest as u8 {
             out.digest
                 .insert(rest[2..].to_vec(), Sum::decode(value).unwrap());
