@@ -4,7 +4,7 @@
 //!
 //! Whoever drives it tells [`Core`] what happened and carries out the [`Action`]s that
 //! [`Core::poll`] gives; a late answer to an action that was cancelled is ignored. Time is
-//! an argument. The simulation drives it with virtual time, the [`crate::driver`] with tokio.
+//! an argument. The simulation drives it with virtual time, the driver with tokio.
 
 mod begin;
 mod links;
