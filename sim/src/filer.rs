@@ -9,7 +9,7 @@ use std::time::Duration;
 use dulse_journal::MemDisk;
 use dulse_kv::MemoryEngine;
 use dulse_merge::MemberRow;
-use dulse_replica::{Clock, Durability, Replica, ReplicaOptions, Shared};
+use dulse_replica::{Clock, Durability, Limits, Replica, ReplicaOptions, Shared};
 use dulse_replication::core::{Core, Phase, Settings, View};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use rand::Rng;
@@ -101,7 +101,10 @@ impl Filer {
             clock: self.clock.clone(),
             random: self.random,
             durability: Durability::Fsync,
-            checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
+            limits: Limits {
+                checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
+                ..Limits::STANDARD
+            },
         });
         let replica = replica.map_err(|e| format!("I2: open after a crash: {e}"))?;
         let shared = replica.shared();

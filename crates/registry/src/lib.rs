@@ -8,9 +8,7 @@ use dulse_engine_redb::RedbEngine;
 use dulse_engine_sqlite::SqliteEngine;
 use dulse_journal::RealDisk;
 use dulse_kv::Engine;
-use dulse_replica::{
-    CHECKPOINT_EVERY_BYTES, Durability, Replica, ReplicaOptions, ReplicaStore, SystemClock,
-};
+use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, ReplicaStore, SystemClock};
 
 /// The engines an embedded filer can use; the first is the default.
 pub const ENGINES: &[&str] = &["redb", "sqlite"];
@@ -70,7 +68,7 @@ pub fn open_embedded(
         clock: Arc::new(SystemClock),
         random,
         durability,
-        checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
+        limits: Limits::STANDARD,
     })?;
     Ok(ReplicaStore::start(replica)?)
 }

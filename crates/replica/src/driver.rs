@@ -49,6 +49,7 @@ enum Request {
     FinishImport(Vector, oneshot::Sender<Result<(), Error>>),
     RaiseCeiling(oneshot::Sender<Result<(), Error>>),
     Freed(Vec<Garbage>, oneshot::Sender<Result<(), Error>>),
+    Stable,
     Stop,
 }
 
@@ -56,6 +57,8 @@ enum Request {
 pub struct ReplicaStore {
     shared: Arc<Shared>,
     queue: SyncSender<Request>,
+    /// What the next `Request::Stable` brings; a later vector replaces one that waits.
+    stable: Arc<Mutex<Option<Vector>>>,
     progress: watch::Receiver<Progress>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -71,8 +74,10 @@ impl ReplicaStore {
         let (queue, requests) = sync_channel(QUEUE_MAX);
         let first = progress_of(&shared, 0);
         let (report, progress) = watch::channel(first);
+        let stable = Arc::default();
         let driver = Driver {
             replica,
+            stable: Arc::clone(&stable),
             requests,
             report,
             n_changes: 0,
@@ -84,6 +89,7 @@ impl ReplicaStore {
         Ok(Self {
             shared,
             queue,
+            stable,
             progress,
             thread: Mutex::new(Some(thread)),
         })
@@ -195,6 +201,15 @@ impl ReplicaStore {
         self.ask(|answer| Request::Freed(freed, answer)).await?
     }
 
+    /// Every member has everything up to `vector` on disk: called whenever that moves. See
+    /// [`Replica::stable`]. It does not wait; a full queue drops it, and the next call counts.
+    pub fn stable(&self, vector: Vector) {
+        let is_waiting = self.stable.lock().replace(vector).is_some();
+        if !is_waiting && self.queue.try_send(Request::Stable).is_err() {
+            *self.stable.lock() = None;
+        }
+    }
+
     /// Finishes what is queued, checkpoints, and ends the thread.
     pub fn stop(&self) {
         // When the queue is gone the thread has ended already.
@@ -256,6 +271,7 @@ impl EntryStore for ReplicaStore {
 struct Driver {
     replica: Replica,
     requests: Receiver<Request>,
+    stable: Arc<Mutex<Option<Vector>>>,
     report: watch::Sender<Progress>,
     n_changes: u64,
 }
@@ -349,7 +365,17 @@ impl Driver {
             Request::Freed(freed, answer) => {
                 let _ = answer.send(self.replica.garbage_freed(&freed));
             }
+            Request::Stable => self.take_stable(),
             Request::Commit(..) | Request::Stop => {}
+        }
+    }
+
+    fn take_stable(&mut self) {
+        let Some(vector) = self.stable.lock().take() else {
+            return;
+        };
+        if let Err(error) = self.replica.stable(vector) {
+            tracing::warn!(%error, "forgetting what is stable failed; tried again later");
         }
     }
 

@@ -20,7 +20,10 @@ mod transfer;
 
 pub use clock::{Clock, SystemClock};
 pub use driver::{Progress, ReplicaStore};
-pub use options::{CHECKPOINT_EVERY_BYTES, Durability, ReplicaOptions};
+pub use options::{
+    CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, Durability, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,
+    RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES,
+};
 pub use sequencer::{Applied, Replica};
 pub use shared::{Garbage, Shared};
 pub use transfer::{Export, ImportRow};

@@ -2,6 +2,7 @@
 //! How a replica is opened.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dulse_journal::Disk;
 use dulse_kv::Engine;
@@ -30,12 +31,56 @@ pub struct ReplicaOptions {
     pub random: u64,
     /// When local writes are acknowledged.
     pub durability: Durability,
-    /// Bytes of journal after which the engine is checkpointed.
-    pub checkpoint_every_bytes: u64,
+    /// Sizes and times.
+    pub limits: Limits,
 }
 
-/// Bytes of one journal segment.
-pub(crate) const SEGMENT_SIZE_BYTES: u64 = 64 << 20;
+/// Sizes and times of a replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of journal after which the engine is checkpointed.
+    pub checkpoint_every_bytes: u64,
+    /// Time after which the engine is checkpointed, whatever the load.
+    pub checkpoint_every: Duration,
+    /// Bytes after which a new segment of the journal is begun.
+    pub segment_size_bytes: u64,
+    /// How long a stable part of the log is kept for subscribers that come back.
+    pub log_retention: Duration,
+    /// Bytes of log above which stable parts go before their time. A tenth of the disk, where
+    /// that is less.
+    pub log_budget_bytes: u64,
+    /// Bytes of the disk that are kept free, so that a checkpoint and a recovery can always
+    /// proceed. An eighth of the disk, where that is less.
+    pub reserve_bytes: u64,
+}
 
-/// Bytes of journal after which the engine is checkpointed, unless told otherwise.
+impl Limits {
+    /// What a filer runs with unless told otherwise.
+    pub const STANDARD: Self = Self {
+        checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
+        checkpoint_every: CHECKPOINT_EVERY,
+        segment_size_bytes: SEGMENT_SIZE_BYTES,
+        log_retention: LOG_RETENTION,
+        log_budget_bytes: LOG_BUDGET_BYTES,
+        reserve_bytes: RESERVE_BYTES,
+    };
+}
+
+/// Small enough that recovery replays it in a second, large enough that an engine's sync is
+/// shared by many thousand changes.
 pub const CHECKPOINT_EVERY_BYTES: u64 = 16 << 20;
+
+/// What a crash may have to replay is bounded in time too.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// The unit in which the log is dropped.
+pub const SEGMENT_SIZE_BYTES: u64 = 64 << 20;
+
+/// A mount or a sync that was away for a weekend resumes.
+pub const LOG_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Some fifty million changes.
+pub const LOG_BUDGET_BYTES: u64 = 10 << 30;
+
+/// Several times what an engine writes between two checkpoints.
+pub const RESERVE_BYTES: u64 = 64 << 20;

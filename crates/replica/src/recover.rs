@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::HybridClock;
 use crate::error;
-use crate::options::{ReplicaOptions, SEGMENT_SIZE_BYTES};
+use crate::options::ReplicaOptions;
 use crate::sequencer::{CHECKPOINT_VERSION, Replica, stored_origin};
 use crate::shared::{EngineRows, Shared, Sums, Vectors};
 
@@ -39,7 +39,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
     let origin = origin(&*options.engine, options.random)?;
     let journal_options = JournalOptions {
         store: origin.0,
-        segment_size_bytes: SEGMENT_SIZE_BYTES,
+        segment_size_bytes: options.limits.segment_size_bytes,
     };
     let opened = Journal::open(Arc::clone(&options.disk), journal_options);
     let (journal, recovery) = opened.map_err(|e| error::journal(Operation::Open, e))?;
@@ -80,7 +80,8 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
     let mut replica = Replica {
         shared,
         durability: options.durability,
-        checkpoint_every_bytes: options.checkpoint_every_bytes,
+        limits: options.limits,
+        stable: Vector::new(),
         checkpointed: 0,
         is_behind_log: false,
     };

@@ -21,7 +21,7 @@ use dulse_types::{FullPath, Origin, Stamp, Vector};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error;
-use crate::options::{Durability, ReplicaOptions};
+use crate::options::{Durability, Limits, ReplicaOptions};
 use crate::shared::{EngineRows, Garbage, STORE_ID_KEY, Shared};
 
 /// First byte of the checkpoint file's content.
@@ -31,7 +31,9 @@ pub(crate) const CHECKPOINT_VERSION: u8 = 1;
 pub struct Replica {
     pub(crate) shared: Arc<Shared>,
     pub(crate) durability: Durability,
-    pub(crate) checkpoint_every_bytes: u64,
+    pub(crate) limits: Limits,
+    /// What every member is known to have on disk.
+    pub(crate) stable: Vector,
     pub(crate) checkpointed: u64,
     /// Set when an engine batch failed after its records were journaled: the engine lacks
     /// what the log has, and only a restart replays it.
@@ -272,6 +274,17 @@ impl Replica {
         Ok(())
     }
 
+    /// Every member has everything up to `vector` on disk. What that makes superfluous goes:
+    /// the one place where the log is cut and the model forgets.
+    ///
+    /// # Errors
+    ///
+    /// `DiskFull`, `Io`; what could not go now goes with a later call.
+    pub fn stable(&mut self, vector: Vector) -> Result<(), Error> {
+        self.stable = vector;
+        Ok(())
+    }
+
     /// Forgets dropped chunks that were freed.
     ///
     /// # Errors
@@ -315,7 +328,7 @@ impl Replica {
             return Err(error::engine(operation, failure).unknown_outcome());
         }
         self.publish(vector, &deltas);
-        if self.shared.journal.end() - self.checkpointed >= self.checkpoint_every_bytes {
+        if self.shared.journal.end() - self.checkpointed >= self.limits.checkpoint_every_bytes {
             // The group is in the log and applied: its callers are answered whatever comes of
             // this; the log is kept until a checkpoint succeeds.
             if let Err(error) = self.checkpoint() {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bytes::Bytes;
 use dulse_journal::MemDisk;
 use dulse_kv::MemoryEngine;
-use dulse_replica::{Applied, Clock, Durability, Replica, ReplicaOptions};
+use dulse_replica::{Applied, Clock, Durability, Limits, Replica, ReplicaOptions};
 use dulse_store::{Expect, ListRange, Step, Transaction};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
 use dulse_types::{Entry, EntryFields, FullPath, Stamp};
@@ -48,7 +48,10 @@ impl Machine {
             clock: self.clock.clone(),
             random: self.random,
             durability: Durability::Fsync,
-            checkpoint_every_bytes: 4_000,
+            limits: Limits {
+                checkpoint_every_bytes: 4_000,
+                ..Limits::STANDARD
+            },
         })
         .unwrap()
     }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dulse_cluster::Now;
 use dulse_merge::change::MemberStep;
 use dulse_proto::replication::replication_client::ReplicationClient;
 use dulse_proto::replication::{Heartbeat, PullRequest};
-use dulse_types::{Origin, ServerAddress, Stamp};
+use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use tokio::task::AbortHandle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -19,6 +20,9 @@ use crate::{Inner, convert, join};
 
 /// The core is polled at least this often.
 const POLL_EVERY: Duration = Duration::from_millis(100);
+
+/// It moves with every heartbeat; what hangs on it, forgetting, is in no hurry.
+const STABLE_EVERY: Duration = Duration::from_millis(500);
 
 /// How long connecting may take; the core gives up the handshake a little later.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
@@ -61,6 +65,7 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
     let mut stop = inner.stop.subscribe();
     // At most one message per greeting that runs, and those are bounded by the addresses.
     let (meet, mut met) = tokio::sync::mpsc::unbounded_channel::<(Met, Greeting)>();
+    let mut stable = Told::default();
     loop {
         if let Some(listing) = listed.borrow_and_update().clone() {
             inner.core.lock().listed(inner.now(), listing);
@@ -76,6 +81,7 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
             carry_out(&inner, &mut running, action, &meet);
         }
         tell_ready(&inner);
+        tell_stable(&inner, &mut stable);
         if !is_idle {
             continue;
         }
@@ -89,6 +95,30 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
             changed = listed.changed(), if has_master => has_master = changed.is_ok(),
             _ = stop.wait_for(|stop| *stop) => return,
         }
+    }
+}
+
+/// What the store was told last of what is stable.
+#[derive(Default)]
+struct Told {
+    at: Now,
+    vector: Vector,
+}
+
+/// Tells the store when what every member has on disk moved.
+fn tell_stable(inner: &Inner, told: &mut Told) {
+    let now = inner.now();
+    if now < told.at + STABLE_EVERY {
+        return;
+    }
+    told.at = now;
+    match inner.stable() {
+        Ok(stable) if stable != told.vector => {
+            inner.store.stable(stable.clone());
+            told.vector = stable;
+        }
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "the members cannot be read"),
     }
 }
 

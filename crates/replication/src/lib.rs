@@ -101,6 +101,14 @@ impl Inner {
         members.map(|(origin, row)| (origin, at(row))).collect()
     }
 
+    /// See [`Replicator::stable`].
+    pub(crate) fn stable(&self) -> Result<Vector, dulse_store::Error> {
+        // The rows are read here once more so that a failed read cannot pass as "alone".
+        self.store.shared().members()?;
+        let durable = self.store.shared().durable_vector();
+        Ok(self.with(|core, view| core.stable(view, &durable)))
+    }
+
     /// Calls `f` with the core and the present view, then wakes the director.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Core, &View<'_>) -> T) -> T {
         let (applied, members) = (self.store.shared().vector(), self.members());
@@ -186,10 +194,7 @@ impl Replicator {
     ///
     /// When the members cannot be read.
     pub fn stable(&self) -> Result<Vector, dulse_store::Error> {
-        // The rows are read here once more so that a failed read cannot pass as "alone".
-        self.inner.store.shared().members()?;
-        let durable = self.inner.store.shared().durable_vector();
-        Ok(self.inner.with(|core, view| core.stable(view, &durable)))
+        self.inner.stable()
     }
 
     /// Ends the tasks after the peers that pull have what was acknowledged here, at most

@@ -16,9 +16,7 @@ use dulse_filer::http::{Http, Options, OverNamespace};
 use dulse_journal::MemDisk;
 use dulse_kv::MemoryEngine;
 use dulse_namespace::Namespace;
-use dulse_replica::{
-    CHECKPOINT_EVERY_BYTES, Durability, Replica, ReplicaOptions, ReplicaStore, SystemClock,
-};
+use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, ReplicaStore, SystemClock};
 use dulse_types::FileId;
 use parking_lot::Mutex;
 
@@ -99,7 +97,7 @@ fn names() -> OverNamespace {
         clock: Arc::new(SystemClock),
         random: 0x1234_5678_0000_0001,
         durability: Durability::Fsync,
-        checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
+        limits: Limits::STANDARD,
     });
     let store = ReplicaStore::start(replica.unwrap()).unwrap();
     let progress = store.progress();
