@@ -7,16 +7,18 @@ use std::sync::atomic::AtomicUsize;
 use crate::assign::Assigner;
 use crate::control::Control;
 use crate::locations::Locations;
+use crate::strays::Strays;
 use crate::wire::Wire;
 
 /// Chunks of one cluster. Cheap to share, one per process.
 ///
-/// What it does lies in the files `upload`, `read`, `manifest` and `delete`.
+/// What it does lies in the files `upload`, `read`, `manifest`, `delete` and `strays`.
 pub struct Blobs {
     pub(crate) control: Arc<dyn Control>,
     pub(crate) assigner: Assigner,
     pub(crate) locations: Arc<Locations>,
     pub(crate) wire: Wire,
+    pub(crate) strays: Arc<Strays>,
     /// Counts reads, so that copies take turns.
     pub(crate) turn: AtomicUsize,
 }
@@ -30,6 +32,7 @@ impl Blobs {
             control,
             locations: Arc::default(),
             wire: Wire::new(),
+            strays: Arc::default(),
             turn: AtomicUsize::new(0),
         }
     }

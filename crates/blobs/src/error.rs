@@ -10,7 +10,7 @@ pub enum Error {
     /// No master answered with a place in time.
     #[error("no volume was assigned: {0}")]
     Assign(String),
-    /// No master knows where the volume is.
+    /// No master said where the volume is.
     #[error("volume {volume_id} not found: {reason}")]
     Lookup {
         /// The volume.
@@ -34,9 +34,22 @@ pub enum Error {
         /// What the last replica said.
         reason: String,
     },
-    /// The chunk is encrypted with a key in its entry.
-    #[error("chunk `{0}` is encrypted, which is not supported yet")]
-    Encrypted(String),
+    /// A master knows that there is no such volume, or of no server that has it now.
+    #[error("volume {volume_id} not found: {reason}")]
+    NoVolume {
+        /// The volume.
+        volume_id: u32,
+        /// What the master said.
+        reason: String,
+    },
+    /// The chunk is encrypted and does not open with the key in its entry.
+    #[error("chunk {id} is sealed: {reason}")]
+    Sealed {
+        /// The chunk.
+        id: FileId,
+        /// What does not fit.
+        reason: String,
+    },
     /// A chunk names no place.
     #[error("chunk has no readable file id: `{0}`")]
     BadChunk(String),

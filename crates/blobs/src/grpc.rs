@@ -34,6 +34,9 @@ const DELETE_STATUS_FAILED: i32 = 400;
 /// Status of a needle that was not there.
 const DELETE_STATUS_MISSING: i32 = 404;
 
+/// What masters say of a data center that they do not know (upstream 4.48).
+const NO_SUCH_PLACE: &str = "not found in topology";
+
 /// Asks masters and volume servers over gRPC.
 pub struct GrpcControl {
     masters: Vec<ServerAddress>,
@@ -71,7 +74,7 @@ impl GrpcControl {
     }
 
     /// Asks one master after the other, the last that answered first, within `budget`.
-    async fn ask<T>(&self, budget: Duration, call: impl AsyncCall<T>) -> Result<T, String> {
+    async fn ask<T>(&self, budget: Duration, call: impl AsyncCall<T>) -> Result<T, Unanswered> {
         let started = Instant::now();
         let mut reason = "no master is configured".to_owned();
         while !self.masters.is_empty() {
@@ -87,7 +90,8 @@ impl GrpcControl {
                     Err(status) => {
                         reason = format!("master {}: {}", master.http(), status.message());
                         if is_final(&status) {
-                            return Err(reason);
+                            let is_missing = status.code() == tonic::Code::NotFound;
+                            return Err(Unanswered { reason, is_missing });
                         }
                         let next = current.wrapping_add(1);
                         self.current.store(next, Ordering::Relaxed);
@@ -99,8 +103,18 @@ impl GrpcControl {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Err(reason)
+        Err(Unanswered {
+            reason,
+            is_missing: false,
+        })
     }
+}
+
+/// Why no master gave an answer.
+struct Unanswered {
+    reason: String,
+    /// A master did answer: what was asked for does not exist.
+    is_missing: bool,
 }
 
 /// Whether asking again or elsewhere cannot help: the request itself is refused.
@@ -109,10 +123,12 @@ impl GrpcControl {
 /// `Unknown`, so the texts decide (upstream 4.48).
 fn is_final(status: &tonic::Status) -> bool {
     let text = status.message();
-    matches!(status.code(), tonic::Code::InvalidArgument)
-        || text.starts_with("unexpected replication type")
+    matches!(
+        status.code(),
+        tonic::Code::InvalidArgument | tonic::Code::NotFound
+    ) || text.starts_with("unexpected replication type")
         || text.contains("no free volumes left")
-        || text.contains("not found in topology")
+        || text.contains(NO_SUCH_PLACE)
 }
 
 /// A call of one master; a trait since closures cannot yet promise futures that are `Send`.
@@ -177,7 +193,7 @@ impl AsyncCall<Vec<Location>> for LookupCall {
         let found = answer.volume_id_locations.into_iter().next();
         let found = found.ok_or_else(|| tonic::Status::unavailable("empty answer"))?;
         if found.locations.is_empty() {
-            return Err(tonic::Status::unavailable(found.error));
+            return Err(tonic::Status::not_found(found.error));
         }
         Ok(found.locations.into_iter().map(location_of).collect())
     }
@@ -195,15 +211,31 @@ fn location_of(location: dulse_proto::master::Location) -> Location {
 impl Control for GrpcControl {
     fn assign<'a>(&'a self, placement: &'a Placement, count: u64) -> Answer<'a, Assigned> {
         Box::pin(async move {
-            let call = AssignCall(placement, count);
-            self.ask(ASSIGN_BUDGET, call).await.map_err(Error::Assign)
+            let assigned = self.ask(ASSIGN_BUDGET, AssignCall(placement, count)).await;
+            let assigned = match assigned {
+                // As upstream: a data center that does not exist is a wish, not a condition.
+                Err(e) if e.reason.contains(NO_SUCH_PLACE) => {
+                    let anywhere = Placement {
+                        data_center: String::new(),
+                        rack: String::new(),
+                        data_node: String::new(),
+                        ..placement.clone()
+                    };
+                    self.ask(ASSIGN_BUDGET, AssignCall(&anywhere, count)).await
+                }
+                other => other,
+            };
+            assigned.map_err(|e| Error::Assign(e.reason))
         })
     }
 
     fn lookup(&self, volume_id: u32) -> Answer<'_, Vec<Location>> {
         Box::pin(async move {
             let found = self.ask(LOOKUP_BUDGET, LookupCall(volume_id)).await;
-            found.map_err(|reason| Error::Lookup { volume_id, reason })
+            found.map_err(|Unanswered { reason, is_missing }| match is_missing {
+                true => Error::NoVolume { volume_id, reason },
+                false => Error::Lookup { volume_id, reason },
+            })
         })
     }
 

@@ -11,6 +11,7 @@ use prost::Message;
 use crate::Error;
 use crate::blobs::Blobs;
 use crate::control::Placement;
+use crate::sealed::Seal;
 use crate::upload::Sync;
 
 /// Data chunks of an entry, and of one manifest, as upstream has it.
@@ -79,13 +80,12 @@ impl Blobs {
     }
 
     async fn read_manifest(&self, chunk: &FileChunk) -> Result<Vec<FileChunk>, Error> {
-        if !chunk.cipher_key.is_empty() {
-            return Err(Error::Encrypted(chunk.file_id.clone()));
-        }
         let id = chunk
             .id()
             .ok_or_else(|| Error::BadChunk(chunk.file_id.clone()))?;
-        let bytes = self.fetch_unsized(id, MANIFEST_LEN_MAX).await?;
+        let seal = Seal::of(chunk);
+        let fetched = self.fetch_opened(id, seal.as_ref(), MANIFEST_LEN_MAX);
+        let bytes = fetched.await?;
         let manifest = Manifest::decode(bytes).map_err(|e| bad(chunk, &e.to_string()))?;
         let mut listed = manifest.chunks;
         listed.iter_mut().for_each(FileChunk::fill_ids);
@@ -119,7 +119,7 @@ impl Blobs {
                 Ok(chunk) => out.push(chunk),
                 Err(error) => {
                     let ids: Vec<_> = out[n_old..].iter().filter_map(FileChunk::id).collect();
-                    self.delete(&ids).await;
+                    self.discard(&ids);
                     return Err(error);
                 }
             }

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use crate::Error;
 use crate::blobs::Blobs;
 use crate::control::Location;
+use crate::sealed::{OVERHEAD_MAX, SEALED_LEN_MAX, Seal};
 use crate::view::{Source, View};
 use crate::wire::WireError;
 
@@ -28,7 +29,7 @@ pub const PIECE_LEN_MAX: u64 = 4 << 20;
 const PREFETCH: usize = 2;
 
 /// Rounds over all copies; before the second the copies are looked up anew.
-const ROUNDS_MAX: u32 = 4;
+const ROUNDS_MAX: u32 = 6;
 
 /// Pause before the second round; doubles from then on.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -50,26 +51,32 @@ pub struct Piece(View);
 
 impl Piece {
     /// Cuts views into pieces, lazily: a hole may be longer than memory.
+    ///
+    /// An encrypted chunk is one piece: to read a part of it is to read it all.
     pub fn of(views: Vec<View>) -> impl Iterator<Item = Self> + Send {
         views.into_iter().flat_map(|view| {
-            let n_pieces = view.len.div_ceil(PIECE_LEN_MAX);
-            (0..n_pieces).map(move |i| Self(part_of(&view, i * PIECE_LEN_MAX)))
+            let is_sealed = matches!(&view.source, Source::Chunk { seal: Some(_), .. });
+            let piece_len = if is_sealed { view.len } else { PIECE_LEN_MAX };
+            let n_pieces = view.len.div_ceil(piece_len.max(1));
+            (0..n_pieces).map(move |i| Self(part_of(&view, i * piece_len, piece_len)))
         })
     }
 }
 
-/// The part of a view that starts `skip` bytes into it, at most one piece long.
-fn part_of(view: &View, skip: u64) -> View {
-    let len = (view.len - skip).min(PIECE_LEN_MAX);
+/// The part of a view that starts `skip` bytes into it, at most `len_max` long.
+fn part_of(view: &View, skip: u64, len_max: u64) -> View {
+    let len = (view.len - skip).min(len_max);
     let source = match &view.source {
         Source::Chunk {
             id,
             start,
             chunk_len,
+            seal,
         } => Source::Chunk {
             id: *id,
             start: start + skip,
             chunk_len: *chunk_len,
+            seal: seal.clone(),
         },
         Source::Inline(bytes) => Source::Inline(bytes.slice(skip as usize..(skip + len) as usize)),
         Source::Zeros => Source::Zeros,
@@ -87,8 +94,16 @@ impl Blobs {
         self: &Arc<Self>,
         views: Vec<View>,
     ) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+        self.stream_pieces(Piece::of(views))
+    }
+
+    /// The bytes of pieces in order, fetched a little ahead, in bounded memory.
+    pub fn stream_pieces(
+        self: &Arc<Self>,
+        pieces: impl Iterator<Item = Piece> + Send + 'static,
+    ) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
         let blobs = self.clone();
-        stream::iter(Piece::of(views))
+        stream::iter(pieces)
             .map(move |piece| {
                 let blobs = blobs.clone();
                 async move { blobs.fetch(piece).await }
@@ -102,7 +117,7 @@ impl Blobs {
     ///
     /// # Errors
     ///
-    /// `Lookup`, `Read`.
+    /// `Lookup`, `NoVolume`, `Read`, `Sealed`.
     pub async fn fetch(&self, piece: Piece) -> Result<Vec<Bytes>, Error> {
         let View { len, source, .. } = piece.0;
         match source {
@@ -112,8 +127,50 @@ impl Blobs {
                 id,
                 start,
                 chunk_len,
+                seal: None,
             } => self.fetch_chunk(id, start..start + len, chunk_len).await,
+            Source::Chunk {
+                id,
+                start,
+                chunk_len,
+                seal: Some(seal),
+            } => {
+                let clear = self.fetch_sealed(id, &seal, chunk_len).await?;
+                let part = start as usize..(start + len) as usize;
+                Ok(vec![clear.slice(part)])
+            }
         }
+    }
+
+    /// Reads an encrypted chunk of `chunk_len` clear bytes.
+    async fn fetch_sealed(&self, id: FileId, seal: &Seal, chunk_len: u64) -> Result<Bytes, Error> {
+        if chunk_len > SEALED_LEN_MAX {
+            let reason = format!("{chunk_len} bytes are more than {SEALED_LEN_MAX}");
+            return Err(Error::Sealed { id, reason });
+        }
+        let limit = chunk_len as usize;
+        let clear = self.fetch_opened(id, Some(seal), limit).await?;
+        if clear.len() != limit {
+            let reason = format!("it holds {} bytes instead of {limit}", clear.len());
+            return Err(Error::Sealed { id, reason });
+        }
+        Ok(clear)
+    }
+
+    /// Reads a whole chunk of at most `limit` clear bytes and opens it when it is sealed.
+    pub(crate) async fn fetch_opened(
+        &self,
+        id: FileId,
+        seal: Option<&Seal>,
+        limit: usize,
+    ) -> Result<Bytes, Error> {
+        let Some(seal) = seal.cloned() else {
+            return self.fetch_unsized(id, limit).await;
+        };
+        let needle = self.fetch_unsized(id, limit + OVERHEAD_MAX).await?;
+        let opened = tokio::task::spawn_blocking(move || seal.open(&needle, limit)).await;
+        let opened = opened.unwrap_or_else(|e| Err(e.to_string()));
+        opened.map_err(|reason| Error::Sealed { id, reason })
     }
 
     /// Reads `range` of a chunk from any copy that has it.

@@ -12,7 +12,7 @@ use md5::{Digest, Md5};
 use crate::Error;
 use crate::blobs::Blobs;
 use crate::control::Placement;
-use crate::wire::Put;
+use crate::wire::{Put, WireError};
 
 /// How often a chunk is tried, each time at a newly assigned place.
 const ATTEMPTS_MAX: u32 = 4;
@@ -53,6 +53,7 @@ impl Blobs {
     /// Writes `data` as one chunk of a file, at `offset` in it.
     ///
     /// A place that refuses is left for another; nothing is shared with failed attempts.
+    /// What an attempt may have left behind, this call's own end included, is a stray.
     ///
     /// # Errors
     ///
@@ -79,7 +80,9 @@ impl Blobs {
                 md5: &e_tag,
                 body: data.clone(),
             };
+            let doubt = self.strays.doubt(slot.id);
             let Err(error) = self.wire.put(put).await else {
+                doubt.dispel();
                 self.locations.set(slot.id.volume_id, &slot.locations);
                 let mut chunk = FileChunk {
                     offset: i64::try_from(offset).unwrap_or(i64::MAX),
@@ -91,6 +94,11 @@ impl Blobs {
                 chunk.set_id(slot.id);
                 return Ok(Uploaded { chunk, md5 });
             };
+            match &error {
+                error if error.is_not_applied() => doubt.dispel(),
+                WireError::Status { .. } => doubt.settle(),
+                _ => drop(doubt),
+            }
             self.assigner.discard(placement, slot.id.volume_id).await;
             if attempts == ATTEMPTS_MAX {
                 let reason = error.to_string();

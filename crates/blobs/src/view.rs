@@ -8,6 +8,7 @@ use bytes::Bytes;
 use dulse_types::{FileChunk, FileId};
 
 use crate::Error;
+use crate::sealed::Seal;
 
 /// Where the bytes of a view come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +21,8 @@ pub enum Source {
         start: u64,
         /// Length of the whole chunk.
         chunk_len: u64,
+        /// How to open it when it is encrypted; then it is fetched whole.
+        seal: Option<Seal>,
     },
     /// Bytes at hand.
     Inline(Bytes),
@@ -46,7 +49,7 @@ pub struct View {
 ///
 /// # Errors
 ///
-/// `Encrypted` and `BadChunk` for chunks that `range` shows; hidden ones do not matter.
+/// `BadChunk` for chunks that `range` shows; hidden ones do not matter.
 pub fn views_of(chunks: &[FileChunk], range: Range<u64>) -> Result<Vec<View>, Error> {
     let mut out = Vec::new();
     let mut at = range.start;
@@ -58,9 +61,6 @@ pub fn views_of(chunks: &[FileChunk], range: Range<u64>) -> Result<Vec<View>, Er
         }
         push_hole(&mut out, at..start);
         let chunk = &chunks[index];
-        if !chunk.cipher_key.is_empty() {
-            return Err(Error::Encrypted(chunk.file_id.clone()));
-        }
         let id = chunk
             .id()
             .ok_or_else(|| Error::BadChunk(chunk.file_id.clone()))?;
@@ -71,6 +71,7 @@ pub fn views_of(chunks: &[FileChunk], range: Range<u64>) -> Result<Vec<View>, Er
                 id,
                 start: start - offset_of(chunk),
                 chunk_len: chunk.size,
+                seal: Seal::of(chunk),
             },
         });
         at = end;
@@ -236,13 +237,14 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_chunk_is_refused_where_it_shows() {
+    fn a_view_of_an_encrypted_chunk_carries_its_seal() {
         let mut secret = chunk(1, 0..4, 1);
         secret.cipher_key = Bytes::from_static(b"k");
-        assert!(matches!(
-            views_of(&[secret.clone()], 0..4),
-            Err(Error::Encrypted(_))
-        ));
-        assert!(views_of(&[secret, chunk(2, 0..4, 2)], 0..4).is_ok());
+        let views = views_of(&[secret, chunk(2, 2..4, 2)], 0..4).unwrap();
+        let seals = views.iter().map(|view| match &view.source {
+            Source::Chunk { seal, .. } => seal.is_some(),
+            _ => panic!("{view:?}"),
+        });
+        assert_eq!(seals.collect::<Vec<_>>(), [true, false]);
     }
 }

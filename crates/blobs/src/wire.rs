@@ -33,6 +33,8 @@ const ERROR_LEN_MAX: usize = 4096;
 pub(crate) enum WireError {
     #[error("`{url}` is no address of a volume server: {source}")]
     Address { url: String, source: http::Error },
+    #[error("no connection to {server}: {reason}")]
+    Refused { server: String, reason: String },
     #[error("no answer from {server}: {reason}")]
     Unreachable { server: String, reason: String },
     #[error("{server} answered {status}: {text}")]
@@ -49,6 +51,18 @@ pub(crate) enum WireError {
     },
     #[error("{server} sent encoded bytes that were not asked for")]
     Encoded { server: String },
+}
+
+impl WireError {
+    /// Whether the request certainly changed nothing. A 500 does not say so: upstream keeps
+    /// its own copy when another one was not written.
+    pub(crate) fn is_not_applied(&self) -> bool {
+        match self {
+            Self::Address { .. } | Self::Refused { .. } => true,
+            Self::Status { status, .. } => status.is_client_error(),
+            _ => false,
+        }
+    }
 }
 
 /// One pooled client.
@@ -185,7 +199,13 @@ impl Wire {
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, WireError> {
         let response = self.client.request(request).await;
-        let response = response.map_err(|e| unreachable(server, &e))?;
+        let response = response.map_err(|e| match e.is_connect() {
+            true => WireError::Refused {
+                server: server.to_owned(),
+                reason: chain(&e),
+            },
+            false => unreachable(server, &e),
+        })?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -266,16 +286,21 @@ fn address(url: &str, source: http::Error) -> WireError {
 }
 
 fn unreachable(server: &str, error: &(dyn std::error::Error + 'static)) -> WireError {
-    let mut reason = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        reason = format!("{reason}: {cause}");
-        source = cause.source();
-    }
     WireError::Unreachable {
         server: server.to_owned(),
-        reason,
+        reason: chain(error),
     }
+}
+
+/// An error with all its causes.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]

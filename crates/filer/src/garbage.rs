@@ -3,13 +3,15 @@
 //!
 //! A chunk goes when the change that dropped it and the data that lacks it are stable,
 //! a grace has passed, and this filer is the inode's birth origin. What fails is tried
-//! again for ever.
+//! again for ever, at growing distances; a volume that masters deny for a day is gone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use dulse_blobs::{Deleted, Retries};
 use dulse_replica::Garbage;
+use dulse_types::Vector;
 
 use crate::grpc::now_ns;
 use crate::state::FilerState;
@@ -25,54 +27,124 @@ const PART_MAX: usize = 1_000;
 
 /// Runs until the filer stops.
 pub(crate) async fn collect(state: Arc<FilerState>) {
+    let mut retries = Retries::default();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if let Err(error) = round(&state).await {
+        if let Err(error) = round(&state, &mut retries).await {
             tracing::warn!(%error, "freeing chunks failed; trying again");
         }
     }
 }
 
-async fn round(state: &FilerState) -> Result<(), dulse_store::Error> {
+/// What a round counted.
+#[derive(Default)]
+struct Counts {
+    waiting: u64,
+    freed: u64,
+    failed: u64,
+}
+
+async fn round(state: &FilerState, retries: &mut Retries) -> Result<(), dulse_store::Error> {
     let stable = state.replicator.stable()?;
-    let own = state.namespace.origin();
+    let mut counts = Counts::default();
     let mut after = None;
-    let mut n_waiting = 0_u64;
     loop {
         let rows = state.store.shared().garbage(after, PART_MAX)?;
         after = rows.last().copied();
         let is_end = rows.len() < PART_MAX;
-        let is_over = |g: &Garbage| now_ns() - g.cause.stamp.0 > GRACE_NS;
-        let is_stable = |g: &Garbage| stable.covers(g.cause) && stable.covers(g.winner);
-        n_waiting += rows.len() as u64;
-        let due: Vec<Garbage> = rows
-            .into_iter()
-            .filter(|g| is_over(g) && is_stable(g))
-            .collect();
-        let (ours, theirs): (Vec<_>, Vec<_>) = due
-            .into_iter()
-            .partition(|g| g.inode.origin == own && !g.is_moved);
-        let ids: Vec<_> = ours.iter().map(|g| g.chunk).collect();
-        let failed: BTreeSet<_> = if ids.is_empty() {
-            BTreeSet::new()
-        } else {
-            state.blobs.delete(&ids).await.into_iter().collect()
-        };
-        let mut freed: Vec<Garbage> = ours
-            .into_iter()
-            .filter(|g| !failed.contains(&g.chunk))
-            .collect();
-        metrics::counter!("dulse_chunks_freed_total").increment(freed.len() as u64);
-        n_waiting -= freed.len() as u64;
-        // The birth origin frees those of others, the inode they moved to those that moved; their rows are no use here any longer.
-        freed.extend(theirs);
-        if !freed.is_empty() {
-            state.store.garbage_freed(freed).await?;
+        counts.waiting += rows.len() as u64;
+        let done = part(state, &stable, rows, retries, &mut counts).await;
+        if !done.is_empty() {
+            counts.waiting -= done.len() as u64;
+            state.store.garbage_freed(done).await?;
         }
         if is_end {
             break;
         }
     }
-    metrics::gauge!("dulse_chunks_waiting").set(n_waiting as f64);
+    metrics::counter!("dulse_chunks_freed_total").increment(counts.freed);
+    metrics::counter!("dulse_chunks_free_failed_total").increment(counts.failed);
+    metrics::gauge!("dulse_chunks_waiting").set(counts.waiting as f64);
+    metrics::gauge!("dulse_chunks_failing_volumes").set(retries.n_failing() as f64);
     Ok(())
+}
+
+/// Frees what may go of some rows; returns the rows that are of no use any longer.
+async fn part(
+    state: &FilerState,
+    stable: &Vector,
+    rows: Vec<Garbage>,
+    retries: &mut Retries,
+    counts: &mut Counts,
+) -> Vec<Garbage> {
+    let own = state.namespace.origin();
+    let (now, now_ns) = (Instant::now(), now_ns());
+    let is_over = |g: &Garbage| now_ns - g.cause.stamp.0 > GRACE_NS;
+    let is_stable = |g: &Garbage| stable.covers(g.cause) && stable.covers(g.winner);
+    let due = rows.into_iter().filter(|g| is_over(g) && is_stable(g));
+    // The birth origin frees those of others, the inode they moved to those that moved.
+    let (ours, theirs): (Vec<_>, Vec<_>) = due.partition(|g| g.inode.origin == own && !g.is_moved);
+    let mut done = theirs;
+    let tried = ours.into_iter();
+    let tried: Vec<Garbage> = tried
+        .filter(|g| retries.is_due(g.chunk.volume_id, now))
+        .collect();
+    if tried.is_empty() {
+        return done;
+    }
+    let ids: Vec<_> = tried.iter().map(|g| g.chunk).collect();
+    let deleted = state.blobs.delete(&ids).await;
+    let gone = judge(&deleted, retries, now);
+    let is_freed = |g: &Garbage| deleted.is_done(g.chunk) || gone.contains(&g.chunk.volume_id);
+    let (freed, failed): (Vec<_>, Vec<_>) = tried.into_iter().partition(is_freed);
+    counts.freed += freed.len() as u64;
+    counts.failed += failed.len() as u64;
+    for volume in volumes(&freed).difference(&volumes(&failed)) {
+        retries.forget(*volume);
+    }
+    done.extend(freed);
+    done
+}
+
+/// Notes what failed; the volumes that are gone for good.
+fn judge(deleted: &Deleted, retries: &mut Retries, now: Instant) -> BTreeSet<u32> {
+    let failed = deleted.failed.iter().map(|id| id.volume_id);
+    for volume in failed.collect::<BTreeSet<_>>() {
+        retries.failed(volume, now);
+    }
+    let missing = deleted.missing.keys().copied();
+    missing.filter(|v| retries.said_missing(*v, now)).collect()
+}
+
+fn volumes(rows: &[Garbage]) -> BTreeSet<u32> {
+    rows.iter().map(|g| g.chunk.volume_id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use dulse_blobs::GONE_AFTER;
+    use dulse_types::FileId;
+
+    use super::*;
+
+    #[test]
+    fn a_denied_volume_counts_as_gone_after_a_day_and_a_failing_one_never() {
+        let id = |volume_id| FileId {
+            volume_id,
+            key: 1,
+            cookie: 1,
+        };
+        let deleted = Deleted {
+            failed: [id(1)].into(),
+            missing: [(2, vec![id(2)])].into(),
+        };
+        let (mut retries, start) = (Retries::default(), Instant::now());
+        assert!(judge(&deleted, &mut retries, start).is_empty());
+        assert!(!retries.is_due(1, start) && !retries.is_due(2, start));
+        assert_eq!(
+            judge(&deleted, &mut retries, start + GONE_AFTER),
+            [2].into()
+        );
+        assert!(!deleted.is_done(id(1)) && !deleted.is_done(id(2)) && deleted.is_done(id(3)));
+    }
 }

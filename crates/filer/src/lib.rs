@@ -129,11 +129,12 @@ impl Filer {
             tokio::spawn(serve_grpc(grpc_listener, Arc::clone(&state), stopped)?),
         ];
         let collecting = tokio::spawn(garbage::collect(Arc::clone(&state)));
+        let sweeping = tokio::spawn(Arc::clone(&state.blobs).sweep());
         Ok(Self {
             state,
             stop,
             servers,
-            helpers: vec![discovering, collecting],
+            helpers: vec![discovering, collecting, sweeping],
         })
     }
 

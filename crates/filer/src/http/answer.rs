@@ -77,11 +77,7 @@ impl From<NameError> for Refusal {
 
 impl From<dulse_blobs::Error> for Refusal {
     fn from(error: dulse_blobs::Error) -> Self {
-        let status = match error {
-            dulse_blobs::Error::Encrypted(_) => StatusCode::NOT_IMPLEMENTED,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self::new(status, error.to_string())
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
 }
 

@@ -5,11 +5,12 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dulse_blobs::{Blobs, Uploaded, md5_of};
+use dulse_blobs::{Blobs, md5_of};
 use dulse_types::FileChunk;
-use futures::Stream;
+use futures::stream::FuturesUnordered;
+use futures::{Stream, StreamExt};
 use md5::{Digest, Md5};
-use tokio::task::{JoinError, JoinSet, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 use super::answer::{Refusal, client_closed_request};
 use super::body::Blocks;
@@ -49,6 +50,11 @@ impl Pending {
         &self.chunks
     }
 
+    /// Takes over what another has.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.chunks.append(&mut other.chunks);
+    }
+
     /// An entry names the chunks, or may: from now on they are its.
     pub(super) fn keep(mut self) {
         self.chunks.clear();
@@ -58,18 +64,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         let ids: Vec<_> = self.chunks.iter().filter_map(FileChunk::id).collect();
-        if ids.is_empty() {
-            return;
-        }
-        let blobs = self.blobs.clone();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                let left = blobs.delete(&ids).await;
-                if !left.is_empty() {
-                    tracing::warn!(n_chunks = left.len(), "chunks of a failed write were left");
-                }
-            });
-        }
+        self.blobs.discard(&ids);
     }
 }
 
@@ -126,8 +121,9 @@ where
 struct Parallel<'a> {
     blobs: &'a Arc<Blobs>,
     plan: &'a Plan,
-    uploads: JoinSet<Result<Uploaded, dulse_blobs::Error>>,
-    hash: Option<tokio::task::JoinHandle<Md5>>,
+    /// Dropping a handle does not end its task: what it writes then is discarded by it.
+    uploads: FuturesUnordered<JoinHandle<Result<Pending, dulse_blobs::Error>>>,
+    hash: Option<JoinHandle<Md5>>,
 }
 
 impl<'a> Parallel<'a> {
@@ -135,7 +131,7 @@ impl<'a> Parallel<'a> {
         Self {
             blobs,
             plan,
-            uploads: JoinSet::new(),
+            uploads: FuturesUnordered::new(),
             hash: None,
         }
     }
@@ -154,18 +150,18 @@ impl<'a> Parallel<'a> {
             hash
         }));
         let (blobs, plan) = (self.blobs.clone(), self.plan.clone());
-        self.uploads.spawn(async move {
-            blobs
-                .upload(&plan.placement, block, offset, plan.sync)
-                .await
-        });
+        self.uploads.push(tokio::spawn(async move {
+            let up = blobs.upload(&plan.placement, block, offset, plan.sync);
+            let mut written = Pending::new(blobs.clone());
+            written.push(up.await?.chunk);
+            Ok(written)
+        }));
         Ok(())
     }
 
     async fn join_one(&mut self, stored: &mut Stored) -> Result<(), Refusal> {
-        if let Some(done) = self.uploads.join_next().await {
-            let uploaded = done.map_err(|e| panicked(&e))??;
-            stored.chunks.push(uploaded.chunk);
+        if let Some(done) = self.uploads.next().await {
+            stored.chunks.append(done.map_err(|e| panicked(&e))??);
         }
         Ok(())
     }

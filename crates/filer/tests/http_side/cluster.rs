@@ -131,9 +131,11 @@ pub(crate) async fn start(change: impl FnOnce(&mut Options)) -> (String, Needles
     let mut options = Options::upstream();
     options.block_mb = 1;
     change(&mut options);
+    let blobs = Arc::new(Blobs::new(Arc::new(master)));
+    tokio::spawn(blobs.clone().sweep());
     let http = Http {
         names: Arc::new(names()),
-        blobs: Arc::new(Blobs::new(Arc::new(master))),
+        blobs,
         options: Arc::new(options),
         not_ready: Arc::new(|| None),
         metrics: None,
