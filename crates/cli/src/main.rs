@@ -4,15 +4,17 @@
 //! Results go to standard output, diagnostics to standard error. Exit codes are those
 //! of `exit`.
 
+mod config;
 mod exit;
 mod roles;
+mod settings;
 mod status;
 mod up;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use exit::Usage;
@@ -28,7 +30,7 @@ struct Cli {
     command: Command,
 }
 
-#[derive(Subcommand)]
+#[derive(Subcommand, Debug)]
 enum Command {
     /// Starts a whole local cluster and shows it: one master, one volume server, N filers
     Up(up::UpArgs),
@@ -44,6 +46,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Compares all filers: exit code 0 when equal, 1 with the differing paths
     Verify(verify::VerifyArgs),
+    /// Prints or checks a configuration file
+    Config(config::ConfigArgs),
     /// Prints completions for a shell
     Completions {
         /// The shell
@@ -59,7 +63,14 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
-    let cli = Cli::parse();
+    let parsed = settings::parse(Cli::command(), std::env::args_os().collect());
+    let cli = match parsed.and_then(|matches| Ok(Cli::from_arg_matches(&matches)?)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            eprintln!("dulse: {error:#}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -97,6 +108,7 @@ async fn run(command: Command) -> anyhow::Result<u8> {
             let is_equal = verify::verify(args).await?;
             return Ok(if is_equal { exit::OK } else { exit::DIFFERENT });
         }
+        Command::Config(args) => config::config(args, &Cli::command())?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "dulse", &mut std::io::stdout());
         }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The roles: master, volume, filer, each a process, or all in one.
 
+mod args;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use dulse_config::Size;
 use dulse_filer::{Filer, FilerOptions};
 use dulse_master::{Master, MasterOptions};
 use dulse_replica::Durability;
@@ -16,97 +17,8 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::Usage;
-
-/// Volumes above it take no more writes: 30 GiB, as upstream.
-const VOLUME_SIZE_LIMIT_BYTES: u64 = 30 << 30;
-
-/// What every role has.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct CommonArgs {
-    /// Address to listen on and to be known by
-    #[arg(long, default_value = "127.0.0.1")]
-    pub(crate) ip: String,
-    /// gRPC port; 0 is the HTTP port + 10000
-    #[arg(long, default_value_t = 0)]
-    pub(crate) port_grpc: u16,
-    /// End when standard input closes: for whoever starts roles as children
-    #[arg(long, hide = true)]
-    pub(crate) exit_with_stdin: bool,
-}
-
-/// Arguments of `dulse master`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct MasterArgs {
-    #[command(flatten)]
-    pub(crate) common: CommonArgs,
-    /// HTTP port
-    #[arg(long, default_value_t = 9333)]
-    pub(crate) port: u16,
-    /// Where its state is kept
-    #[arg(long, default_value = "./dulse-master")]
-    pub(crate) dir: PathBuf,
-}
-
-/// Arguments of `dulse volume`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct VolumeArgs {
-    #[command(flatten)]
-    pub(crate) common: CommonArgs,
-    /// HTTP port
-    #[arg(long, default_value_t = 8080)]
-    pub(crate) port: u16,
-    /// Where the volumes are
-    #[arg(long, default_value = "./dulse-volumes")]
-    pub(crate) dir: PathBuf,
-    /// Masters, `host:port`, a comma list
-    #[arg(long, default_value = "127.0.0.1:9333", value_delimiter = ',')]
-    pub(crate) master: Vec<ServerAddress>,
-    /// Most volumes; 0 goes by free disk
-    #[arg(long, default_value_t = 0)]
-    pub(crate) max: u32,
-}
-
-/// Arguments of `dulse filer`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct FilerArgs {
-    #[command(flatten)]
-    pub(crate) common: CommonArgs,
-    /// HTTP port
-    #[arg(long, default_value_t = 8888)]
-    pub(crate) port: u16,
-    /// Where its store is
-    #[arg(long, default_value = "./dulse-filer")]
-    pub(crate) dir: PathBuf,
-    /// Masters, `host:port`, a comma list
-    #[arg(long, default_value = "127.0.0.1:9333", value_delimiter = ',')]
-    pub(crate) master: Vec<ServerAddress>,
-    /// Engine of its store: redb or sqlite
-    #[arg(long, default_value = "redb")]
-    pub(crate) engine: String,
-    /// Filers of one group replicate to one another
-    #[arg(long, default_value = "")]
-    pub(crate) filer_group: String,
-    /// When writes are acknowledged: fsync (survives power loss) or os (survives kill -9)
-    #[arg(long, default_value = "fsync", value_parser = ["fsync", "os"])]
-    pub(crate) durability: String,
-    /// Found a cluster without looking for other filers
-    #[arg(long)]
-    pub(crate) alone: bool,
-}
-
-/// Arguments of `dulse server`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ServerArgs {
-    /// Address to listen on
-    #[arg(long, default_value = "127.0.0.1")]
-    pub(crate) ip: String,
-    /// Where everything is kept
-    #[arg(long, default_value = "./dulse-server")]
-    pub(crate) dir: PathBuf,
-    /// Engine of the filer's store: redb or sqlite
-    #[arg(long, default_value = "redb")]
-    pub(crate) engine: String,
-}
+use args::{CHUNK_SIZE, VOLUME_SIZE_LIMIT};
+pub(crate) use args::{CommonArgs, FilerArgs, MasterArgs, ServerArgs, VolumeArgs};
 
 /// Where a role listens and who it is to others.
 struct Place {
@@ -135,8 +47,8 @@ async fn start_master(args: &MasterArgs) -> Result<Master> {
     let options = MasterOptions {
         address: place.address.clone(),
         dir: args.dir.clone(),
-        volume_size_limit_bytes: VOLUME_SIZE_LIMIT_BYTES,
-        default_replication: String::new(),
+        volume_size_limit_bytes: args.volume_size_limit.0,
+        default_replication: args.default_replication.clone(),
         signing_key: String::new(),
     };
     let master = Master::start(options, place.http, place.grpc)
@@ -180,12 +92,24 @@ async fn start_filer(args: &FilerArgs) -> Result<Filer> {
         masters: args.master.clone(),
         group: args.filer_group.clone(),
         is_alone: args.alone,
-        max_mb: 4,
+        max_mb: mebibytes(args.chunk_size)?,
     };
     let started = Filer::start(options, place.http, place.grpc, Arc::new(store), None).await;
     let filer = started.map_err(usage)?;
     tracing::info!(address = %place.address, "filer is up");
     Ok(filer)
+}
+
+/// A size in whole MiB, as upstream's clients are told.
+fn mebibytes(size: Size) -> Result<u32> {
+    let is_whole = size.0 > 0 && size.0.is_multiple_of(1 << 20);
+    let mebibytes = u32::try_from(size.0 >> 20).ok().filter(|_| is_whole);
+    let wrong = || {
+        Usage(format!(
+            "--chunk-size is `{size}`; expected whole MiB such as `4MiB`"
+        ))
+    };
+    Ok(mebibytes.ok_or_else(wrong)?)
 }
 
 /// Eight bytes of the system's randomness, for the origin of a new store.
@@ -277,20 +201,25 @@ pub(crate) async fn filer(args: FilerArgs) -> Result<()> {
 /// `Usage` when it cannot start as asked.
 pub(crate) async fn server(args: ServerArgs) -> Result<()> {
     let common = CommonArgs {
+        config: None,
         ip: args.ip.clone(),
         port_grpc: 0,
+        wire: args.wire.clone(),
         exit_with_stdin: false,
     };
-    let masters = vec![ServerAddress::new(&args.ip, 9333, 0).map_err(|e| Usage(e.to_string()))?];
+    let address = ServerAddress::new(&args.ip, args.master_port, 0);
+    let masters = vec![address.map_err(|e| Usage(e.to_string()))?];
     let master = start_master(&MasterArgs {
         common: common.clone(),
-        port: 9333,
+        port: args.master_port,
         dir: args.dir.join("master"),
+        volume_size_limit: VOLUME_SIZE_LIMIT,
+        default_replication: String::new(),
     })
     .await?;
     let volume = start_volume(&VolumeArgs {
         common: common.clone(),
-        port: 8080,
+        port: args.volume_port,
         dir: args.dir.join("volume"),
         master: masters.clone(),
         max: 0,
@@ -298,12 +227,13 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
     .await?;
     let filer = start_filer(&FilerArgs {
         common,
-        port: 8888,
+        port: args.filer_port,
         dir: args.dir.join("filer"),
         master: masters,
         engine: args.engine,
         filer_group: String::new(),
-        durability: "fsync".to_owned(),
+        durability: args.durability,
+        chunk_size: CHUNK_SIZE,
         alone: false,
     })
     .await?;

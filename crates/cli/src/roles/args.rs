@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Flags of the roles. Each is a key of the configuration file, too, and a variable
+//! `DULSE_ROLE_FLAG`; see `settings`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use dulse_config::{Size, Span};
+use dulse_types::ServerAddress;
+
+/// Size of chunks, as upstream.
+pub(crate) const CHUNK_SIZE: Size = Size(4 << 20);
+
+/// Volumes above it take no more writes, as upstream.
+pub(crate) const VOLUME_SIZE_LIMIT: Size = Size(30 << 30);
+
+/// What every role has.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CommonArgs {
+    /// Configuration file; `dulse config template` prints one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address to listen on and to be known by
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) ip: String,
+    /// gRPC port; 0 is the HTTP port + 10000
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port_grpc: u16,
+    #[command(flatten)]
+    pub(crate) wire: WireArgs,
+    /// End when standard input closes: for whoever starts roles as children
+    #[arg(long, hide = true)]
+    pub(crate) exit_with_stdin: bool,
+}
+
+/// How connections behave.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WireArgs {
+    /// Bytes a gRPC connection sends ahead of their being read; between sites at least
+    /// bandwidth times round trip
+    #[arg(long, default_value_t = Size(16 << 20))]
+    pub(crate) grpc_window: Size,
+    /// A silent gRPC connection is probed after this; upstream's servers close connections that
+    /// are probed more often than each 20s
+    #[arg(long, default_value_t = Span(Duration::from_secs(60)))]
+    pub(crate) grpc_keep_alive: Span,
+}
+
+/// Arguments of `dulse master`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct MasterArgs {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+    /// HTTP port
+    #[arg(long, default_value_t = 9333)]
+    pub(crate) port: u16,
+    /// Where its state is kept
+    #[arg(long, default_value = "./dulse-master")]
+    pub(crate) dir: PathBuf,
+    /// Volumes above it take no more writes
+    #[arg(long, default_value_t = VOLUME_SIZE_LIMIT)]
+    pub(crate) volume_size_limit: Size,
+    /// Replica placement where none is asked for: copies in other data centers, on other
+    /// racks, on other servers of the rack
+    #[arg(long, default_value = "000")]
+    pub(crate) default_replication: String,
+}
+
+/// Arguments of `dulse volume`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct VolumeArgs {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+    /// HTTP port
+    #[arg(long, default_value_t = 8080)]
+    pub(crate) port: u16,
+    /// Where the volumes are
+    #[arg(long, default_value = "./dulse-volumes")]
+    pub(crate) dir: PathBuf,
+    /// Masters, `host:port`, a comma list
+    #[arg(long, default_value = "127.0.0.1:9333", value_delimiter = ',')]
+    pub(crate) master: Vec<ServerAddress>,
+    /// Most volumes; 0 goes by free disk
+    #[arg(long, default_value_t = 0)]
+    pub(crate) max: u32,
+}
+
+/// Arguments of `dulse filer`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FilerArgs {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+    /// HTTP port
+    #[arg(long, default_value_t = 8888)]
+    pub(crate) port: u16,
+    /// Where its store is
+    #[arg(long, default_value = "./dulse-filer")]
+    pub(crate) dir: PathBuf,
+    /// Masters, `host:port`, a comma list
+    #[arg(long, default_value = "127.0.0.1:9333", value_delimiter = ',')]
+    pub(crate) master: Vec<ServerAddress>,
+    /// Engine of its store: redb or sqlite
+    #[arg(long, default_value = "redb")]
+    pub(crate) engine: String,
+    /// Filers of one group replicate to one another
+    #[arg(long, default_value = "")]
+    pub(crate) filer_group: String,
+    /// When writes are acknowledged: fsync (survives power loss) or os (survives kill -9)
+    #[arg(long, default_value = "fsync", value_parser = ["fsync", "os"])]
+    pub(crate) durability: String,
+    /// Files are cut into chunks of this size; whole MiB
+    #[arg(long, default_value_t = CHUNK_SIZE)]
+    pub(crate) chunk_size: Size,
+    /// Found a cluster without looking for other filers
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false,
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) alone: bool,
+}
+
+/// Arguments of `dulse server`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ServerArgs {
+    /// Configuration file; `dulse config template` prints one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) ip: String,
+    /// HTTP port of the master; gRPC is 10000 above, as everywhere
+    #[arg(long, default_value_t = 9333)]
+    pub(crate) master_port: u16,
+    /// HTTP port of the volume server
+    #[arg(long, default_value_t = 8080)]
+    pub(crate) volume_port: u16,
+    /// HTTP port of the filer
+    #[arg(long, default_value_t = 8888)]
+    pub(crate) filer_port: u16,
+    /// Where everything is kept
+    #[arg(long, default_value = "./dulse-server")]
+    pub(crate) dir: PathBuf,
+    /// Engine of the filer's store: redb or sqlite
+    #[arg(long, default_value = "redb")]
+    pub(crate) engine: String,
+    /// When writes are acknowledged: fsync (survives power loss) or os (survives kill -9)
+    #[arg(long, default_value = "fsync", value_parser = ["fsync", "os"])]
+    pub(crate) durability: String,
+    #[command(flatten)]
+    pub(crate) wire: WireArgs,
+}
