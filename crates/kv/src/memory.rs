@@ -2,11 +2,12 @@
 //! The memory engine: for tests and the simulation, with a crash model.
 
 use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 
-use crate::{Batch, Engine, Error, Read, Row};
+use crate::{Batch, Engine, Error, Order, Read, Usage, Visitor};
 
 type Rows = BTreeMap<Vec<u8>, Bytes>;
 
@@ -21,6 +22,8 @@ struct State {
     rows: Arc<Rows>,
     durable: Arc<Rows>,
     since: Vec<Batch>,
+    /// One reference for each snapshot that is alive, and this one.
+    snapshots: Arc<()>,
 }
 
 impl MemoryEngine {
@@ -65,31 +68,61 @@ fn apply(rows: &mut Rows, batch: &Batch) {
 }
 
 /// One state of the rows.
-struct MemorySnapshot(Arc<Rows>);
+struct MemorySnapshot {
+    rows: Arc<Rows>,
+    _counted: Arc<()>,
+}
+
+fn visit(
+    rows: &Rows,
+    range: Range<&[u8]>,
+    order: Order,
+    visitor: &mut Visitor<'_>,
+) -> Result<(), Error> {
+    if range.start >= range.end {
+        return Ok(());
+    }
+    let bounds = (Bound::Included(range.start), Bound::Excluded(range.end));
+    let mut range = rows.range::<[u8], _>(bounds);
+    while let Some((key, value)) = match order {
+        Order::Ascending => range.next(),
+        Order::Descending => range.next_back(),
+    } {
+        if visitor(key, value).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
 
 impl Read for MemorySnapshot {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        Ok(self.0.get(key).cloned())
+        Ok(self.rows.get(key).cloned())
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let range = self.0.range(from.to_vec()..to.to_vec()).take(limit);
-        Ok(range
-            .map(|(key, value)| (Bytes::copy_from_slice(key), value.clone()))
-            .collect())
+    fn visit(
+        &self,
+        range: Range<&[u8]>,
+        order: Order,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), Error> {
+        visit(&self.rows, range, order, visitor)
     }
 }
 
 impl Read for MemoryEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        MemorySnapshot(self.rows()).get(key)
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(state.rows.get(key).cloned())
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
-        MemorySnapshot(self.rows()).scan(from, to, limit)
+    fn visit(
+        &self,
+        range: Range<&[u8]>,
+        order: Order,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), Error> {
+        visit(&self.rows(), range, order, visitor)
     }
 }
 
@@ -110,7 +143,19 @@ impl Engine for MemoryEngine {
     }
 
     fn snapshot(&self) -> Result<Box<dyn Read>, Error> {
-        Ok(Box::new(MemorySnapshot(self.rows())))
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Box::new(MemorySnapshot {
+            rows: Arc::clone(&state.rows),
+            _counted: Arc::clone(&state.snapshots),
+        }))
+    }
+
+    fn usage(&self) -> Result<Usage, Error> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Usage {
+            disk_bytes: 0,
+            n_snapshots: Arc::strong_count(&state.snapshots) - 1,
+        })
     }
 
     fn name(&self) -> &'static str {

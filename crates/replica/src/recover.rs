@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dulse_journal::{Journal, JournalOptions, Record, RecordKind};
-use dulse_kv::{Batch, Engine};
+use dulse_kv::{Batch, Engine, ReadExt};
 use dulse_merge::digest::{BUCKETS, Sum};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::{Change, Txn, apply};

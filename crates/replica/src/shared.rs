@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dulse_journal::{Journal, Record, RecordKind};
-use dulse_kv::{Engine, Read};
+use dulse_kv::{Engine, Read, ReadExt};
 use dulse_merge::digest::{BUCKETS, Deltas, Sum, bucket_of};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::row::MemberRow;

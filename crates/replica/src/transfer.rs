@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dulse_journal::{Record, RecordKind};
-use dulse_kv::{Batch, Read};
+use dulse_kv::{Batch, Read, ReadExt};
 use dulse_merge::Change;
 use dulse_merge::keys::Space;
 use dulse_store::{Error, ErrorKind, Operation};

@@ -1,199 +1,208 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine.
 
+use std::fs::{File, TryLockError};
+use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use dulse_kv::{Batch, Engine, Error, ErrorKind, Read, Row};
+use dulse_kv::{Batch, Engine, Error, ErrorKind, Order, Read, Usage, Visitor};
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, params};
 
-const NAME: &str = "sqlite";
+use crate::error::{NAME, fail, io as io_error};
+use crate::reader::{Pool, get, visit};
 
-/// Reader connections kept open for later reads.
-const READERS_KEPT_MAX: usize = 16;
+/// A log longer than this, in bytes, is cut by a checkpoint that waits for readers.
+const WAL_BYTES_MAX: u64 = 64 << 20;
 
-/// Prepared statements each connection keeps.
-const STATEMENTS_MAX: usize = 8;
+/// How long such a checkpoint waits, and with it the batches behind it.
+const READERS_WAIT: Duration = Duration::from_millis(250);
 
-/// A store in one SQLite file.
+/// How the file is used; the reasons are in the crate's documentation.
+///
+/// A log that starts over is cut to `journal_size_limit`: below it its room is used again.
+const SETUP: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = NORMAL;
+    PRAGMA wal_autocheckpoint = 0;
+    PRAGMA journal_size_limit = 67108864;
+    PRAGMA cache_size = -16384;
+    PRAGMA temp_store = MEMORY;
+    CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+";
+
+/// A store in one SQLite file and its log.
 pub struct SqliteEngine {
+    writer: Mutex<Writer>,
+    pool: Arc<Pool>,
     path: PathBuf,
-    writer: Mutex<Connection>,
-    readers: Arc<Mutex<Vec<Connection>>>,
+    /// Locked for as long as the store is open. Order: unlocked last.
+    _lock: File,
+}
+
+/// The one connection that writes.
+struct Writer {
+    connection: Connection,
+    /// Whether a sync failed; then what is on disk is unknown until the store is opened anew.
+    is_failed: bool,
 }
 
 impl SqliteEngine {
-    /// Opens or creates the file `store.sqlite` in a directory that exists.
+    /// Opens or creates the files `store.sqlite`, `store.sqlite-wal`, `store.sqlite-shm` and
+    /// `store.lock` in a directory that exists.
     ///
     /// # Errors
     ///
-    /// `Locked`, `Corrupt`, `DiskFull`, `Io`.
+    /// `Locked` when it is open already, `Corrupt`, `DiskFull`, `Io`.
     pub fn open(dir: &Path) -> Result<Self, Error> {
+        let lock = lock(&dir.join("store.lock"))?;
         let path = dir.join("store.sqlite");
-        let writer = Connection::open(&path).map_err(|e| fail("open the file", e))?;
-        writer
-            .execute_batch(
-                "PRAGMA journal_mode = WAL;
-                 PRAGMA synchronous = FULL;
-                 PRAGMA wal_autocheckpoint = 0;
-                 CREATE TABLE IF NOT EXISTS rows
-                     (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-                 PRAGMA synchronous = OFF;",
-            )
-            .map_err(|e| fail("prepare the file", e))?;
-        writer.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags(&path, flags);
+        let connection = opened.map_err(|e| fail("open the file", e))?;
+        let prepared = connection.execute_batch(SETUP);
+        prepared.map_err(|e| fail("prepare the file", e))?;
+        let synced = File::open(dir).and_then(|dir| dir.sync_all());
+        synced.map_err(|e| io_error("sync the directory", e))?;
+        let is_failed = false;
         Ok(Self {
+            writer: Mutex::new(Writer {
+                connection,
+                is_failed,
+            }),
+            pool: Arc::new(Pool::new(path.clone())),
             path,
-            writer: Mutex::new(writer),
-            readers: Arc::default(),
+            _lock: lock,
         })
     }
 
-    fn reader(&self) -> Result<SqliteSnapshot, Error> {
-        let kept = self.readers.lock().pop();
-        let connection = match kept {
-            Some(connection) => connection,
-            None => {
-                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-                let opened = Connection::open_with_flags(&self.path, flags);
-                let connection = opened.map_err(|e| fail("open a reader", e))?;
-                connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-                connection
-            }
-        };
-        let pool = Arc::clone(&self.readers);
-        Ok(SqliteSnapshot {
-            connection: Mutex::new(Some(connection)),
-            pool,
-        })
+    fn wal(&self) -> PathBuf {
+        self.path.with_extension("sqlite-wal")
     }
 }
 
-/// A reader; inside a transaction where it must see one state.
-struct SqliteSnapshot {
-    connection: Mutex<Option<Connection>>,
-    pool: Arc<Mutex<Vec<Connection>>>,
-}
-
-impl SqliteSnapshot {
-    fn with<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Error> {
-        let connection = self.connection.lock();
-        let Some(connection) = connection.as_ref() else {
-            return Err(Error::new(
-                NAME,
-                ErrorKind::Io,
-                "read from a closed snapshot",
-            ));
-        };
-        read(connection).map_err(|e| fail("read rows", e))
-    }
-}
-
-impl Drop for SqliteSnapshot {
-    fn drop(&mut self) {
-        let Some(connection) = self.connection.lock().take() else {
-            return;
-        };
-        if !connection.is_autocommit() && connection.execute_batch("COMMIT").is_err() {
-            return;
+fn lock(path: &Path) -> Result<File, Error> {
+    let mut how = File::options();
+    let opened = how.create(true).truncate(false).write(true).open(path);
+    let file = opened.map_err(|e| io_error(&format!("open `{}`", path.display()), e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let context = format!("open a store that is open already: `{}`", path.display());
+            Err(Error::new(NAME, ErrorKind::Locked, context))
         }
-        let mut pool = self.pool.lock();
-        if pool.len() < READERS_KEPT_MAX {
-            pool.push(connection);
-        }
+        Err(TryLockError::Error(error)) => Err(io_error("lock the store", error)),
     }
 }
 
-impl Read for SqliteSnapshot {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.with(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT value FROM rows WHERE key = ?1")?;
-            let value = statement.query_row(params![key], |row| row.get::<_, Vec<u8>>(0));
-            Ok(value.optional()?.map(Bytes::from))
-        })
+impl Writer {
+    fn check(&self) -> Result<(), Error> {
+        if self.is_failed {
+            let context = "write after a failed sync; the store must be opened anew";
+            return Err(Error::new(NAME, ErrorKind::Io, context));
+        }
+        Ok(())
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.with(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT key, value FROM rows WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3",
+    fn write(&mut self, batch: &Batch) -> rusqlite::Result<()> {
+        let txn = self.connection.transaction()?;
+        {
+            let mut put = txn.prepare_cached(
+                "INSERT INTO rows (key, value) VALUES (?1, ?2)
+                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             )?;
-            let rows = statement.query_map(params![from, to, limit], |row| {
-                Ok((
-                    Bytes::from(row.get::<_, Vec<u8>>(0)?),
-                    Bytes::from(row.get::<_, Vec<u8>>(1)?),
-                ))
-            })?;
-            rows.collect()
+            let mut delete = txn.prepare_cached("DELETE FROM rows WHERE key = ?1")?;
+            for (key, value) in &batch.writes {
+                match value {
+                    Some(value) => put.execute(params![key, &value[..]])?,
+                    None => delete.execute(params![key])?,
+                };
+            }
+        }
+        txn.commit()
+    }
+
+    /// Copies the log into the file, as far as readers permit; whether all of it.
+    fn copy(&self, how: &str) -> rusqlite::Result<bool> {
+        let pragma = format!("PRAGMA wal_checkpoint({how})");
+        self.connection.query_row(&pragma, [], |row| {
+            let (is_busy, in_log, copied): (i64, i64, i64) =
+                (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(is_busy == 0 && in_log == copied)
         })
     }
 }
 
 impl Read for SqliteEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.reader()?.get(key)
+        self.pool.with(|connection| get(connection, key))
     }
 
-    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<Row>, Error> {
-        self.reader()?.scan(from, to, limit)
+    fn visit(
+        &self,
+        range: Range<&[u8]>,
+        order: Order,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), Error> {
+        self.pool.with(|c| visit(c, range, order, visitor))
     }
 }
 
 impl Engine for SqliteEngine {
     fn write(&self, batch: Batch) -> Result<(), Error> {
-        let mut connection = self.writer.lock();
-        let write = || -> rusqlite::Result<()> {
-            let txn = connection.transaction()?;
-            {
-                let mut put =
-                    txn.prepare_cached("INSERT OR REPLACE INTO rows (key, value) VALUES (?1, ?2)")?;
-                let mut delete = txn.prepare_cached("DELETE FROM rows WHERE key = ?1")?;
-                for (key, value) in &batch.writes {
-                    match value {
-                        Some(value) => put.execute(params![key, &value[..]])?,
-                        None => delete.execute(params![key])?,
-                    };
-                }
-            }
-            txn.commit()
-        };
-        let mut write = write;
-        write().map_err(|e| fail("write a batch", e))
+        let mut writer = self.writer.lock();
+        writer.check()?;
+        let written = writer.write(&batch);
+        // A log that starts over syncs its header, so a write may fail to sync too.
+        writer.is_failed = written.as_ref().is_err_and(is_sync);
+        written.map_err(|e| fail("write a batch", e))
     }
 
     fn checkpoint(&self) -> Result<(), Error> {
-        let connection = self.writer.lock();
-        // FULL syncs the WAL before and the file after the copy; OFF again for speed.
-        // RESTART or TRUNCATE would wait for readers; what a long snapshot keeps back is
-        // synced in the WAL.
-        let checkpoint = || -> rusqlite::Result<()> {
-            connection.execute_batch("PRAGMA synchronous = FULL")?;
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-            connection.execute_batch("PRAGMA synchronous = OFF")
+        let mut writer = self.writer.lock();
+        writer.check()?;
+        // Order: the log first. Once it is synced all is durable, whatever the rest does; and
+        // copying syncs nothing when a snapshot leaves it nothing to copy.
+        let synced = File::open(self.wal()).and_then(|wal| wal.sync_data().map(|()| wal));
+        let wal = match synced {
+            Ok(wal) => wal,
+            Err(error) => {
+                writer.is_failed = true;
+                return Err(io_error("sync the log", error));
+            }
         };
-        checkpoint().map_err(|e| fail("checkpoint", e))?;
-        // A passive checkpoint that copied nothing has synced nothing: sync the WAL itself.
-        let wal = self.path.with_extension("sqlite-wal");
-        let synced = std::fs::File::open(wal).and_then(|file| file.sync_all());
-        synced.map_err(|e| Error::new(NAME, ErrorKind::from(&e), "sync the log").source(e))
+        let is_long = wal.metadata().is_ok_and(|m| m.len() > WAL_BYTES_MAX);
+        // A snapshot would only be waited for in vain.
+        let copied = if is_long && self.pool.n_snapshots() == 0 {
+            let wait = writer.connection.busy_timeout(READERS_WAIT);
+            wait.and_then(|()| writer.copy("TRUNCATE"))
+        } else {
+            writer.copy("PASSIVE")
+        };
+        writer.is_failed = copied.as_ref().is_err_and(is_sync);
+        copied.map(drop).map_err(|e| fail("copy the log", e))
     }
 
     fn snapshot(&self) -> Result<Box<dyn Read>, Error> {
-        let reader = self.reader()?;
-        // The first read of a transaction fixes what it sees.
-        reader.with(|connection| {
-            connection.execute_batch("BEGIN")?;
-            connection.query_row(
-                "SELECT count(*) FROM (SELECT 1 FROM rows LIMIT 1)",
-                [],
-                |_| Ok(()),
-            )
-        })?;
-        Ok(Box::new(reader))
+        Ok(Box::new(self.pool.snapshot()?))
+    }
+
+    fn usage(&self) -> Result<Usage, Error> {
+        let size = |path: &Path| match std::fs::metadata(path) {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(io_error("look at the files", error)),
+        };
+        Ok(Usage {
+            disk_bytes: size(&self.path)? + size(&self.wal())?,
+            n_snapshots: self.pool.n_snapshots(),
+        })
     }
 
     fn name(&self) -> &'static str {
@@ -201,13 +210,10 @@ impl Engine for SqliteEngine {
     }
 }
 
-fn fail(context: &str, error: rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode;
-    let kind = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => ErrorKind::DiskFull,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ErrorKind::Locked,
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => ErrorKind::Corrupt,
-        _ => ErrorKind::Io,
-    };
-    Error::new(NAME, kind, context).source(error)
+/// Whether an error is that of a sync.
+fn is_sync(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
+    error.sqlite_error().is_some_and(|error| {
+        [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC].contains(&error.extended_code)
+    })
 }
