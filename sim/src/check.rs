@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use dulse_merge::Change;
+use dulse_merge::digest::{BUCKETS, Sum};
 use dulse_proto::replication::Heartbeat;
 use dulse_replica::Applied;
 use dulse_replication::convert;
@@ -103,9 +104,32 @@ pub(crate) fn agree(filers: &[Filer]) -> Result<(), String> {
     if digests.windows(2).any(|w| w[0] != w[1]) {
         return Err(format!("I1: equal vectors, unequal digests: {digests:?}"));
     }
+    for filer in &running {
+        recount(filer)?;
+    }
     let trees: Result<Vec<_>, String> = running.iter().map(|r| dump(r)).collect();
     if trees?.windows(2).any(|w| w[0] != w[1]) {
         return Err("I1: equal digests, unequal trees".to_owned());
+    }
+    Ok(())
+}
+
+/// I1's ground: each directory's digest is the sum of its rows.
+fn recount(running: &Running) -> Result<(), String> {
+    let shared = running.shared();
+    let digests = shared.directory_digests(0, BUCKETS);
+    for (_, dir, kept) in digests.map_err(|e| e.to_string())? {
+        if dir.first() != Some(&b'/') {
+            continue;
+        }
+        let mut counted = Sum::default();
+        for (_, _, hash) in shared.directory_rows(&dir).map_err(|e| e.to_string())? {
+            counted.add(hash);
+        }
+        if counted != kept {
+            let dir = String::from_utf8_lossy(&dir);
+            return Err(format!("I1: the digest of {dir} is not that of its rows"));
+        }
     }
     Ok(())
 }

@@ -42,8 +42,6 @@ pub(crate) struct Filer {
     pub(crate) frozen_until: u64,
     /// The last stamp of its own that a client was told of.
     pub(crate) acknowledged: Stamp,
-    /// The vector of a transfer that runs.
-    pub(crate) importing: Vector,
 }
 
 /// A process.
@@ -76,7 +74,6 @@ impl Filer {
             running: None,
             frozen_until: 0,
             acknowledged: Stamp::ZERO,
-            importing: Vector::new(),
         }
     }
 

@@ -54,13 +54,14 @@ fn main() -> ExitCode {
     }
     println!(
         "{} seeds: {} writes acknowledged, {} changes delivered, {} crashes, {} cuts, {} joins, \
-         {} relays, no violation, {:.1} s",
+         {} of them resumed, {} relays, no violation, {:.1} s",
         behind - first,
         totals.writes,
         totals.applied,
         totals.crashes,
         totals.cuts,
         totals.joins,
+        totals.resumes,
         totals.relays,
         began.elapsed().as_secs_f64()
     );

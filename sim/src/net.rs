@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use dulse_proto::replication::Heartbeat;
-use dulse_replica::{Export, ImportRow};
+use dulse_replica::{Export, ExportPart, ImportCursor};
 use dulse_replication::core::{Greeting, LinkId, StreamId};
 use dulse_replication::feed::{Cursor, KeptCursor};
 use dulse_types::{Origin, ServerAddress, Vector};
@@ -24,8 +24,8 @@ pub(crate) enum Reply {
     Hello(Greeting),
     Batch(Vec<Bytes>, Box<Heartbeat>),
     Part {
-        vector: Option<Vector>,
-        rows: Vec<ImportRow>,
+        begins: Option<Begins>,
+        part: ExportPart,
         kept: Vec<Bytes>,
         is_last: bool,
     },
@@ -47,7 +47,14 @@ pub(crate) enum Request {
     Join {
         joiner: Origin,
         address: ServerAddress,
+        resume: Option<ImportCursor>,
     },
+}
+
+/// The first part of a transfer: of which state it is, and whether it goes on.
+pub(crate) struct Begins {
+    pub(crate) vector: Vector,
+    pub(crate) is_resumed: bool,
 }
 
 /// One call.

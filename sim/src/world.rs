@@ -6,16 +6,17 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use dulse_cluster::Listing;
 use dulse_merge::change::MemberStep;
+use dulse_replica::{ExportPart, ImportCursor};
 use dulse_replication::core::{Action, LinkId, Outcome, Refusal, StreamId};
 use dulse_replication::feed::{self, Cursor, KeptCursor, Next};
 use dulse_replication::{convert, core::Greeting};
-use dulse_types::{Origin, ServerAddress, Stamp, Vector};
+use dulse_types::{Origin, ServerAddress, Stamp};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::check;
 use crate::filer::{Filer, Running, address};
-use crate::net::{Connection, Kind, Net, Reply, Request};
+use crate::net::{Begins, Connection, Kind, Net, Reply, Request};
 use crate::workload;
 
 /// Filers of a world.
@@ -42,6 +43,7 @@ pub(crate) struct Counts {
     pub(crate) cuts: u64,
     pub(crate) joins: u64,
     pub(crate) relays: u64,
+    pub(crate) resumes: u64,
 }
 
 impl Counts {
@@ -53,6 +55,7 @@ impl Counts {
         self.cuts += other.cuts;
         self.joins += other.joins;
         self.relays += other.relays;
+        self.resumes += other.resumes;
     }
 }
 
@@ -337,7 +340,13 @@ impl World {
                     return Ok(());
                 };
                 let (joiner, address) = (running.origin(), address(self.filers[f].port));
-                let request = Request::Join { joiner, address };
+                let resume = running.shared().import_cursor();
+                let resume = resume.map_err(|e| format!("import: {e}"))?;
+                let request = Request::Join {
+                    joiner,
+                    address,
+                    resume,
+                };
                 self.call(
                     f,
                     link,
@@ -522,7 +531,11 @@ impl World {
                 self.at(0, Event::Feed(c));
                 Ok(())
             }
-            Request::Join { joiner, address } => self.serve_join(c, server, joiner, &address),
+            Request::Join {
+                joiner,
+                address,
+                resume,
+            } => self.serve_join(c, server, joiner, &address, resume.as_ref()),
         }
     }
 
@@ -532,6 +545,7 @@ impl World {
         server: usize,
         joiner: Origin,
         address: &ServerAddress,
+        resume: Option<&ImportCursor>,
     ) -> Result<(), String> {
         let now = self.now;
         let Some(running) = &mut self.filers[server].running else {
@@ -555,22 +569,29 @@ impl World {
                 .member(step)
                 .map_err(|e| format!("join: {e}"))?;
         }
-        let export = running
+        let mut export = running
             .shared()
             .export()
             .map_err(|e| format!("export: {e}"))?;
         let vector = export.vector().clone();
+        let is_resumed = match resume {
+            Some(cursor) => export
+                .resume(&running.shared(), cursor)
+                .map_err(|e| format!("export: {e}"))?,
+            None => false,
+        };
+        self.counts.resumes += u64::from(is_resumed);
         let floor = running.with(now, |core, _, view| core.floor(view, joiner, false))?;
         let kept = KeptCursor::new(floor.as_ref(), &vector);
-        let vector = Some(vector);
+        let begins = Some(Begins { vector, is_resumed });
         if let Some(connection) = self.net.connections.get_mut(&c) {
             connection.export = Some((export, kept));
         }
         self.push_reply(
             c,
             Reply::Part {
-                vector,
-                rows: Vec::new(),
+                begins,
+                part: ExportPart::default(),
                 kept: Vec::new(),
                 is_last: false,
             },
@@ -582,6 +603,9 @@ impl World {
     /// The server goes on with a stream: a batch, a part, or a heartbeat.
     fn feed(&mut self, c: u64) -> Result<(), String> {
         let bytes = self.rng.random_range(100..20_000);
+        let part_rows = self.rng.random_range(1..6);
+        // A transfer is short here: without this few are interrupted.
+        let is_interrupted = self.rng.random_bool(0.03) && !self.is_over;
         let Some(connection) = self.net.connections.get_mut(&c) else {
             return Ok(());
         };
@@ -594,21 +618,26 @@ impl World {
             self.at(20 * MS, Event::Feed(c));
             return Ok(());
         }
+        if connection.export.is_some() && is_interrupted {
+            self.push_reply(c, Reply::Broken("connection reset".to_owned()));
+            return Ok(());
+        }
         if let Some((export, kept)) = &mut connection.export {
-            let rows = export.next_part().map_err(|e| format!("export: {e}"))?;
-            let kept = match rows.is_empty() {
+            let part = export
+                .next_part(part_rows)
+                .map_err(|e| format!("export: {e}"))?;
+            let kept = match part.is_empty() {
                 true => kept
                     .next(&running.shared(), bytes)
                     .map_err(|e| e.to_string())?,
                 false => Vec::new(),
             };
-            let is_last = rows.is_empty() && kept.is_empty();
-            let vector = None;
+            let is_last = part.is_empty() && kept.is_empty();
             self.push_reply(
                 c,
                 Reply::Part {
-                    vector,
-                    rows,
+                    begins: None,
+                    part,
                     kept,
                     is_last,
                 },
@@ -695,12 +724,12 @@ impl World {
             (
                 Kind::Join(stream),
                 Reply::Part {
-                    vector,
-                    rows,
+                    begins,
+                    part,
                     kept,
                     is_last,
                 },
-            ) => self.take_part(f, stream, vector, (rows, kept), is_last),
+            ) => self.take_part(f, stream, begins, (part, kept), is_last),
             _ => Err("a reply of another kind".to_owned()),
         }
     }
@@ -752,42 +781,34 @@ impl World {
         &mut self,
         f: usize,
         stream: StreamId,
-        vector: Option<Vector>,
-        (rows, kept): (Vec<dulse_replica::ImportRow>, Vec<bytes::Bytes>),
+        begins: Option<Begins>,
+        (part, kept): (ExportPart, Vec<bytes::Bytes>),
         is_last: bool,
     ) -> Result<(), String> {
         let now = self.now;
         let Some(running) = &mut self.filers[f].running else {
             return Ok(());
         };
-        if let Some(vector) = vector {
-            running
-                .replica
-                .begin_import()
-                .map_err(|e| format!("import: {e}"))?;
-            self.filers[f].importing = vector;
-        } else if is_last {
-            let vector = std::mem::take(&mut self.filers[f].importing);
-            let Some(running) = &mut self.filers[f].running else {
-                return Ok(());
-            };
-            running
-                .replica
-                .finish_import(vector)
-                .map_err(|e| format!("import: {e}"))?;
-            self.counts.joins += 1;
-            return running.with(now, |core, since, _| core.joined(since, stream, Ok(())));
-        } else {
-            running
-                .replica
-                .import(rows)
-                .and_then(|()| running.replica.import_kept(&kept))
-                .map_err(|e| format!("import: {e}"))?;
-        }
-        let Some(running) = &mut self.filers[f].running else {
-            return Ok(());
+        let replica = &mut running.replica;
+        let taken = match begins {
+            Some(begins) if begins.is_resumed => replica.resume_import(begins.vector),
+            Some(begins) => replica.begin_import(begins.vector),
+            None if is_last => replica.finish_import(),
+            None => replica
+                .import(part)
+                .and_then(|()| replica.import_kept(&kept)),
         };
-        running.with(now, |core, since, _| core.progressed(since, stream))
+        taken.map_err(|e| format!("import: {e}"))?;
+        if is_last {
+            self.counts.joins += 1;
+        }
+        running.with(now, |core, since, _| {
+            if is_last {
+                core.joined(since, stream, Ok(()));
+            } else {
+                core.progressed(since, stream);
+            }
+        })
     }
 
     fn fault(&mut self) -> Result<(), String> {
@@ -861,7 +882,6 @@ impl World {
     /// Its connections are reset; it comes back later, sometimes somewhere else, sometimes
     /// where another was.
     fn after_death(&mut self, f: usize) {
-        self.filers[f].importing = Vector::new();
         let calls: Vec<u64> = self
             .net
             .connections

@@ -17,6 +17,7 @@ use crate::txn::{ReadError, Txn};
 use crate::view;
 
 pub use chunks::decode_owner;
+pub(crate) use links::names_of;
 pub use links::{find_by_hard_link_id, n_links};
 pub use locate::{Located, Where, locate};
 

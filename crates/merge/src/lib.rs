@@ -8,7 +8,8 @@
 //!
 //! Reading order: [`change`] (what is recorded), [`row`] (what is kept), [`keys`]
 //! (where), [`txn`] (how rows are read and written), [`mod@apply`] (merging), [`view`]
-//! (what a path shows), [`local`] (turning operations into steps), [`mod@events`].
+//! (what a path shows), [`local`] (turning operations into steps), [`mod@events`],
+//! [`mod@touched`] (what a transfer that goes on sends again).
 
 pub mod apply;
 pub mod change;
@@ -18,6 +19,7 @@ pub mod events;
 pub mod keys;
 pub mod local;
 pub mod row;
+pub mod touched;
 pub mod txn;
 pub mod view;
 
@@ -27,4 +29,5 @@ pub use change::{
 };
 pub use events::{Event, events};
 pub use row::{Content, InodeRow, KvRow, MemberRow, NameRow};
+pub use touched::touched;
 pub use txn::{Rows, Txn};

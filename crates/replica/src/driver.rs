@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::sequencer::{Applied, Replica};
 use crate::shared::{Garbage, Shared};
-use crate::transfer::ImportRow;
+use crate::transfer::ExportPart;
 
 /// Requests that may wait; more are refused as `Unavailable`.
 const QUEUE_MAX: usize = 4_096;
@@ -43,10 +43,11 @@ enum Request {
     Commit(Transaction, Done),
     Apply(Vec<Bytes>, oneshot::Sender<Result<Vec<Applied>, Error>>),
     Member(MemberStep, oneshot::Sender<Result<Stamp, Error>>),
-    BeginImport(oneshot::Sender<Result<(), Error>>),
-    Import(Vec<ImportRow>, oneshot::Sender<Result<(), Error>>),
+    BeginImport(Vector, oneshot::Sender<Result<(), Error>>),
+    ResumeImport(Vector, oneshot::Sender<Result<(), Error>>),
+    Import(ExportPart, oneshot::Sender<Result<(), Error>>),
     ImportKept(Vec<Bytes>, oneshot::Sender<Result<(), Error>>),
-    FinishImport(Vector, oneshot::Sender<Result<(), Error>>),
+    FinishImport(oneshot::Sender<Result<(), Error>>),
     RaiseCeiling(oneshot::Sender<Result<(), Error>>),
     Freed(Vec<Garbage>, oneshot::Sender<Result<(), Error>>),
     Stable,
@@ -144,8 +145,19 @@ impl ReplicaStore {
     /// # Errors
     ///
     /// As there.
-    pub async fn begin_import(&self) -> Result<(), Error> {
-        self.ask(Request::BeginImport).await?
+    pub async fn begin_import(&self, vector: Vector) -> Result<(), Error> {
+        self.ask(|answer| Request::BeginImport(vector, answer))
+            .await?
+    }
+
+    /// See [`Replica::resume_import`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn resume_import(&self, vector: Vector) -> Result<(), Error> {
+        self.ask(|answer| Request::ResumeImport(vector, answer))
+            .await?
     }
 
     /// See [`Replica::import`].
@@ -153,8 +165,8 @@ impl ReplicaStore {
     /// # Errors
     ///
     /// As there.
-    pub async fn import(&self, rows: Vec<ImportRow>) -> Result<(), Error> {
-        self.ask(|answer| Request::Import(rows, answer)).await?
+    pub async fn import(&self, part: ExportPart) -> Result<(), Error> {
+        self.ask(|answer| Request::Import(part, answer)).await?
     }
 
     /// See [`Replica::import_kept`].
@@ -172,9 +184,8 @@ impl ReplicaStore {
     /// # Errors
     ///
     /// As there.
-    pub async fn finish_import(&self, vector: Vector) -> Result<(), Error> {
-        self.ask(|answer| Request::FinishImport(vector, answer))
-            .await?
+    pub async fn finish_import(&self) -> Result<(), Error> {
+        self.ask(Request::FinishImport).await?
     }
 
     /// No later change made here is stamped at or below it. An idle replica's ceiling is
@@ -347,17 +358,20 @@ impl Driver {
             Request::Member(step, answer) => {
                 let _ = answer.send(self.replica.member(step));
             }
-            Request::BeginImport(answer) => {
-                let _ = answer.send(self.replica.begin_import());
+            Request::BeginImport(vector, answer) => {
+                let _ = answer.send(self.replica.begin_import(vector));
             }
-            Request::Import(rows, answer) => {
-                let _ = answer.send(self.replica.import(rows));
+            Request::ResumeImport(vector, answer) => {
+                let _ = answer.send(self.replica.resume_import(vector));
+            }
+            Request::Import(part, answer) => {
+                let _ = answer.send(self.replica.import(part));
             }
             Request::ImportKept(changes, answer) => {
                 let _ = answer.send(self.replica.import_kept(&changes));
             }
-            Request::FinishImport(vector, answer) => {
-                let _ = answer.send(self.replica.finish_import(vector));
+            Request::FinishImport(answer) => {
+                let _ = answer.send(self.replica.finish_import());
             }
             Request::RaiseCeiling(answer) => {
                 let _ = answer.send(self.replica.raise_ceiling());

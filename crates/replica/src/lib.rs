@@ -26,4 +26,4 @@ pub use options::{
 };
 pub use sequencer::{Applied, Replica};
 pub use shared::{Garbage, Shared};
-pub use transfer::{Export, ImportRow};
+pub use transfer::{Export, ExportPart, ImportCursor, ImportRow, PART_ROWS};

@@ -84,6 +84,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         stable: Vector::new(),
         checkpointed: 0,
         is_behind_log: false,
+        importing: None,
     };
     replica.checkpoint()?;
     Ok(replica)

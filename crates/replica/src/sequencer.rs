@@ -38,6 +38,8 @@ pub struct Replica {
     /// Set when an engine batch failed after its records were journaled: the engine lacks
     /// what the log has, and only a restart replays it.
     pub(crate) is_behind_log: bool,
+    /// The transfer that is being taken in.
+    pub(crate) importing: Option<crate::transfer::Importing>,
 }
 
 /// What came of a peer's change.

@@ -1,34 +1,92 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Handing out the whole state, and taking it in at a fresh replica.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dulse_journal::{Record, RecordKind};
 use dulse_kv::{Batch, Read, ReadExt};
-use dulse_merge::Change;
 use dulse_merge::keys::Space;
+use dulse_merge::touched::{Ranges, touched};
+use dulse_merge::{Change, Txn};
 use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::Vector;
-use dulse_types::wire::{Reader, Writer};
+use dulse_types::wire::{Reader, WireError, Writer};
 
 use crate::error;
 use crate::recover::load_sums;
 use crate::sequencer::Replica;
-use crate::shared::Shared;
+use crate::shared::{EngineRows, Shared};
 
 /// One row of a transfer: the whole key, its space in front, and the value.
 pub type ImportRow = (Bytes, Bytes);
 
 /// Rows of one part of a transfer.
-const PART_ROWS: usize = 2_000;
+pub const PART_ROWS: usize = 2_000;
+
+/// An interrupted transfer goes on only if at most this many changes came since; with more,
+/// sending everything anew costs less.
+const RESUME_CHANGES_MAX: usize = 200_000;
+
+/// Bytes of changes read at once while telling what they touched.
+const RESUME_READ_BYTES: usize = 4 << 20;
+
+/// Rows taken in between two syncs of the engine: what a crash costs of a transfer.
+const SYNC_EVERY_ROWS: usize = 200_000;
+
+/// Where a transfer stands: every row up to `after` is of the state `vector`, or newer
+/// where a transfer that went on was interrupted again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ImportCursor {
+    /// The state.
+    pub vector: Vector,
+    /// The newest state of which anything was taken in. ⚠ Who goes on must have all of it:
+    /// rows newer than the vector that comes with them would be counted twice.
+    pub newest: Vector,
+    /// The last key taken in, in the order of [`Export`].
+    pub after: Bytes,
+}
+
+impl ImportCursor {
+    fn encode(&self) -> Bytes {
+        let mut out = Writer::new();
+        out.u8(IMPORT_VERSION);
+        self.vector.write(&mut out);
+        self.newest.write(&mut out);
+        out.bytes(&self.after);
+        out.into_bytes()
+    }
+}
+
+/// One part of a transfer.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ExportPart {
+    /// Ranges of keys whose rows all give way to those of this part.
+    pub replaced: Vec<(Bytes, Bytes)>,
+    /// Rows, ascending in the order of the transfer.
+    pub rows: Vec<ImportRow>,
+    /// The last key of the transfer so far; empty while it only catches up.
+    pub after: Bytes,
+}
+
+impl ExportPart {
+    /// Whether it is the end of the rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.replaced.is_empty() && self.rows.is_empty()
+    }
+}
 
 /// Every replicated row of one engine snapshot, with its vector. ⚠ One snapshot: rows and
 /// vector are of one moment.
 pub struct Export {
     snapshot: Box<dyn Read>,
     vector: Vector,
-    spaces: Vec<Space>,
+    /// What is sent again because a transfer goes on, each range with whether its rows at
+    /// the receiver must still be dropped.
+    again: VecDeque<(Vec<u8>, Vec<u8>, bool)>,
+    spaces: VecDeque<Space>,
     from: Vec<u8>,
 }
 
@@ -51,18 +109,30 @@ impl Shared {
             }
             None => Vector::new(),
         };
-        let mut spaces = Space::REPLICATED.to_vec();
-        // Digest rows follow from the others and are sent so as not to be computed again.
-        spaces.push(Space::Digest);
-        let from = spaces[0].range().0;
+        let spaces = transferred();
+        let from = Space::Entries.range().0;
         Ok(Export {
             snapshot,
             vector,
+            again: VecDeque::new(),
             spaces,
             from,
         })
     }
 }
+
+/// The spaces of a transfer in their order. Digest rows follow from the others and are sent
+/// so as not to be computed again.
+fn transferred() -> VecDeque<Space> {
+    Space::REPLICATED
+        .into_iter()
+        .chain([Space::Digest])
+        .collect()
+}
+
+/// Spaces of which a transfer that goes on sends again all that it had sent: they are
+/// small, or change without a change in the log.
+const SENT_AGAIN: [Space; 3] = [Space::Garbage, Space::Members, Space::Digest];
 
 impl Export {
     /// The vector of the snapshot.
@@ -71,27 +141,181 @@ impl Export {
         &self.vector
     }
 
-    /// The next rows; empty at the end.
+    /// Goes on where an interrupted transfer stood, perhaps from another provider: sends
+    /// again what the changes since then touched, then what had not been sent. False when
+    /// that cannot be done, because the log does not reach back or this filer lacks what
+    /// the other had; then everything is sent.
+    ///
+    /// Cost: the changes since then are read and decoded.
     ///
     /// # Errors
     ///
     /// `Corrupt`, `Io`.
-    pub fn next_part(&mut self) -> Result<Vec<ImportRow>, Error> {
-        while let Some(space) = self.spaces.first() {
-            let to = space.range().1;
-            let rows = self.snapshot.scan(&self.from, &to, PART_ROWS);
-            let rows = rows.map_err(|e| error::engine(Operation::Transfer, e))?;
-            if let Some((last, _)) = rows.last() {
-                self.from = last.to_vec();
-                self.from.push(0);
-                return Ok(rows);
+    pub fn resume(&mut self, shared: &Shared, cursor: &ImportCursor) -> Result<bool, Error> {
+        let operation = Operation::Transfer;
+        let first = cursor.after.first().copied().unwrap_or(0);
+        let at = self.spaces.iter().position(|s| *s as u8 == first);
+        let (Some(at), true) = (at, self.vector.includes(&cursor.newest)) else {
+            return Ok(false);
+        };
+        let Some(touched) = self.touched_since(shared, &cursor.vector)? else {
+            return Ok(false);
+        };
+        let ranges = touched.into_iter().map(|(from, to)| (from, to, true));
+        self.again = ranges.collect();
+        for space in self.spaces.iter().take(at + 1) {
+            if SENT_AGAIN.contains(space) {
+                let (from, to) = space.range();
+                self.again.push_back((from, to, true));
             }
-            self.spaces.remove(0);
-            if let Some(next) = self.spaces.first() {
+        }
+        self.spaces.drain(..at);
+        self.from = cursor.after.to_vec();
+        self.from.push(0);
+        let vector = &self.vector;
+        tracing::info!(%vector, since = %cursor.vector, ranges = self.again.len(),
+            kind = ?operation, "a transfer goes on");
+        Ok(true)
+    }
+
+    fn touched_since(&self, shared: &Shared, since: &Vector) -> Result<Option<Ranges>, Error> {
+        let operation = Operation::Transfer;
+        let rows = EngineRows(&*self.snapshot);
+        let txn = Txn::new(&rows);
+        let mut ranges = Ranges::new();
+        let mut n_changes = 0;
+        for (origin, until) in self.vector.iter() {
+            let mut after = since.get(origin);
+            while after < until {
+                let records = shared.changes_after(origin, after, RESUME_READ_BYTES)?;
+                let first = records.first();
+                if first.is_none_or(|record| record.prev > after) {
+                    return Ok(None);
+                }
+                for record in records.iter().filter(|record| record.stamp <= until) {
+                    let change = Change::decode(&record.payload)
+                        .map_err(|e| Error::new(operation, ErrorKind::Corrupt).source(e))?;
+                    touched(&txn, &change, &mut ranges).map_err(|e| error::read(operation, e))?;
+                    n_changes += 1;
+                }
+                after = records.last().map_or(until, |record| record.stamp);
+                if n_changes > RESUME_CHANGES_MAX {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(ranges))
+    }
+
+    /// The next rows, about `max`; empty at the end.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn next_part(&mut self, max: usize) -> Result<ExportPart, Error> {
+        while !self.again.is_empty() {
+            // A range may end where the part before it was full: an empty part would be taken
+            // for the end.
+            let part = self.next_again(max)?;
+            if !part.is_empty() {
+                return Ok(part);
+            }
+        }
+        while let Some(space) = self.spaces.front() {
+            let rows = self.scan(&self.from, &space.range().1, max)?;
+            if let Some((last, _)) = rows.last() {
+                let after = last.clone();
+                self.from = after.to_vec();
+                self.from.push(0);
+                return Ok(ExportPart {
+                    replaced: Vec::new(),
+                    rows,
+                    after,
+                });
+            }
+            self.spaces.pop_front();
+            if let Some(next) = self.spaces.front() {
                 self.from = next.range().0;
             }
         }
-        Ok(Vec::new())
+        Ok(ExportPart::default())
+    }
+
+    fn next_again(&mut self, max: usize) -> Result<ExportPart, Error> {
+        let mut part = ExportPart::default();
+        while part.rows.len() + part.replaced.len() < max
+            && let Some((from, to, is_replaced)) = self.again.pop_front()
+        {
+            let room = max - part.rows.len();
+            let rows = self.scan(&from, &to, room)?;
+            if rows.len() == room
+                && let Some((last, _)) = rows.last()
+            {
+                let mut behind = last.to_vec();
+                behind.push(0);
+                self.again.push_front((behind, to.clone(), false));
+            }
+            if is_replaced {
+                part.replaced.push((from.into(), to.into()));
+            }
+            part.rows.extend(rows);
+        }
+        Ok(part)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<ImportRow>, Error> {
+        let rows = self.snapshot.scan(from, to, limit);
+        rows.map_err(|e| error::engine(Operation::Transfer, e))
+    }
+}
+
+/// First byte of the row that says where a transfer stands.
+const IMPORT_VERSION: u8 = 1;
+
+fn import_key() -> Vec<u8> {
+    Space::Meta.key(b"import")
+}
+
+/// A transfer that is being taken in.
+pub(crate) struct Importing {
+    vector: Vector,
+    /// Rows since the engine was synced.
+    n_rows: usize,
+}
+
+impl Importing {
+    fn new(vector: Vector) -> Self {
+        Self { vector, n_rows: 0 }
+    }
+}
+
+impl Shared {
+    /// Where an interrupted transfer stands; `None` when there is none to go on with.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn import_cursor(&self) -> Result<Option<ImportCursor>, Error> {
+        let operation = Operation::Transfer;
+        let value = self.engine.get(&import_key());
+        let Some(value) = value.map_err(|e| error::engine(operation, e))? else {
+            return Ok(None);
+        };
+        let read = || {
+            let input = &mut Reader::new(&value);
+            match input.u8()? {
+                IMPORT_VERSION => Ok(ImportCursor {
+                    vector: Vector::read(input)?,
+                    newest: Vector::read(input)?,
+                    after: Bytes::copy_from_slice(input.bytes()?),
+                }),
+                version => Err(WireError::BadValue {
+                    what: "import version",
+                    value: version.into(),
+                }),
+            }
+        };
+        read().map(Some).map_err(|e| error::corrupt(operation, e))
     }
 }
 
@@ -101,14 +325,52 @@ impl Replica {
     /// # Errors
     ///
     /// `Invalid` when this replica has a history of its own.
-    pub fn begin_import(&mut self) -> Result<(), Error> {
-        if !self.shared.vector().is_empty() {
-            return Err(Error::new(Operation::Transfer, ErrorKind::Invalid)
-                .with("because", "only a fresh replica takes in a whole state"));
+    pub fn begin_import(&mut self, vector: Vector) -> Result<(), Error> {
+        self.require_fresh()?;
+        let forgotten = self.shared.engine.write(Batch {
+            writes: vec![(import_key(), None)],
+        });
+        forgotten.map_err(|e| error::engine(Operation::Transfer, e))?;
+        for space in transferred() {
+            let (from, to) = space.range();
+            self.clear(&from, &to)?;
         }
-        for space in Space::REPLICATED.into_iter().chain([Space::Digest]) {
-            self.clear(space)?;
+        self.importing = Some(Importing::new(vector));
+        self.forget_kept()
+    }
+
+    /// Goes on taking in a state, from where [`Shared::import_cursor`] says, with rows of a
+    /// newer one.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` when this replica has a history of its own.
+    pub fn resume_import(&mut self, vector: Vector) -> Result<(), Error> {
+        let operation = Operation::Transfer;
+        self.require_fresh()?;
+        let Some(mut cursor) = self.shared.import_cursor()? else {
+            return Err(Error::new(operation, ErrorKind::Invalid)
+                .with("because", "there is no transfer to go on with"));
+        };
+        cursor.newest = vector.clone();
+        let noted = self.shared.engine.write(Batch {
+            writes: vec![(import_key(), Some(cursor.encode()))],
+        });
+        noted.map_err(|e| error::engine(operation, e))?;
+        self.importing = Some(Importing::new(vector));
+        self.forget_kept()
+    }
+
+    fn require_fresh(&self) -> Result<(), Error> {
+        if self.shared.vector().is_empty() {
+            return Ok(());
         }
+        Err(Error::new(Operation::Transfer, ErrorKind::Invalid)
+            .with("because", "only a fresh replica takes in a whole state"))
+    }
+
+    /// The changes kept for others come anew with each transfer.
+    fn forget_kept(&mut self) -> Result<(), Error> {
         // The checkpoint keeps the clock's ceiling; of the log nothing else is needed.
         self.checkpoint()?;
         let forgotten = self.shared.journal.forget_all();
@@ -138,11 +400,10 @@ impl Replica {
         appended.map(drop).map_err(|e| error::journal(operation, e))
     }
 
-    fn clear(&mut self, space: Space) -> Result<(), Error> {
+    fn clear(&mut self, from: &[u8], to: &[u8]) -> Result<(), Error> {
         let operation = Operation::Transfer;
-        let (from, to) = space.range();
         loop {
-            let rows = self.shared.engine.scan(&from, &to, PART_ROWS);
+            let rows = self.shared.engine.scan(from, to, PART_ROWS);
             let rows = rows.map_err(|e| error::engine(operation, e))?;
             if rows.is_empty() {
                 return Ok(());
@@ -156,27 +417,64 @@ impl Replica {
         }
     }
 
-    /// Takes in rows of a transfer.
+    /// Takes in a part of a transfer. Where the transfer stands is written with its rows, so
+    /// that it can go on after a crash.
     ///
     /// # Errors
     ///
-    /// `Invalid` for rows of spaces that no transfer carries; `DiskFull`, `Io`.
-    pub fn import(&mut self, rows: Vec<ImportRow>) -> Result<(), Error> {
-        let carried = |key: &Bytes| {
-            let spaces = Space::REPLICATED.into_iter().chain([Space::Digest]);
-            key.first()
-                .is_some_and(|first| spaces.into_iter().any(|s| s as u8 == *first))
+    /// `Invalid` for rows of spaces that no transfer carries, or when none has begun;
+    /// `DiskFull`, `Io`.
+    pub fn import(&mut self, part: ExportPart) -> Result<(), Error> {
+        let operation = Operation::Transfer;
+        let is_carried = |key: &Bytes| {
+            transferred()
+                .iter()
+                .any(|s| key.first() == Some(&(*s as u8)))
         };
-        if let Some((key, _)) = rows.iter().find(|(key, _)| !carried(key)) {
-            return Err(Error::new(Operation::Transfer, ErrorKind::Invalid)
+        let mut keys = part.rows.iter().map(|(key, _)| key);
+        let froms = part.replaced.iter().map(|(from, _)| from);
+        if let Some(key) = keys
+            .find(|k| !is_carried(k))
+            .or(froms.clone().find(|k| !is_carried(k)))
+        {
+            return Err(Error::new(operation, ErrorKind::Invalid)
                 .with("space", format!("{:?}", key.first())));
         }
-        let writes = rows
-            .into_iter()
+        let Some(importing) = &mut self.importing else {
+            return Err(
+                Error::new(operation, ErrorKind::Invalid).with("because", "no transfer has begun")
+            );
+        };
+        let (n_rows, after) = (part.rows.len(), part.after);
+        let rows = part.rows.into_iter();
+        let mut writes: Vec<_> = rows
             .map(|(key, value)| (key.to_vec(), Some(value)))
             .collect();
+        if !after.is_empty() {
+            let vector = importing.vector.clone();
+            let newest = vector.clone();
+            let cursor = ImportCursor {
+                vector,
+                newest,
+                after,
+            };
+            writes.push((import_key(), Some(cursor.encode())));
+        }
+        importing.n_rows += n_rows;
+        let is_due = importing.n_rows >= SYNC_EVERY_ROWS;
+        if is_due {
+            importing.n_rows = 0;
+        }
+        for (from, to) in part.replaced {
+            self.clear(&from, &to)?;
+        }
         let written = self.shared.engine.write(Batch { writes });
-        written.map_err(|e| error::engine(Operation::Transfer, e))
+        written.map_err(|e| error::engine(operation, e))?;
+        if is_due {
+            let synced = self.shared.engine.checkpoint();
+            synced.map_err(|e| error::engine(operation, e))?;
+        }
+        Ok(())
     }
 
     /// Ends a transfer: durable first, then the vector, so that a crash begins anew.
@@ -184,8 +482,13 @@ impl Replica {
     /// # Errors
     ///
     /// `DiskFull`, `Io`.
-    pub fn finish_import(&mut self, vector: Vector) -> Result<(), Error> {
+    pub fn finish_import(&mut self) -> Result<(), Error> {
         let operation = Operation::Transfer;
+        let Some(Importing { vector, .. }) = self.importing.take() else {
+            return Err(
+                Error::new(operation, ErrorKind::Invalid).with("because", "no transfer has begun")
+            );
+        };
         self.shared
             .journal
             .sync()
@@ -196,7 +499,10 @@ impl Replica {
             .map_err(|e| error::engine(operation, e))?;
         let mut out = Writer::new();
         vector.write(&mut out);
-        let writes = vec![(Space::Vector.key(b""), Some(out.into_bytes()))];
+        let writes = vec![
+            (import_key(), None),
+            (Space::Vector.key(b""), Some(out.into_bytes())),
+        ];
         let written = self.shared.engine.write(Batch { writes });
         written.map_err(|e| error::engine(operation, e))?;
         load_sums(&self.shared)?;

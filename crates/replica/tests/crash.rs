@@ -254,15 +254,15 @@ fn a_fresh_replica_takes_in_the_state_and_goes_on() {
         from.commit(vec![random_step(&mut rng)]);
     }
     let mut export = from.shared().export().unwrap();
-    to.begin_import().unwrap();
+    to.begin_import(export.vector().clone()).unwrap();
     loop {
-        let rows = export.next_part().unwrap();
-        if rows.is_empty() {
+        let part = export.next_part(10).unwrap();
+        if part.is_empty() {
             break;
         }
-        to.import(rows).unwrap();
+        to.import(part).unwrap();
     }
-    to.finish_import(export.vector().clone()).unwrap();
+    to.finish_import().unwrap();
     from.commit(vec![create("/later", 1)]);
     let shared = from.shared();
     let after = to.shared().vector().get(shared.origin());
@@ -272,4 +272,61 @@ fn a_fresh_replica_takes_in_the_state_and_goes_on() {
     let changes: Vec<Bytes> = records.into_iter().map(|r| r.payload).collect();
     assert_eq!(to.apply_remote(&changes).unwrap(), [Applied::Now]);
     assert_eq!(dump(&from), dump(&to));
+}
+
+#[test]
+fn an_interrupted_transfer_goes_on_with_a_newer_state() {
+    for seed in 0..40 {
+        let (a, b) = (Machine::new(1 << 32 | 1), Machine::new(2 << 32 | 2));
+        let (mut from, mut to) = (a.open(), b.open());
+        let mut rng = StdRng::seed_from_u64(seed);
+        for _ in 0..60 {
+            from.commit(vec![random_step(&mut rng)]);
+        }
+        let mut export = from.shared().export().unwrap();
+        to.begin_import(export.vector().clone()).unwrap();
+        for _ in 0..rng.random_range(1..8) {
+            to.import(export.next_part(2).unwrap()).unwrap();
+        }
+        for _ in 0..20 {
+            from.commit(vec![random_step(&mut rng)]);
+        }
+        // Killed in between: what the engine kept says how far it came.
+        drop(to);
+        let mut to = b.open();
+        assert!(to.shared().is_fresh());
+        let cursor = to.shared().import_cursor().unwrap().unwrap();
+        let mut export = from.shared().export().unwrap();
+        assert!(export.resume(&from.shared(), &cursor).unwrap());
+        to.resume_import(export.vector().clone()).unwrap();
+        loop {
+            let part = export.next_part(3).unwrap();
+            if part.is_empty() {
+                break;
+            }
+            to.import(part).unwrap();
+        }
+        to.finish_import().unwrap();
+        assert!(to.shared().import_cursor().unwrap().is_none());
+        assert_eq!(dump(&from), dump(&to), "seed {seed}");
+        assert_eq!(from.shared().digest(), to.shared().digest(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_transfer_does_not_go_on_at_a_provider_that_lacks_what_was_taken() {
+    let (a, b, c) = (
+        Machine::new(1 << 32 | 1),
+        Machine::new(2 << 32 | 2),
+        Machine::new(3 << 32 | 3),
+    );
+    let (mut from, mut to, mut other) = (a.open(), b.open(), c.open());
+    from.commit(vec![create("/a", 1)]);
+    other.commit(vec![create("/a", 1)]);
+    let mut export = from.shared().export().unwrap();
+    to.begin_import(export.vector().clone()).unwrap();
+    to.import(export.next_part(1).unwrap()).unwrap();
+    let cursor = to.shared().import_cursor().unwrap().unwrap();
+    let mut export = other.shared().export().unwrap();
+    assert!(!export.resume(&other.shared(), &cursor).unwrap());
 }

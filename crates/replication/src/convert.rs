@@ -2,7 +2,10 @@
 //! Between messages and values.
 
 use dulse_cluster::Statement;
-use dulse_proto::replication::{Heartbeat, Hello, Known, Position};
+use dulse_proto::replication::{
+    Heartbeat, Hello, Known, Position, Range, Resume, Row, SnapshotPart,
+};
+use dulse_replica::{ExportPart, ImportCursor};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
 use crate::core::Greeting;
@@ -47,6 +50,51 @@ pub fn known(of: &[(Origin, ServerAddress)]) -> Vec<Known> {
         address: address.to_string(),
     });
     rows.collect()
+}
+
+/// Where an interrupted transfer stands, as a joiner says it.
+#[must_use]
+pub fn cursor(resume: &Resume) -> ImportCursor {
+    ImportCursor {
+        vector: vector(&resume.vector),
+        newest: vector(&resume.newest),
+        after: resume.after.clone(),
+    }
+}
+
+/// The same as a message carries it.
+#[must_use]
+pub fn resume(cursor: &ImportCursor) -> Resume {
+    Resume {
+        vector: positions(&cursor.vector),
+        newest: positions(&cursor.newest),
+        after: cursor.after.clone(),
+    }
+}
+
+/// A part of a transfer as a message carries it.
+#[must_use]
+pub fn part(part: ExportPart) -> SnapshotPart {
+    let row = |(key, value)| Row { key, value };
+    let range = |(from, to)| Range { from, to };
+    SnapshotPart {
+        rows: part.rows.into_iter().map(row).collect(),
+        replaced: part.replaced.into_iter().map(range).collect(),
+        after: part.after,
+        ..SnapshotPart::default()
+    }
+}
+
+/// The part of a transfer that a message carries.
+#[must_use]
+pub fn import_part(part: &mut SnapshotPart) -> ExportPart {
+    let rows = std::mem::take(&mut part.rows).into_iter();
+    let replaced = std::mem::take(&mut part.replaced).into_iter();
+    ExportPart {
+        replaced: replaced.map(|range| (range.from, range.to)).collect(),
+        rows: rows.map(|row| (row.key, row.value)).collect(),
+        after: std::mem::take(&mut part.after),
+    }
 }
 
 /// What a heartbeat states.

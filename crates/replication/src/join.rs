@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use dulse_proto::replication::SnapshotRequest;
-use dulse_types::Vector;
+use dulse_proto::replication::{SnapshotPart, SnapshotRequest};
 
 use crate::core::StreamId;
 use crate::driver::Client;
@@ -37,24 +36,26 @@ async fn transfer(
 ) -> Result<(), String> {
     let fail = |error: dulse_store::Error| error.to_string();
     let said = |status: tonic::Status| status.message().to_owned();
+    let cursor = inner.store.shared().import_cursor().map_err(fail)?;
     let request = SnapshotRequest {
         joiner: inner.origin().0,
         address: inner.options.address.to_string(),
         group: inner.options.group.clone(),
+        resume: cursor.as_ref().map(convert::resume),
     };
-    tracing::info!("fetching the whole state");
+    tracing::info!(is_resumed = cursor.is_some(), "fetching the whole state");
     let mut parts = client.snapshot(request).await.map_err(said)?.into_inner();
-    inner.store.begin_import().await.map_err(fail)?;
     let mut progress = Transfer::default();
-    let mut vector = Vector::new();
+    let mut has_begun = false;
     loop {
         let part = parts.message().await.map_err(said)?;
-        let Some(part) = part else {
+        let Some(mut part) = part else {
             return Err("the transfer was cut short".to_owned());
         };
-        if !part.vector.is_empty() {
-            vector = convert::vector(&part.vector);
+        if !has_begun {
+            begin(inner, &part).await?;
             progress.rows_total = part.rows_total;
+            has_begun = true;
         }
         progress.rows += part.rows.len() as u64;
         let bytes = part
@@ -63,12 +64,10 @@ async fn transfer(
             .map(|row| (row.key.len() + row.value.len()) as u64);
         progress.bytes += bytes.sum::<u64>();
         progress.seconds = began.elapsed().as_secs_f64();
-        let rows = part
-            .rows
-            .into_iter()
-            .map(|row| (row.key, row.value))
-            .collect();
-        inner.store.import(rows).await.map_err(fail)?;
+        let rows = convert::import_part(&mut part);
+        if !rows.is_empty() {
+            inner.store.import(rows).await.map_err(fail)?;
+        }
         if !part.kept.is_empty() {
             inner.store.import_kept(part.kept).await.map_err(fail)?;
         }
@@ -78,8 +77,19 @@ async fn transfer(
             break;
         }
     }
+    inner.store.finish_import().await.map_err(fail)
+}
+
+/// The first part says of which state the rows are, and whether they go on those that are here.
+async fn begin(inner: &Inner, first: &SnapshotPart) -> Result<(), String> {
+    let vector = convert::vector(&first.vector);
     if vector.is_empty() {
         return Err("the transfer came without a vector".to_owned());
     }
-    inner.store.finish_import(vector).await.map_err(fail)
+    let begun = if first.is_resumed {
+        inner.store.resume_import(vector).await
+    } else {
+        inner.store.begin_import(vector).await
+    };
+    begun.map_err(|error| error.to_string())
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use dulse_merge::change::MemberStep;
 use dulse_merge::row::MemberRow;
 use dulse_proto::replication::replication_server::Replication;
-use dulse_proto::replication::{Hello, PullBatch, PullRequest, Row, SnapshotPart, SnapshotRequest};
+use dulse_proto::replication::{Hello, PullBatch, PullRequest, SnapshotPart, SnapshotRequest};
+use dulse_replica::PART_ROWS;
 use dulse_types::{Origin, Stamp};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -109,7 +110,7 @@ impl Replication for ReplicationService {
         let (send, receive) = mpsc::channel(BATCHES_AHEAD);
         let inner = Arc::clone(&self.inner);
         tokio::task::spawn_blocking(move || {
-            hand_out(&inner, Origin(request.joiner), &send);
+            hand_out(&inner, &request, &send);
             drop(slot);
         });
         Ok(Response::new(ReceiverStream::new(receive)))
@@ -223,8 +224,12 @@ async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
 
 /// Sends every row of one snapshot, and the changes before it that some member may lack;
 /// runs on a thread that may block.
-fn hand_out(inner: &Inner, joiner: Origin, send: &mpsc::Sender<Result<SnapshotPart, Status>>) {
-    if let Err(error) = hand_all(inner, joiner, send) {
+fn hand_out(
+    inner: &Inner,
+    request: &SnapshotRequest,
+    send: &mpsc::Sender<Result<SnapshotPart, Status>>,
+) {
+    if let Err(error) = hand_all(inner, request, send) {
         // A joiner that went away needs no answer.
         let _ = send.blocking_send(Err(internal(error)));
     }
@@ -232,34 +237,35 @@ fn hand_out(inner: &Inner, joiner: Origin, send: &mpsc::Sender<Result<SnapshotPa
 
 fn hand_all(
     inner: &Inner,
-    joiner: Origin,
+    request: &SnapshotRequest,
     send: &mpsc::Sender<Result<SnapshotPart, Status>>,
 ) -> Result<(), dulse_store::Error> {
     let shared = inner.store.shared();
     let mut export = shared.export()?;
     let vector = export.vector().clone();
+    let is_resumed = match &request.resume {
+        Some(resume) => export.resume(shared, &convert::cursor(resume))?,
+        None => false,
+    };
     // ⚠ Each member's log holds what another may lack, so that it can be relayed though its
     // origin and the provider are lost. A log too long for that is sent only as far as needed
     // by those who are known to be there.
     let only_heard = shared.journal().size_bytes() > KEPT_BYTES_MAX;
+    let joiner = Origin(request.joiner);
     let floor = inner.with(|core, view| core.floor(view, joiner, only_heard));
     let first = SnapshotPart {
         vector: convert::positions(&vector),
         rows_total: shared.n_entries(),
+        is_resumed,
         ..SnapshotPart::default()
     };
     let mut is_gone = send.blocking_send(Ok(first)).is_err();
     while !is_gone {
-        let rows = export.next_part()?;
-        if rows.is_empty() {
+        let part = export.next_part(PART_ROWS)?;
+        if part.is_empty() {
             break;
         }
-        let rows = rows.into_iter().map(|(key, value)| Row { key, value });
-        let part = SnapshotPart {
-            rows: rows.collect(),
-            ..SnapshotPart::default()
-        };
-        is_gone = send.blocking_send(Ok(part)).is_err();
+        is_gone = send.blocking_send(Ok(convert::part(part))).is_err();
     }
     let mut cursor = KeptCursor::new(floor.as_ref(), &vector);
     while !is_gone {

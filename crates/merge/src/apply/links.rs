@@ -244,7 +244,10 @@ fn put(txn: &mut Txn<'_>, row: &InodeRow) {
 }
 
 /// The names of an inode that has a row: name, whether it is visible, its path.
-fn names_of(txn: &Txn<'_>, inode: Identity) -> Result<Vec<(Identity, bool, Bytes)>, ReadError> {
+pub(crate) fn names_of(
+    txn: &Txn<'_>,
+    inode: Identity,
+) -> Result<Vec<(Identity, bool, Bytes)>, ReadError> {
     let from = keys::by_identity(Space::Links, inode);
     let mut to = from.clone();
     to.extend_from_slice(&[0xff; Identity::LEN + 1]);
