@@ -33,3 +33,8 @@ pub(crate) fn weed() -> PathBuf {
 pub(crate) fn dulse() -> PathBuf {
     target().join("ci/dulse")
 }
+
+/// A program built for release.
+pub(crate) fn released(name: &str) -> PathBuf {
+    target().join("release").join(name)
+}

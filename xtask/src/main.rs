@@ -4,6 +4,7 @@
 //! CI runs exactly these. Nothing else needs to be installed; what tests need
 //! is fetched into the cache and said so.
 
+mod bench;
 mod cache;
 mod check;
 mod fetch;
@@ -47,9 +48,10 @@ enum Command {
     },
     /// Runs every decoder over random input, as plain tests.
     Fuzz,
-    /// Measures against upstream's program in the same run; prints ratios.
+    /// Measures against upstream's program in the same run and prints ratios; `bench load …`
+    /// puts load on a filer that is running; `bench -- --help` tells all.
     Bench {
-        /// Passed on to the benchmark.
+        /// Passed on to the benchmark: `--quick`, `--only create,http`, `--json FILE`, `load …`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -68,7 +70,7 @@ fn main() -> anyhow::Result<()> {
         Command::Conformance { store } => test::conformance(&store),
         Command::Sim { arguments } => test::sim(&arguments),
         Command::Fuzz => test::fuzz(),
-        Command::Bench { arguments } => test::bench(&arguments),
+        Command::Bench { arguments } => bench::bench(&arguments),
         Command::Setup => fetch::setup(),
         Command::Dist => test::dist(),
     }

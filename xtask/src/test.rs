@@ -97,15 +97,6 @@ pub(crate) fn fuzz() -> Result<()> {
     run(command.env("PROPTEST_CASES", "20000"))
 }
 
-/// Runs the benchmarks.
-///
-/// # Errors
-///
-/// Always so far: none is written.
-pub(crate) fn bench(_arguments: &[String]) -> Result<()> {
-    bail!("there are no benchmarks yet")
-}
-
 /// Builds `dist/dulse-VERSION-linux-x86_64.tar.gz`.
 ///
 /// # Errors

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A measured process: started, asked for its CPU time and memory, ended by its id.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a process may take to end when asked.
+const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// A child; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program; what it prints goes to the end of `log`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub(crate) fn start(program: &Path, arguments: Vec<OsString>, log: &Path) -> Result<Self> {
+        let to = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("open {}", log.display()))?;
+        // The kernel ends it with us, so that no server outlives a killed benchmark.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(program)
+            .args(&arguments)
+            .stdin(Stdio::null())
+            .stdout(to.try_clone()?)
+            .stderr(to)
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        Ok(Self {
+            child,
+            program: program.to_owned(),
+            arguments,
+            log: log.to_owned(),
+        })
+    }
+
+    /// Asks it to end and waits.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end within [`STOP_TIME_MAX`].
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        let pid = Pid::from_raw(self.child.id().cast_signed()).context("a process id")?;
+        kill_process(pid, Signal::TERM)?;
+        let deadline = Instant::now() + STOP_TIME_MAX;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                bail!(
+                    "{} did not end within {STOP_TIME_MAX:?}; its log is {}",
+                    self.program.display(),
+                    self.log.display()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Starts it again as it was started.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        let next = Self::start(&self.program, self.arguments.clone(), &self.log)?;
+        *self = next;
+        Ok(())
+    }
+
+    /// CPU time so far, user and system, all threads. Resolution: one tick, usually 10 ms.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        cpu_of(self.child.id()).with_context(|| {
+            format!(
+                "{} is gone; its log is {}",
+                self.program.display(),
+                self.log.display()
+            )
+        })
+    }
+
+    /// Resident memory in bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|l| l.split_whitespace().next());
+        Ok(kib.context("VmRSS in /proc/PID/status")?.parse::<u64>()? << 10)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `utime + stime` of a process.
+///
+/// # Errors
+///
+/// When there is none with this id.
+pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = ticks_of(&text).context("utime and stime in /proc/PID/stat")?;
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    Ok(Duration::from_millis(ticks * 1000 / per_second))
+}
+
+/// Fields 14 and 15; the name before them may hold spaces and brackets.
+fn ticks_of(stat: &str) -> Option<u64> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 3 4 20 0 9 0";
+        assert_eq!(ticks_of(stat), Some(300));
+    }
+
+    #[test]
+    fn cpu_time_of_this_process_grows() -> Result<()> {
+        let before = cpu_of(std::process::id())?;
+        let began = Instant::now();
+        while cpu_of(std::process::id())? < before + Duration::from_millis(20) {
+            assert!(began.elapsed() < Duration::from_secs(60), "it stands still");
+        }
+        Ok(())
+    }
+}
