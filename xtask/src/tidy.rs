@@ -62,6 +62,7 @@ pub(crate) fn tidy() -> Result<()> {
     }
     sources(&files, &mut wrong)?;
     documents(&mut wrong)?;
+    suites(&mut wrong)?;
     if !wrong.is_empty() {
         bail!("tidy:\n  {}", wrong.join("\n  "));
     }
@@ -94,6 +95,21 @@ fn arrows(wrong: &mut Vec<String>) -> Result<()> {
             let free = own == "config" || own == "telemetry";
             if !free && !allowed[dir].split_whitespace().any(|a| a == own) {
                 wrong.push(format!("{dir} must not depend on {own}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every engine that can be registered runs the engines' suite, crashes and full disks
+/// included.
+fn suites(wrong: &mut Vec<String>) -> Result<()> {
+    for item in std::fs::read_dir(root().join("crates/engines"))? {
+        let file = item?.path().join("tests/conformance.rs");
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        for word in ["conformance! {", "crash:", "full_disk"] {
+            if !text.contains(word) {
+                wrong.push(format!("{}: `{word}` is missing", file.display()));
             }
         }
     }

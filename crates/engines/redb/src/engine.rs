@@ -33,8 +33,11 @@ const PAGE_BYTES: u64 = 4096;
 /// Pages that writing one row may change: two leaves and their share of the branches.
 const PAGES_PER_ROW: u64 = 4;
 
-/// Pages that a commit changes whatever is in it, and the tables of free pages.
-const PAGES_PER_COMMIT: u64 = 256;
+/// Pages that a batch changes whatever is in it: the way to the root.
+const PAGES_PER_BATCH: u64 = 16;
+
+/// What a checkpoint writes besides: the tables of free pages, in bytes.
+const CHECKPOINT_BYTES: u64 = 1 << 20;
 
 /// What the caller decides.
 #[derive(Clone, Copy, Debug)]
@@ -90,23 +93,16 @@ impl RedbEngine {
     /// As [`RedbEngine::open`].
     pub fn open_with(dir: &Path, options: Options) -> Result<Self, Error> {
         let path = dir.join("store.redb");
-        let opened = || -> io::Result<(File, Reserve)> {
-            let mut how = File::options();
-            how.read(true).write(true).create(true).truncate(false);
-            let file = how.open(&path)?;
-            let reserve = Reserve::open(&dir.join("store.reserve"))?;
-            // The names must be as durable as what the files will hold.
-            File::open(dir)?.sync_all()?;
-            Ok((file, reserve))
-        };
-        let (file, reserve) = opened().map_err(|e| at(&path, &e))?;
+        if !path.exists() {
+            create(dir, &path, options)?;
+        }
+        let reserve = Reserve::open(&dir.join("store.reserve")).map_err(|e| at(&path, &e))?;
         let reserve = Arc::new(reserve);
-        let backend = ReservedFile {
-            file: FileBackend::new(file)
-                .map_err(|e| e.while_doing(&format!("open `{}`", path.display())))?,
+        let file = ReservedFile {
+            file: file(&path)?,
             reserve: Arc::clone(&reserve),
         };
-        let mut engine = Self::with_backend(backend, options)?;
+        let mut engine = Self::with_backend(file, options)?;
         engine.disk = Some(Disk {
             path,
             reserve,
@@ -148,7 +144,7 @@ impl RedbEngine {
         };
         // The cache bounds what waits to be written, whatever was written since.
         let waiting = unsynced_bytes.min(disk.unsynced_bytes_max);
-        let held = disk.reserve.hold(waiting + coming_bytes);
+        let held = disk.reserve.hold(waiting + coming_bytes + CHECKPOINT_BYTES);
         held.map_err(|e| Error::new(NAME, ErrorKind::from(&e), "set room aside").source(e))
     }
 }
@@ -163,8 +159,37 @@ impl Drop for RedbEngine {
     }
 }
 
+/// Makes a new store under another name: half of one would never open again.
+fn create(dir: &Path, path: &Path, options: Options) -> Result<(), Error> {
+    let new = path.with_extension("redb.new");
+    let removed = std::fs::remove_file(&new);
+    removed
+        .or_else(|e| {
+            if e.kind() == io::ErrorKind::NotFound {
+                Ok(())
+            } else {
+                Err(e)
+            }
+        })
+        .map_err(|e| at(&new, &e))?;
+    drop(RedbEngine::with_backend(file(&new)?, options)?);
+    let renamed = || -> io::Result<()> {
+        File::open(&new)?.sync_all()?;
+        std::fs::rename(&new, path)?;
+        File::open(dir)?.sync_all()
+    };
+    renamed().map_err(|e| at(path, &e))
+}
+
+fn file(path: &Path) -> Result<FileBackend, Error> {
+    let mut how = File::options();
+    how.read(true).write(true).create(true).truncate(false);
+    let file = how.open(path).map_err(|e| at(path, &e))?;
+    FileBackend::new(file).map_err(|e| e.while_doing(&format!("open `{}`", path.display())))
+}
+
 fn at(path: &Path, error: &io::Error) -> Error {
-    let context = format!("open `{}`: {error}", path.display());
+    let context = format!("use `{}`: {error}", path.display());
     Error::new(NAME, ErrorKind::from(error), context)
 }
 
@@ -203,7 +228,7 @@ fn bound(batch: &Batch) -> u64 {
         // Long rows get a run of pages that is a power of two.
         PAGES_PER_ROW * PAGE_BYTES + 2 * row as u64
     });
-    PAGES_PER_COMMIT * PAGE_BYTES + rows.sum::<u64>()
+    PAGES_PER_BATCH * PAGE_BYTES + rows.sum::<u64>()
 }
 
 fn get(table: &Table, key: &[u8]) -> Result<Option<Bytes>, Error> {
@@ -284,7 +309,7 @@ impl Engine for RedbEngine {
     fn checkpoint(&self) -> Result<(), Error> {
         let mut writer = self.writer.lock();
         // Writing out without the room for it would fail for good.
-        self.reserve(writer.unsynced_bytes, PAGES_PER_COMMIT * PAGE_BYTES)?;
+        self.reserve(writer.unsynced_bytes, 0)?;
         commit(self.database(), Batch::default(), Durability::Immediate)?;
         writer.unsynced_bytes = 0;
         self.current.store(Arc::new(table(self.database())?));
