@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Real processes on loopback: started, frozen, killed, asked.
 
+pub mod raw;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -240,13 +242,77 @@ fn start_volume(whose: Whose, dir: &Path, port: u16, master_port: u16) -> Result
         ]);
     }
     std::fs::create_dir_all(&dir)?;
-    let arguments = ["volume", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-max=20"];
+    let arguments = ["volume", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-max=100"];
     let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
     arguments.extend([
         format!("-port={port}"),
         format!("-dir={dir}"),
         format!("-master=127.0.0.1:{master_port}"),
     ]);
+    Role::start_program(weed()?, arguments)
+}
+
+/// Upstream's master, volume server and filer.
+pub struct Upstream {
+    /// Where everything is kept.
+    pub dir: tempfile::TempDir,
+    /// HTTP port of the filer.
+    pub filer_port: u16,
+    /// HTTP port of the master.
+    pub master_port: u16,
+    /// The filer.
+    pub filer: Role,
+    _others: [Role; 2],
+}
+
+impl Upstream {
+    /// Starts them, with more flags for the filer, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn start(flags: &[&str]) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let (master_port, volume_port, filer_port) = (free_port()?, free_port()?, free_port()?);
+        let others = [
+            start_master(Whose::Upstreams, dir.path(), master_port)?,
+            start_volume(Whose::Upstreams, dir.path(), volume_port, master_port)?,
+        ];
+        let filer = start_weed_filer(dir.path(), filer_port, master_port, flags)?;
+        let upstream = Self {
+            dir,
+            filer_port,
+            master_port,
+            filer,
+            _others: others,
+        };
+        let answers = || async {
+            let written = raw::ask(filer_port, "PUT", "/first", &[], b"first").await;
+            written.is_ok_and(|a| a.status == 201)
+        };
+        wait_for("upstream's filer that takes writes", answers).await?;
+        Ok(upstream)
+    }
+}
+
+/// Starts upstream's filer under any master, its store in a directory of its own.
+///
+/// # Errors
+///
+/// When it cannot be started.
+pub fn start_weed_filer(dir: &Path, port: u16, master_port: u16, flags: &[&str]) -> Result<Role> {
+    let dir = dir.join(format!("weed-filer-{port}"));
+    std::fs::create_dir_all(&dir)?;
+    let mut arguments: Vec<String> = ["filer", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        .map(str::to_owned)
+        .to_vec();
+    arguments.extend([
+        format!("-port={port}"),
+        format!("-defaultStoreDir={}", dir.display()),
+        format!("-localSocket={}", dir.join("filer.sock").display()),
+        format!("-master=127.0.0.1:{master_port}"),
+    ]);
+    arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
     Role::start_program(weed()?, arguments)
 }
 

@@ -290,10 +290,14 @@ impl Http {
 
     /// Pages that are no names: health, readiness, metrics.
     fn own_page(&self, request: &Request<Body>) -> Option<Reply> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return None;
+        let path = request.uri().path();
+        let is_own = matches!(path, "/healthz" | "/readyz" | "/favicon.ico")
+            || (path == "/metrics" && self.metrics.is_some());
+        if is_own && !matches!(*request.method(), Method::GET | Method::HEAD) {
+            // A file of such a name could be written and never read.
+            return Some(bare(StatusCode::METHOD_NOT_ALLOWED));
         }
-        match request.uri().path() {
+        match path {
             "/healthz" => Some(bare(StatusCode::OK)),
             "/readyz" => Some(match (self.not_ready)() {
                 None => bare(StatusCode::OK),
@@ -342,7 +346,9 @@ impl Http {
         let any = HeaderValue::from_static("*");
         let shown = if is_any { any.clone() } else { origin.clone() };
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, shown);
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, any);
+        // A file's own list is more exact than `any`, which counts only without credentials.
+        let exposed = headers.entry(ACCESS_CONTROL_EXPOSE_HEADERS);
+        exposed.or_insert(any);
         headers.append(VARY, HeaderValue::from_static("Origin"));
         allow_methods(headers);
     }
@@ -373,6 +379,10 @@ fn code_of(status: StatusCode) -> &'static str {
 
 fn preflight() -> Reply {
     let mut reply = bare(StatusCode::OK);
+    let any = HeaderValue::from_static("*");
+    reply
+        .headers_mut()
+        .insert(ACCESS_CONTROL_EXPOSE_HEADERS, any);
     allow_methods(reply.headers_mut());
     reply
 }

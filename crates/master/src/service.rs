@@ -143,8 +143,21 @@ impl State {
         })
     }
 
+    /// Upstream's text, which filers take as leave to ask without a data center.
+    fn check_data_center(&self, name: &str) -> Result<(), Status> {
+        let topology = self.topology.lock();
+        let mut nodes = topology.nodes.values();
+        if name.is_empty() || topology.nodes.is_empty() || nodes.any(|n| n.data_center == name) {
+            return Ok(());
+        }
+        Err(Status::unknown(format!(
+            "data center {name} not found in topology"
+        )))
+    }
+
     pub(crate) async fn assign(&self, r: pb::AssignRequest) -> Result<Assigned, Status> {
         let layout = self.layout(&r)?;
+        self.check_data_center(&r.data_center)?;
         let deadline = Instant::now() + GROWTH_WAIT_MAX;
         loop {
             if let Some(assigned) = self.pick(&layout, &r) {

@@ -88,6 +88,19 @@ pub(super) fn bare(status: StatusCode) -> Reply {
     reply
 }
 
+/// 202 without a body, with the headers of a JSON answer as upstream has it.
+pub(super) fn accepted() -> Reply {
+    let mut reply = bare(StatusCode::ACCEPTED);
+    mark_json(&mut reply);
+    reply
+}
+
+fn mark_json(reply: &mut Reply) {
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
 /// A JSON answer; `is_pretty` indents by two spaces.
 pub(super) fn json(status: StatusCode, value: &impl Serialize, is_pretty: bool) -> Reply {
     let text = if is_pretty {
@@ -99,9 +112,7 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize, is_pretty: bool) 
         Ok(text) => {
             let mut reply = Response::new(Body::from(text));
             *reply.status_mut() = status;
-            let headers = reply.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            mark_json(&mut reply);
             reply
         }
         Err(error) => {

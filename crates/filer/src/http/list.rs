@@ -114,16 +114,18 @@ async fn page_of(
 fn as_json(path: &FullPath, page: Page, limit: usize, query: &Query) -> Result<Reply, Refusal> {
     let base = if path.is_root() { "" } else { path.as_str() };
     let mut entries = Vec::with_capacity(page.rows.len());
-    let last_file_name = page.rows.last().map(|r| r.name.clone()).unwrap_or_default();
+    let last_file_name = page.rows.last();
+    let last_file_name = last_file_name.map_or(query.text("lastFileName"), |r| r.name.as_str());
+    let last_file_name = last_file_name.to_owned();
     for row in page.rows {
         let fields = row.entry.fields().map_err(super::write::damaged)?;
         entries.push(EntryJson::of(&format!("{base}/{}", row.name), fields));
     }
-    let is_empty = entries.is_empty() && !page.has_more;
+    let is_empty = entries.is_empty();
     let list = ListJson {
         version: super::VERSION,
         path: base,
-        entries: (!is_empty).then_some(entries),
+        entries: (!is_empty || page.has_more).then_some(entries),
         limit,
         last_file_name,
         should_display_load_more: page.has_more,

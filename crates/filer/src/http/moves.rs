@@ -6,7 +6,7 @@ use dulse_types::{EntryFields, FullPath};
 use http::{HeaderMap, StatusCode};
 
 use super::Http;
-use super::answer::{Refusal, Reply, bare};
+use super::answer::{Refusal, Reply, accepted, bare};
 use super::extended;
 use super::names::{Expected, NameError, Write};
 use super::plan::{Plan, plan_of};
@@ -18,11 +18,18 @@ use super::write::{child, damaged, modify, now};
 /// Renames `mv.from` to the path of the request.
 pub(super) async fn rename(http: &Http, to: Target, query: &Query) -> Result<Reply, Refusal> {
     let from = clean(query.text("mv.from"))?;
-    let (to, _) = source_and_target(http, &from, to).await?;
+    let (to, _) = source_and_target(http, &from, to, ", err").await?;
     http.check_name(&to)?;
     let written = match http.names.rename(&from, &to).await {
-        Err(error @ (NameError::IsFile(_) | NameError::IsDirectory(_))) => {
-            return Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string()));
+        Err(NameError::IsFile(_)) => {
+            return Err(bad(format!(
+                "move: cannot overwrite non-directory '{to}' with directory '{from}'"
+            )));
+        }
+        Err(error @ (NameError::IsDirectory(_) | NameError::Invalid(_))) => {
+            return Err(bad(format!(
+                "failed to move entry from '{from}' to '{to}', err: {error}"
+            )));
         }
         other => other?,
     };
@@ -34,18 +41,22 @@ pub(super) async fn rename(http: &Http, to: Target, query: &Query) -> Result<Rep
 /// Copies the file `cp.from`, bytes included, to the path of the request.
 pub(super) async fn copy(http: &Http, to: Target, query: &Query) -> Result<Reply, Refusal> {
     let from = clean(query.text("cp.from"))?;
-    let (to, fields) = source_and_target(http, &from, to).await?;
+    let (to, fields) = source_and_target(http, &from, to, "").await?;
     http.check_name(&to)?;
     if fields.is_dir() {
-        let text = format!("copy of directory '{from}' is not supported");
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
+        return Err(bad(format!(
+            "copy: directory copying not yet supported for '{from}'"
+        )));
     }
     let exists = || {
         let text = format!("destination file {to} already exists");
         Refusal::new(StatusCode::CONFLICT, text)
     };
     if from == to {
-        return Err(exists());
+        return Err(bad(format!(
+            "source and destination are the same path: {to}; \
+             choose a different destination file name or directory"
+        )));
     }
     let plan = plan_of(http, &to, query, 0)?;
     let (copied, stored) = copy_bytes(http, fields, &plan).await?;
@@ -77,6 +88,10 @@ pub(super) async fn copy(http: &Http, to: Target, query: &Query) -> Result<Reply
     Ok(reply)
 }
 
+fn bad(text: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, text)
+}
+
 async fn copy_bytes(
     http: &Http,
     mut fields: EntryFields,
@@ -103,13 +118,14 @@ async fn copy_bytes(
     Ok((fields, stored.chunks))
 }
 
-/// Where to: into the target when it is a directory. And what is there at the source.
+/// Where to: into the target when it is a directory. And what is there at the source;
+/// `lead` is what upstream puts before the cause, where it does.
 async fn source_and_target(
     http: &Http,
     from: &FullPath,
     to: Target,
+    lead: &str,
 ) -> Result<(FullPath, EntryFields), Refusal> {
-    let bad = |text: String| Refusal::new(StatusCode::BAD_REQUEST, text);
     if from.is_root() {
         return Err(bad("invalid source '/'".to_owned()));
     }
@@ -118,7 +134,7 @@ async fn source_and_target(
         Ok(None) => {
             let error = NameError::NotFound;
             return Err(bad(format!(
-                "failed to get src entry '{from}', err: {error}"
+                "failed to get src entry '{from}'{lead}: {error}"
             )));
         }
         Err(error) => return Err(error.into()),
@@ -148,7 +164,7 @@ pub(super) async fn tag(
             .extend(tags.iter().map(|(k, v)| (k.clone(), v.clone())));
         true
     };
-    let mut reply = bare(StatusCode::ACCEPTED);
+    let mut reply = accepted();
     if let Some(written) = modify(http, path, change).await? {
         http.set_token(&mut reply, &written);
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! GET and HEAD of files.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use axum::body::Body;
@@ -11,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_DISPOSITION,
     CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, EXPIRES,
-    HeaderName, HeaderValue, LAST_MODIFIED, RANGE, RETRY_AFTER,
+    HeaderName, HeaderValue, LAST_MODIFIED, RANGE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Method, Response, StatusCode};
 
@@ -83,14 +84,10 @@ async fn send(
     let ranges = match wanted {
         Wanted::Whole => vec![],
         Wanted::Parts(parts) => parts,
-        Wanted::Malformed => {
-            return Ok(text(StatusCode::RANGE_NOT_SATISFIABLE, "invalid range\n"));
-        }
+        Wanted::Malformed => return Ok(unsatisfied(reply, "invalid range\n")),
         Wanted::Unsatisfiable => {
-            let why = "invalid range: failed to overlap\n";
-            let mut reply = text(StatusCode::RANGE_NOT_SATISFIABLE, why);
             set(&mut reply, CONTENT_RANGE, &format!("bytes */{size}"));
-            return Ok(reply);
+            return Ok(unsatisfied(reply, "invalid range: failed to overlap\n"));
         }
     };
     let content = Content::of(http, fields).await?;
@@ -122,27 +119,23 @@ async fn send(
 
 /// The body of some views; the first piece is read before any header is sent, so
 /// that a chunk that is lost is a status, not a torn connection.
-pub(super) async fn body_of(http: &Http, mut views: Vec<View>) -> Result<Body, Refusal> {
-    let Some(first) = views.first() else {
+pub(super) async fn body_of(http: &Http, views: Vec<View>) -> Result<Body, Refusal> {
+    let mut pieces = Piece::of(views);
+    let Some(first) = pieces.next() else {
         return Ok(Body::empty());
     };
-    let split = first.len > dulse_blobs::PIECE_LEN_MAX;
-    if split {
-        return Ok(Body::from_stream(
-            http.blobs.stream(views).map_err(log_broken),
-        ));
-    }
-    let first = Piece::of(vec![views.remove(0)]).next();
-    let frames = match first {
-        Some(piece) => http.blobs.fetch(piece).await?,
-        None => Vec::new(),
+    let mut frames = http.blobs.fetch(first).await?;
+    let Some(second) = pieces.next() else {
+        return Ok(match frames.len() {
+            0 | 1 => Body::from(frames.pop().unwrap_or_default()),
+            _ => Body::from_stream(stream::iter(frames.into_iter().map(Ok::<_, Infallible>))),
+        });
     };
-    if views.is_empty() && frames.len() == 1 {
-        return Ok(Body::from(frames.into_iter().next().unwrap_or_default()));
-    }
-    let rest = http.blobs.stream(views).map_err(log_broken);
+    let rest = http
+        .blobs
+        .stream_pieces(std::iter::once(second).chain(pieces));
     Ok(Body::from_stream(
-        stream::iter(frames.into_iter().map(Ok)).chain(rest),
+        stream::iter(frames.into_iter().map(Ok)).chain(rest.map_err(log_broken)),
     ))
 }
 
@@ -226,12 +219,30 @@ fn content_range(range: &Range<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", range.start, range.end - 1)
 }
 
+/// 416: the file's headers, and why.
+fn unsatisfied(mut reply: Reply, why: &'static str) -> Reply {
+    let (mut parts, _) = text(StatusCode::RANGE_NOT_SATISFIABLE, why).into_parts();
+    for (name, value) in reply.headers() {
+        if !parts.headers.contains_key(name) {
+            parts.headers.insert(name, value.clone());
+        }
+    }
+    let nosniff = HeaderValue::from_static("nosniff");
+    parts.headers.insert(X_CONTENT_TYPE_OPTIONS, nosniff);
+    *reply.status_mut() = parts.status;
+    *reply.headers_mut() = parts.headers;
+    *reply.body_mut() = Body::from(why);
+    reply
+}
+
 fn unchanged(verdict: Verdict, current: &Current<'_>) -> Reply {
     let mut reply = match verdict {
         Verdict::Failed => bare(StatusCode::PRECONDITION_FAILED),
         _ => bare(StatusCode::NOT_MODIFIED),
     };
-    set(&mut reply, ETAG, &format!("\"{}\"", current.etag));
+    if verdict == Verdict::NotModified {
+        set(&mut reply, ETAG, &format!("\"{}\"", current.etag));
+    }
     set(&mut reply, LAST_MODIFIED, &http_date(current.mtime));
     reply
 }

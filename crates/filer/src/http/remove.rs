@@ -5,7 +5,7 @@ use dulse_types::FullPath;
 use http::StatusCode;
 
 use super::Http;
-use super::answer::{Refusal, Reply, bare};
+use super::answer::{Refusal, Reply, accepted, bare};
 use super::extended::PREFIX;
 use super::names::{Delete, NameError};
 use super::target::Query;
@@ -49,10 +49,11 @@ pub(super) async fn tags(http: &Http, path: &FullPath, query: &Query) -> Result<
         });
         fields.extended.len() != n_before
     };
-    let mut reply = bare(StatusCode::ACCEPTED);
-    match modify(http, path, change).await? {
-        Some(written) => http.set_token(&mut reply, &written),
-        None => *reply.status_mut() = StatusCode::NOT_MODIFIED,
-    }
+    // Upstream asks for 304 where nothing was removed; what clients see is 200.
+    let Some(written) = modify(http, path, change).await? else {
+        return Ok(bare(StatusCode::OK));
+    };
+    let mut reply = accepted();
+    http.set_token(&mut reply, &written);
     Ok(reply)
 }

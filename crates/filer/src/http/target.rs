@@ -48,7 +48,17 @@ pub(super) fn clean(text: &str) -> Result<FullPath, Refusal> {
 
 /// Invalid UTF-8 becomes `_`, one for each run of bytes that is none.
 fn replace_invalid(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).replace('\u{fffd}', "_")
+    let mut out = String::with_capacity(bytes.len());
+    let mut is_in_run = false;
+    for chunk in bytes.utf8_chunks() {
+        is_in_run &= chunk.valid().is_empty();
+        out.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() && !is_in_run {
+            out.push('_');
+            is_in_run = true;
+        }
+    }
+    out
 }
 
 /// Undoes `%xx`, and `+` where it means a space; a `%` without digits stays.
@@ -150,6 +160,8 @@ mod tests {
             ("/a/../../b", "/b", false),
             ("/a%2Fb%20c", "/a/b c", false),
             ("/x%ff", "/x_", false),
+            ("/x%ff%fe%c3y%ff", "/x_y_", false),
+            ("/%EF%BF%BD", "/\u{fffd}", false),
             ("/100%", "/100%", false),
             ("/a+b", "/a+b", false),
         ] {

@@ -147,7 +147,9 @@ pub(super) async fn post(
         headers: &headers,
         name,
     };
-    let inline_below = match query.is_true("saveInside") {
+    // Upstream's programs read their settings below `/etc` from the entries alone.
+    let is_setting = path.as_str().starts_with("/etc/");
+    let inline_below = match query.is_true("saveInside") || is_setting {
         true => usize::MAX,
         false => http.options.inline_below,
     };
@@ -349,7 +351,11 @@ fn place_of(query: &Query) -> Result<Place, Refusal> {
         });
     }
     let offset: u64 = text.parse().map_err(|_| bad_offset(text))?;
-    if is_append || i64::try_from(offset).is_err() {
+    if is_append {
+        let text = "cannot set offset when op=append";
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, text));
+    }
+    if i64::try_from(offset).is_err() {
         return Err(bad_offset(text));
     }
     Ok(match offset {
