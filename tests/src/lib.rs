@@ -93,6 +93,19 @@ impl Role {
         Ok(kill_process(pid, signal)?)
     }
 
+    /// Greatest resident memory since it was started, in bytes (`VmHWM`).
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn peak_memory(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path)?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kib = line.context("no VmHWM")?.trim().trim_end_matches(" kB");
+        Ok(kib.parse::<u64>()? * 1024)
+    }
+
     /// Stops it from running, without its knowing.
     ///
     /// # Errors
