@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Merging a change into rows.
 
-mod chunks;
+pub(crate) mod chunks;
 mod links;
 mod locate;
 
 use bytes::Bytes;
-use dulse_types::wire::{Reader, Writer};
-use dulse_types::{Identity, Stamp, Version};
+use dulse_types::wire::Writer;
+use dulse_types::{Identity, Stamp, Vector, Version};
 
 use crate::change::{Change, ConflictStep, KvStep, MemberStep, NameStep, Step};
 use crate::digest::{CONFLICTS_DIR, KV_DIR, hash};
 use crate::keys::{self, Space};
-use crate::row::{KvRow, MemberRow, NameRow, ROW_VERSION};
+use crate::row::{ConflictRow, KvRow, MemberRow, MovedRow, NameRow};
 use crate::txn::{ReadError, Txn};
 use crate::view;
 
-pub use chunks::decode_owner;
-pub(crate) use links::names_of;
+pub use chunks::{NEVER, decode_owner};
 pub use links::{find_by_hard_link_id, n_links};
+pub(crate) use links::{names_of, put_inodes_of_id};
+pub(crate) use locate::find;
 pub use locate::{Located, Where, locate};
 
 /// Why a change could not be merged. It is kept and retried, never skipped.
@@ -53,14 +54,8 @@ pub fn apply_step(txn: &mut Txn<'_>, change: &Change, step: &Step) -> Result<(),
     match step {
         Step::Name(step) => name(txn, change.version(step.offset), step)?,
         Step::Kv(step) => kv(txn, change.version(step.offset), step)?,
-        Step::Member(step) => {
-            let version = Version {
-                stamp: change.stamp,
-                origin: change.origin,
-            };
-            member(txn, version, step)?;
-        }
-        Step::Conflict(step) => conflict(txn, step)?,
+        Step::Member(step) => member(txn, change.position(), step)?,
+        Step::Conflict(step) => conflict(txn, change.position(), step)?,
         Step::TreePart { .. } => {}
     }
     Ok(())
@@ -73,7 +68,10 @@ fn name(txn: &mut Txn<'_>, version: Version, step: &NameStep) -> Result<(), Read
     let located = locate(txn, step)?;
     let (before, place) = match located {
         Some(Located { row, place }) => (row, Some(place)),
-        None => (NameRow::new(step.name, step.inode), None),
+        None => {
+            txn.count_orphan(step);
+            (NameRow::new(step.name, step.inode), None)
+        }
     };
     let mut after = before.clone();
     merge_name(&mut after, version, step);
@@ -87,12 +85,9 @@ fn name(txn: &mut Txn<'_>, version: Version, step: &NameStep) -> Result<(), Read
         let path = Some(&after.path);
         links::index_hard_link_id(txn, after.inode, step, &after.content, path)?;
     }
-    let placed = step.place.as_ref().map(|place| &place.path);
-    for earlier in placed.into_iter().chain([&before.path]) {
-        if !earlier.is_empty() && *earlier != after.path {
-            remember_path(txn, step.name, earlier, &after.path)?;
-        }
-    }
+    let given = step.place.as_ref().map(|place| (version, &place.path));
+    let earlier = given.into_iter().chain([(before.place, &before.path)]);
+    remember_places(txn, &after, earlier)?;
     let linked = after.is_linked.then_some(after.inode);
     put_name(txn, before, place, after, version)?;
     match linked {
@@ -114,9 +109,8 @@ fn merge_name(row: &mut NameRow, version: Version, step: &NameStep) {
     if step.is_touch {
         row.touch = row.touch.max(version);
     }
-    if let Some(kills) = step.kills {
-        let register = (row.kills, row.keeps_chunks).max((kills, !step.delete_chunks));
-        (row.kills, row.keeps_chunks) = register;
+    if let Some(kills) = &step.kills {
+        row.merge_kills(kills.touch, !step.delete_chunks, &kills.seen);
     }
 }
 
@@ -166,9 +160,12 @@ fn put_name(
         links::visibility(txn, &after, is_visible)?;
     }
     chunks::lives_or_dead(txn, &after, version)?;
+    let mut after = after;
     if is_visible {
+        after.merged = Vector::new();
         return view::attach(txn, after);
     }
+    after.merged.raise(version.origin, version.stamp);
     let is_grave = !after.is_live() && after.is_born;
     let space = if is_grave {
         Space::Graves
@@ -183,49 +180,51 @@ fn put_name(
     Ok(())
 }
 
-/// Keeps, for a name that moved, every path it had or somebody gave it; the present one
+/// Keeps, for a name that moved, every place it had or somebody gave it; the present one
 /// first. Losing places count too: their givers hint at them until they know better.
-fn remember_path(
+fn remember_places<'a>(
     txn: &mut Txn<'_>,
-    name: Identity,
-    old: &Bytes,
-    new: &Bytes,
+    after: &NameRow,
+    earlier: impl Iterator<Item = (Version, &'a Bytes)>,
 ) -> Result<(), ReadError> {
-    let mut paths = moved_paths(txn, name)?;
-    paths.retain(|path| path != new && path != old);
-    paths.insert(0, old.clone());
-    paths.insert(0, new.clone());
-    let mut out = Writer::new();
-    out.u8(ROW_VERSION);
-    out.varint(paths.len() as u64);
-    for path in &paths {
-        out.bytes(path);
+    let mut others = earlier
+        .filter(|(_, path)| !path.is_empty() && **path != after.path)
+        .peekable();
+    if others.peek().is_none() {
+        return Ok(());
     }
-    txn.put(keys::by_identity(Space::Moved, name), out.into_vec());
+    let mut moved = moved(txn, after.name)?.unwrap_or_default();
+    for (version, path) in others {
+        moved.remember((version, path.clone()));
+    }
+    moved.move_to((after.place, after.path.clone()));
+    let key = keys::by_identity(Space::Moved, after.name);
+    txn.put(key, moved.encode());
     Ok(())
 }
 
-/// The paths a name had, the present one first; empty when it never moved.
+fn moved(txn: &Txn<'_>, name: Identity) -> Result<Option<MovedRow>, ReadError> {
+    let value = txn.get(&keys::by_identity(Space::Moved, name))?;
+    value.map(|value| decode_moved(&value)).transpose()
+}
+
+/// Decodes the places of a name.
+pub(crate) fn decode_moved(value: &Bytes) -> Result<MovedRow, ReadError> {
+    MovedRow::decode(value).map_err(|source| ReadError::Corrupt {
+        space: Space::Moved as u8,
+        source,
+    })
+}
+
+/// The paths a name had, the present one first; empty when it never moved, or when every
+/// member knows where it is.
 ///
 /// # Errors
 ///
 /// When the row cannot be read.
 pub fn moved_paths(txn: &Txn<'_>, name: Identity) -> Result<Vec<Bytes>, ReadError> {
-    let Some(value) = txn.get(&keys::by_identity(Space::Moved, name))? else {
-        return Ok(Vec::new());
-    };
-    let read = || {
-        let input = &mut Reader::new(&value);
-        input.u8()?;
-        let count = input.varint()?;
-        (0..count.min(input.remaining() as u64))
-            .map(|_| input.bytes().map(Bytes::copy_from_slice))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    read().map_err(|source| ReadError::Corrupt {
-        space: Space::Moved as u8,
-        source,
-    })
+    let places = moved(txn, name)?.unwrap_or_default().places;
+    Ok(places.into_iter().map(|(_, path)| path).collect())
 }
 
 fn kv(txn: &mut Txn<'_>, version: Version, step: &KvStep) -> Result<(), ReadError> {
@@ -294,36 +293,40 @@ fn member(txn: &mut Txn<'_>, version: Version, step: &MemberStep) -> Result<(), 
     Ok(())
 }
 
-const CONFLICT_KEPT: u8 = 1;
-const CONFLICT_GONE: u8 = 2;
-
-fn conflict(txn: &mut Txn<'_>, step: &ConflictStep) -> Result<(), ReadError> {
-    let (id, kept) = match step {
-        ConflictStep::Record { id, .. } => {
-            let steps = vec![Step::Conflict(step.clone())];
-            (*id, Some(Change::of_steps(steps).encode()))
-        }
-        ConflictStep::Withdraw { id } | ConflictStep::Expire { id } => (*id, None),
-    };
-    let key = keys::by_identity(Space::Conflicts, id);
+fn conflict(txn: &mut Txn<'_>, version: Version, step: &ConflictStep) -> Result<(), ReadError> {
+    let (ConflictStep::Record { id, .. }
+    | ConflictStep::Withdraw { id }
+    | ConflictStep::Expire { id }) = step;
+    let key = keys::by_identity(Space::Conflicts, *id);
     let before = txn.get(&key)?;
-    let was_kept = before
-        .as_ref()
-        .is_some_and(|row| row.get(1) == Some(&CONFLICT_KEPT));
-    match (before.as_ref(), kept) {
-        (None, Some(record)) => {
-            let mut out = vec![ROW_VERSION, CONFLICT_KEPT];
-            out.extend_from_slice(&record);
-            txn.digest_add(CONFLICTS_DIR, hash(&out));
-            txn.put(key, out);
+    let known = before.as_ref().map(ConflictRow::decode).transpose();
+    let known = known.map_err(|source| ReadError::Corrupt {
+        space: Space::Conflicts as u8,
+        source,
+    })?;
+    let mut row = known.clone().unwrap_or(ConflictRow {
+        settled: None,
+        record: Bytes::new(),
+    });
+    match step {
+        ConflictStep::Record { .. } if row.record.is_empty() => {
+            row.record = Change::of_steps(vec![Step::Conflict(step.clone())]).encode();
         }
-        (Some(_), Some(_)) => {}
-        (before, None) => {
-            if let Some(row) = before.filter(|_| was_kept) {
-                txn.digest_sub(CONFLICTS_DIR, hash(row));
-            }
-            txn.put(key, vec![ROW_VERSION, CONFLICT_GONE]);
+        ConflictStep::Record { .. } => {}
+        ConflictStep::Withdraw { .. } | ConflictStep::Expire { .. } => {
+            row.settled = row.settled.max(Some(version));
         }
     }
+    if known.as_ref() == Some(&row) {
+        return Ok(());
+    }
+    if known.is_some_and(|row| row.is_open()) {
+        txn.digest_sub(CONFLICTS_DIR, hash(&before.unwrap_or_default()));
+    }
+    let value = row.encode();
+    if row.is_open() {
+        txn.digest_add(CONFLICTS_DIR, hash(&value));
+    }
+    txn.put(key, value);
     Ok(())
 }

@@ -48,6 +48,36 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Bytes that it takes encoded, at most: the parts of any length and a fixed rest.
+    #[must_use]
+    pub fn size_bytes_max(&self) -> usize {
+        /// Flags, lengths, identities, versions: what a step has besides its parts.
+        const REST: usize = 192;
+        /// Each hint's length, each moved chunk, each origin of a vector.
+        const ITEM: usize = 16;
+        REST + match self {
+            Self::Name(step) => {
+                let data = step.data.as_ref();
+                let parts = [
+                    step.place.as_ref().map(|place| place.path.len()),
+                    data.map(|data| data.value.0.len() + data.seen.len() * ITEM),
+                    step.kills.as_ref().map(|kills| kills.seen.len() * ITEM),
+                    step.attributes.as_ref().map(|write| write.value.len()),
+                    step.old_entry.as_ref().map(Bytes::len),
+                    Some(step.moved_chunks.len() * ITEM),
+                ];
+                let hints = step.hints.iter().map(|hint| hint.len() + ITEM);
+                parts.iter().flatten().sum::<usize>() + hints.sum::<usize>()
+            }
+            Self::Kv(step) => step.key.len() + step.value.as_ref().map_or(0, Bytes::len),
+            Self::Member(MemberStep::Join { address, .. }) => address.len(),
+            Self::Conflict(ConflictStep::Record { path, loser, .. }) => path.len() + loser.len(),
+            Self::Member(_) | Self::Conflict(_) | Self::TreePart { .. } => 0,
+        }
+    }
+}
+
 /// Registers of one name and inode that a step writes; what is absent is not touched.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct NameStep {
@@ -65,8 +95,8 @@ pub struct NameStep {
     pub place: Option<Place>,
     /// Whether the touch register is written.
     pub is_touch: bool,
-    /// Kills register: the greatest touch version the deleter had seen.
-    pub kills: Option<Version>,
+    /// Kills register.
+    pub kills: Option<Kills>,
     /// Data register.
     pub data: Option<DataWrite>,
     /// Attribute register.
@@ -90,6 +120,16 @@ pub struct Place {
     pub rank: u32,
     /// The absolute path.
     pub path: Bytes,
+}
+
+/// A write of a kills register.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Kills {
+    /// The greatest touch version the deleter had seen.
+    pub touch: Version,
+    /// For each other origin the greatest data version in the chain it removed: whose
+    /// current data is not among them lost it in conflict.
+    pub seen: Vector,
 }
 
 /// A write of a data register.
@@ -195,6 +235,15 @@ impl Change {
             let places = step.place.iter().map(|place| &place.path);
             places.chain(&step.hints).map(|path| (step.name, path))
         })
+    }
+
+    /// Its position in the origin's log, as a version.
+    #[must_use]
+    pub fn position(&self) -> Version {
+        Version {
+            stamp: self.stamp,
+            origin: self.origin,
+        }
     }
 
     /// The version of what the step at this offset writes.

@@ -7,7 +7,8 @@ use dulse_types::wire::{Reader, WireError, Writer};
 use dulse_types::{FileId, Identity, Origin, Stamp, Vector, Version};
 
 use crate::change::{
-    AttributesWrite, Change, ConflictStep, DataWrite, KvStep, MemberStep, NameStep, Place, Step,
+    AttributesWrite, Change, ConflictStep, DataWrite, Kills, KvStep, MemberStep, NameStep, Place,
+    Step,
 };
 
 /// First byte of an encoded change.
@@ -242,8 +243,9 @@ fn write_name(out: &mut Writer, step: &NameStep) {
         out.varint(u64::from(place.rank));
         out.bytes(&place.path);
     }
-    if let Some(kills) = step.kills {
-        kills.write(out);
+    if let Some(kills) = &step.kills {
+        kills.touch.write(out);
+        kills.seen.write(out);
     }
     if let Some(data) = &step.data {
         data.replaces.write(out);
@@ -366,7 +368,9 @@ fn read_name(input: &mut Reader<'_>, span: u64) -> Result<NameStep, DecodeError>
         None
     };
     let kills = if has(HAS_KILLS) {
-        Some(Version::read(input)?)
+        let touch = Version::read(input)?;
+        let seen = Vector::read(input)?;
+        Some(Kills { touch, seen })
     } else {
         None
     };

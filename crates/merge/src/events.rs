@@ -2,7 +2,7 @@
 //! Upstream's events, from the record of a change alone.
 
 use bytes::Bytes;
-use dulse_types::entry::{DataPart, join, split};
+use dulse_types::entry::{ATIME_NEVER, join, split};
 use dulse_types::{Entry, Stamp};
 
 use crate::change::{Change, NameStep, Step};
@@ -62,11 +62,14 @@ fn event(change: &Change, step: &NameStep) -> Event {
 }
 
 fn new_entry(step: &NameStep, old: Option<&Entry>) -> Entry {
-    let (old_attributes, old_data) = old.map(split).unwrap_or_default();
-    let attributes = step
-        .attributes
-        .as_ref()
-        .map_or(old_attributes, |a| a.value.clone());
-    let data: DataPart = step.data.as_ref().map_or(old_data, |d| d.value.clone());
-    join(&attributes, &data)
+    let old = old.map(split);
+    let atime_ns = old.as_ref().map_or(ATIME_NEVER, |old| old.atime_ns);
+    let atime_ns = step.atime_ns.map_or(atime_ns, |atime| atime.max(atime_ns));
+    let (old_attributes, old_data) = old
+        .map(|old| (old.attributes, old.data))
+        .unwrap_or_default();
+    let attributes = step.attributes.as_ref().map(|write| &write.value);
+    let data = step.data.as_ref().map(|write| &write.value);
+    let attributes = attributes.unwrap_or(&old_attributes);
+    join(attributes, data.unwrap_or(&old_data), atime_ns)
 }

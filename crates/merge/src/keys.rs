@@ -160,10 +160,16 @@ pub fn hard_link_id(id: &[u8]) -> Vec<u8> {
     key
 }
 
+/// The first key that [`first_path`] makes, behind all links of names.
+#[must_use]
+pub fn first_paths() -> Vec<u8> {
+    vec![Space::Links as u8, 0xfe]
+}
+
 /// Key of the path at which an inode with a hard link id was last written by its one name.
 #[must_use]
 pub fn first_path(inode: Identity) -> Vec<u8> {
-    let mut key = vec![Space::Links as u8, 0xfe];
+    let mut key = first_paths();
     key.extend_from_slice(&inode.to_bytes());
     key
 }

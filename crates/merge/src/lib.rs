@@ -9,13 +9,17 @@
 //! Reading order: [`change`] (what is recorded), [`row`] (what is kept), [`keys`]
 //! (where), [`txn`] (how rows are read and written), [`mod@apply`] (merging), [`view`]
 //! (what a path shows), [`local`] (turning operations into steps), [`mod@events`],
-//! [`mod@touched`] (what a transfer that goes on sends again).
+//! [`mod@touched`] (what a transfer that goes on sends again), [`mod@forget`] (what need
+//! not be kept).
 
 pub mod apply;
 pub mod change;
 pub mod codec;
+pub mod conflict;
 pub mod digest;
 pub mod events;
+pub mod forget;
+pub mod intent;
 pub mod keys;
 pub mod local;
 pub mod row;
@@ -25,9 +29,12 @@ pub mod view;
 
 pub use apply::{ApplyError, apply};
 pub use change::{
-    AttributesWrite, Change, ConflictStep, DataWrite, KvStep, MemberStep, NameStep, Place, Step,
+    AttributesWrite, Change, ConflictStep, DataWrite, Kills, KvStep, MemberStep, NameStep, Place,
+    Step,
 };
 pub use events::{Event, events};
-pub use row::{Content, InodeRow, KvRow, MemberRow, NameRow};
+pub use forget::{Pass, forget};
+pub use intent::{TreeIntent, TreeWork};
+pub use row::{ConflictRow, Content, InodeRow, KvRow, MemberRow, MovedRow, NameRow};
 pub use touched::touched;
 pub use txn::{Rows, Txn};

@@ -4,55 +4,33 @@
 //! Each operation looks at the rows, records the steps and merges them at once, so
 //! that the next operation of the same change sees them.
 
+mod error;
+mod tree;
+
 use bytes::Bytes;
-use dulse_types::entry::{DataPart, hard_link_id_of, join, split};
+use dulse_types::entry::{ATIME_NEVER, Parts, hard_link_id_of, split};
 use dulse_types::{Entry, Identity, Origin, Stamp, Vector, Version};
 
-use crate::apply::{ApplyError, apply_step, find_by_hard_link_id, moved_paths};
+use crate::apply::{apply_step, find, find_by_hard_link_id, moved_paths, names_of};
 use crate::change::{AttributesWrite, Change, DataWrite, KvStep, NameStep, Place, Step};
 use crate::codec::STEPS_MAX;
 use crate::keys::{self, Space};
 use crate::row::{Content, NameRow};
-use crate::txn::{ReadError, Txn, decode_name};
+use crate::txn::Txn;
 use crate::view::is_dir;
 
-/// Most names that one change moves or removes.
-pub const TREE_NAMES_MAX: usize = STEPS_MAX as usize / 2;
+pub use error::LocalError;
 
-/// Why an operation cannot be done on the rows as they are.
-#[derive(Debug, thiserror::Error)]
-pub enum LocalError {
-    /// Nothing is shown at the path.
-    #[error("nothing at `{}`", String::from_utf8_lossy(.0))]
-    NotFound(Bytes),
-    /// Something is shown at the path.
-    #[error("something is at `{}`", String::from_utf8_lossy(.0))]
-    Exists(Bytes),
-    /// The directory shows entries.
-    #[error("directory `{}` is not empty", String::from_utf8_lossy(.0))]
-    NotEmpty(Bytes),
-    /// A directory cannot have a further name.
-    #[error("`{}` is a directory", String::from_utf8_lossy(.0))]
-    IsDirectory(Bytes),
-    /// A directory was to be moved into itself.
-    #[error("cannot move `{}` into itself", String::from_utf8_lossy(.0))]
-    IntoItself(Bytes),
-    /// More names than one change may touch.
-    #[error("more than {TREE_NAMES_MAX} names below `{}`", String::from_utf8_lossy(.0))]
-    TooBig(Bytes),
-    /// The data names a chunk that was dropped from this inode.
-    #[error("chunk `{0}` was dropped from this file")]
-    DroppedChunk(String),
-    /// Rows could not be read.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
+/// Most names that one change moves.
+pub const TREE_NAMES_MAX: usize = 10_000;
 
-impl From<ApplyError> for LocalError {
-    fn from(ApplyError::Read(error): ApplyError) -> Self {
-        Self::Read(error)
-    }
-}
+/// Bytes of a change behind which no further step is begun: a record is never larger than
+/// this and one step. It bounds what a peer holds in memory for one record.
+pub const CHANGE_BYTES_MAX: usize = 4 << 20;
+
+/// Most places of one name that some member has not acknowledged; each of its writes
+/// carries them all as hints.
+pub const PLACES_MAX: usize = 1_000;
 
 /// What an operation found and left.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -71,6 +49,7 @@ pub struct Builder<'t, 'r> {
     change: Change,
     n_events: u32,
     n_born: u32,
+    n_bytes: usize,
 }
 
 impl<'t, 'r> Builder<'t, 'r> {
@@ -86,6 +65,7 @@ impl<'t, 'r> Builder<'t, 'r> {
             change,
             n_events: 0,
             n_born: 0,
+            n_bytes: 0,
         }
     }
 
@@ -108,6 +88,10 @@ impl<'t, 'r> Builder<'t, 'r> {
     }
 
     fn push(&mut self, step: Step) -> Result<(), LocalError> {
+        if self.n_bytes > CHANGE_BYTES_MAX || self.change.steps.len() as u64 >= STEPS_MAX {
+            return Err(LocalError::ChangeTooLarge);
+        }
+        self.n_bytes += step.size_bytes_max();
         apply_step(self.txn, &self.change, &step)?;
         self.change.steps.push(step);
         Ok(())
@@ -150,13 +134,14 @@ impl<'t, 'r> Builder<'t, 'r> {
         {
             return Err(LocalError::Exists(path.clone()));
         }
-        let (attributes, data) = split(entry);
-        if let Some(first) = self.same_inode(&attributes)? {
-            return self.link_to(&first, path, Some((attributes, data)));
+        let parts = split(entry);
+        if let Some(first) = self.same_inode(&parts.attributes)? {
+            return self.link_to(&first, path, Some(parts));
         }
         let (offset, stamp) = self.event();
         let name = self.identity();
-        let is_dir = entry.is_dir();
+        let content = content_of(parts);
+        let new_entry = Some(content.entry());
         self.push(Step::Name(Box::new(NameStep {
             offset,
             has_event: true,
@@ -168,21 +153,22 @@ impl<'t, 'r> Builder<'t, 'r> {
                 path: path.clone(),
             }),
             is_touch: true,
-            data: (!is_dir || !data.0.is_empty()).then(|| DataWrite {
-                value: data.clone(),
+            data: (!content.is_dir() || !content.data.0.is_empty()).then(|| DataWrite {
+                value: content.data,
                 ..DataWrite::default()
             }),
             attributes: Some(AttributesWrite {
-                value: attributes.clone(),
+                value: content.attributes,
                 ..AttributesWrite::default()
             }),
+            atime_ns: (content.atime_ns != ATIME_NEVER).then_some(content.atime_ns),
             delete_chunks: true,
             ..NameStep::default()
         })))?;
         Ok(Effect {
             stamp,
             old_entry: None,
-            new_entry: Some(join(&attributes, &data)),
+            new_entry,
         })
     }
 
@@ -202,22 +188,11 @@ impl<'t, 'r> Builder<'t, 'r> {
             return self.create(path, entry);
         }
         let content = self.content(&row)?;
-        let (attributes, data) = split(entry);
-        self.refuse_dropped(&row, &content, &data)?;
-        let data = (data != content.data).then(|| self.data_write(&content, data));
-        let attributes = (attributes != content.attributes).then(|| AttributesWrite {
-            replaces: content.attributes_version,
-            value: attributes,
-        });
+        let written = self.differing(&content, split(entry));
+        self.refuse_dropped(&row, &written)?;
         let (offset, stamp) = self.event();
         let old_entry = content.entry();
-        let mut new_content = content;
-        if let Some(data) = &data {
-            new_content.data = data.value.clone();
-        }
-        if let Some(attributes) = &attributes {
-            new_content.attributes = attributes.value.clone();
-        }
+        let new_entry = written.after(content).entry();
         let hints = self.hints(&row)?;
         self.push(Step::Name(Box::new(NameStep {
             offset,
@@ -225,190 +200,44 @@ impl<'t, 'r> Builder<'t, 'r> {
             name: row.name,
             inode: row.inode,
             is_touch: true,
-            data,
-            attributes,
+            data: written.data,
+            attributes: written.attributes,
+            atime_ns: written.atime_ns,
             hints,
             old_entry: Some(old_entry.raw().clone()),
             delete_chunks,
             ..NameStep::default()
         })))?;
-        let new_entry = Some(new_content.entry());
-        Ok(Effect {
-            stamp,
-            old_entry: Some(old_entry),
-            new_entry,
-        })
-    }
-
-    /// Removes the entry shown and the shadows below it.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `NotEmpty`, `Read`.
-    pub fn delete(&mut self, path: &Bytes, delete_chunks: bool) -> Result<Effect, LocalError> {
-        let shown = self.require(path)?;
-        let (from, to) = keys::children(Space::Entries, path);
-        if self.txn.has_any(&from, &to)? {
-            return Err(LocalError::NotEmpty(path.clone()));
-        }
-        self.kill_all(path, shown, delete_chunks)
-    }
-
-    fn kill_all(
-        &mut self,
-        path: &Bytes,
-        shown: NameRow,
-        delete_chunks: bool,
-    ) -> Result<Effect, LocalError> {
-        let shadows = if shown.has_shadows {
-            self.txn.shadows(path)?
-        } else {
-            Vec::new()
-        };
-        let old_entry = self.content(&shown)?.entry();
-        let (offset, stamp) = self.event();
-        if !shown.is_implied {
-            self.kill(&shown, offset, Some(&old_entry), delete_chunks)?;
-        }
-        for shadow in shadows {
-            self.kill(&shadow, self.last_offset(), None, delete_chunks)?;
+        if row.is_linked && lives_longer(&old_entry, &new_entry) {
+            self.touch_others(&row)?;
         }
         Ok(Effect {
             stamp,
             old_entry: Some(old_entry),
-            new_entry: None,
+            new_entry: Some(new_entry),
         })
     }
 
-    fn kill(
-        &mut self,
-        row: &NameRow,
-        offset: u32,
-        event_of: Option<&Entry>,
-        delete_chunks: bool,
-    ) -> Result<(), LocalError> {
-        let hints = self.hints(row)?;
-        self.push(Step::Name(Box::new(NameStep {
-            offset,
-            has_event: event_of.is_some(),
-            name: row.name,
-            inode: row.inode,
-            kills: Some(row.touch),
-            hints,
-            old_entry: event_of.map(|entry| entry.raw().clone()),
-            delete_chunks,
-            ..NameStep::default()
-        })))
-    }
-
-    /// Moves the entry shown with everything below it; what is shown at the target goes.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound`, `NotEmpty`, `IntoItself`, `TooBig`, `Read`.
-    pub fn rename(&mut self, from: &Bytes, to: &Bytes) -> Result<Effect, LocalError> {
-        let shown = self.require(from)?;
-        // Onto itself too: it would kill the very name that it is to move.
-        if to.starts_with(from) && matches!(to.get(from.len()), None | Some(&b'/')) {
-            return Err(LocalError::IntoItself(from.clone()));
-        }
-        if let Some(target) = self.txn.shown(to)? {
-            let (first, last) = keys::children(Space::Entries, to);
-            if self.txn.has_any(&first, &last)? {
-                return Err(LocalError::NotEmpty(to.clone()));
+    /// Touches the other live names of an inode: its time to live was extended, and a
+    /// filer that saw it expired may be killing each of them.
+    fn touch_others(&mut self, row: &NameRow) -> Result<(), LocalError> {
+        for (name, is_visible, path) in names_of(self.txn, row.inode)? {
+            if !is_visible || name == row.name {
+                continue;
             }
-            self.kill_all(to, target, true)?;
+            let Some(other) = find(self.txn, name, vec![path])? else {
+                continue;
+            };
+            let hints = self.hints(&other.row)?;
+            self.push(Step::Name(Box::new(NameStep {
+                offset: self.last_offset(),
+                name,
+                inode: row.inode,
+                is_touch: true,
+                hints,
+                ..NameStep::default()
+            })))?;
         }
-        let old_entry = self.content(&shown)?.entry();
-        let names = self.below(from, &shown)?;
-        let mut stamp = self.change.stamp;
-        for (at, (row, is_shown)) in names.into_iter().enumerate() {
-            let mut path = to.to_vec();
-            path.extend_from_slice(&row.path[from.len()..]);
-            let moved = self.place(&row, Bytes::from(path), is_shown)?;
-            if at == 0 {
-                stamp = moved;
-            }
-        }
-        Ok(Effect {
-            stamp,
-            old_entry: Some(old_entry.clone()),
-            new_entry: Some(old_entry),
-        })
-    }
-
-    fn place(&mut self, row: &NameRow, path: Bytes, is_shown: bool) -> Result<Stamp, LocalError> {
-        let hints = self.hints(row)?;
-        let (offset, stamp) = if is_shown {
-            self.event()
-        } else {
-            (self.last_offset(), self.change.stamp)
-        };
-        let old_entry = if is_shown {
-            Some(self.content(row)?.entry().raw().clone())
-        } else {
-            None
-        };
-        self.push(Step::Name(Box::new(NameStep {
-            offset,
-            has_event: is_shown,
-            name: row.name,
-            inode: row.inode,
-            // The shown one stays the greatest of those that move together.
-            place: Some(Place {
-                rank: if is_shown {
-                    u32::MAX
-                } else {
-                    row.rank.min(u32::MAX - 1)
-                },
-                path,
-            }),
-            hints,
-            old_entry,
-            ..NameStep::default()
-        })))?;
-        Ok(stamp)
-    }
-
-    /// Every name at a path and below, parents first, each with whether it is shown.
-    fn below(&self, path: &Bytes, shown: &NameRow) -> Result<Vec<(NameRow, bool)>, LocalError> {
-        let mut names = Vec::new();
-        self.with_shadows(shown.clone(), &mut names)?;
-        if !is_dir(shown) {
-            return Ok(names);
-        }
-        for (from, to) in [
-            keys::children(Space::Entries, path),
-            keys::deeper(Space::Entries, path),
-        ] {
-            let rows = self.txn.scan(&from, &to, TREE_NAMES_MAX + 1)?;
-            for (key, value) in rows {
-                let Some(path) = keys::path_of(&key) else {
-                    continue;
-                };
-                self.with_shadows(decode_name(Space::Entries, &value, &path)?, &mut names)?;
-            }
-            if names.len() > TREE_NAMES_MAX {
-                return Err(LocalError::TooBig(path.clone()));
-            }
-        }
-        Ok(names)
-    }
-
-    fn with_shadows(
-        &self,
-        shown: NameRow,
-        out: &mut Vec<(NameRow, bool)>,
-    ) -> Result<(), LocalError> {
-        let shadows = if shown.has_shadows {
-            self.txn.shadows(&shown.path)?
-        } else {
-            Vec::new()
-        };
-        if !shown.is_implied {
-            out.push((shown, true));
-        }
-        out.extend(shadows.into_iter().map(|row| (row, false)));
         Ok(())
     }
 
@@ -432,23 +261,16 @@ impl<'t, 'r> Builder<'t, 'r> {
         &mut self,
         row: &NameRow,
         to: &Bytes,
-        parts: Option<(Bytes, DataPart)>,
+        parts: Option<Parts>,
     ) -> Result<Effect, LocalError> {
         let content = self.content(row)?;
         let hints = self.hints(row)?;
         let (offset, stamp) = self.event();
         let name = self.identity();
-        let attributes = parts.as_ref().map(|(attributes, _)| attributes.clone());
-        let attributes = attributes.filter(|a| *a != content.attributes);
-        let data = parts.map(|(_, data)| data).filter(|d| *d != content.data);
-        let data = data.map(|data| self.data_write(&content, data));
-        let mut new_content = content.clone();
-        if let Some(attributes) = &attributes {
-            new_content.attributes = attributes.clone();
-        }
-        if let Some(data) = &data {
-            new_content.data = data.value.clone();
-        }
+        let written = parts.map(|parts| self.differing(&content, parts));
+        let written = written.unwrap_or_default();
+        let old_entry = content.entry();
+        let new_entry = Some(written.after(content).entry());
         self.push(Step::Name(Box::new(NameStep {
             offset,
             has_event: true,
@@ -460,20 +282,18 @@ impl<'t, 'r> Builder<'t, 'r> {
                 path: to.clone(),
             }),
             is_touch: true,
-            data,
-            attributes: attributes.map(|value| AttributesWrite {
-                replaces: content.attributes_version,
-                value,
-            }),
+            data: written.data,
+            attributes: written.attributes,
+            atime_ns: written.atime_ns,
             hints,
-            old_entry: Some(content.entry().raw().clone()),
+            old_entry: Some(old_entry.raw().clone()),
             delete_chunks: true,
             ..NameStep::default()
         })))?;
         Ok(Effect {
             stamp,
             old_entry: None,
-            new_entry: Some(new_content.entry()),
+            new_entry,
         })
     }
 
@@ -578,38 +398,90 @@ impl<'t, 'r> Builder<'t, 'r> {
         Ok(hints)
     }
 
-    fn data_write(&self, content: &Content, value: DataPart) -> DataWrite {
-        let mut seen: Vector = content
-            .seen
-            .iter()
-            .filter(|(origin, _)| *origin != self.change.origin)
-            .collect();
-        let replaces = content.data_version;
-        if replaces != Version::ZERO && replaces.origin != self.change.origin {
-            seen.raise(replaces.origin, replaces.stamp);
-        }
-        DataWrite {
-            replaces,
-            seen,
-            value,
+    /// What of an entry differs from the present content: only that is written.
+    fn differing(&self, content: &Content, parts: Parts) -> Written {
+        let data = (parts.data != content.data).then(|| DataWrite {
+            replaces: content.data_version,
+            seen: self.chain_of(content),
+            value: parts.data,
+        });
+        let attributes = (parts.attributes != content.attributes).then(|| AttributesWrite {
+            replaces: content.attributes_version,
+            value: parts.attributes,
+        });
+        let atime_ns = (parts.atime_ns > content.atime_ns).then_some(parts.atime_ns);
+        Written {
+            data,
+            attributes,
+            atime_ns,
         }
     }
 
-    /// A chunk that this file dropped must not come back by a stale client.
-    fn refuse_dropped(
-        &self,
-        row: &NameRow,
-        content: &Content,
-        data: &DataPart,
-    ) -> Result<(), LocalError> {
-        if *data == content.data || !data.has_chunks() {
-            return Ok(());
+    /// For each other origin the greatest data version in the chain that ends here.
+    fn chain_of(&self, content: &Content) -> Vector {
+        let own = self.change.origin;
+        let mut seen: Vector = content
+            .seen
+            .iter()
+            .filter(|(origin, _)| *origin != own)
+            .collect();
+        let last = content.data_version;
+        if last != Version::ZERO && last.origin != own {
+            seen.raise(last.origin, last.stamp);
         }
-        for chunk in data.file_ids() {
+        seen
+    }
+
+    /// A chunk that this file dropped must not come back by a stale client.
+    fn refuse_dropped(&self, row: &NameRow, written: &Written) -> Result<(), LocalError> {
+        let Some(data) = written.data.as_ref().filter(|d| d.value.has_chunks()) else {
+            return Ok(());
+        };
+        for chunk in data.value.file_ids() {
             if self.txn.get(&keys::garbage(row.inode, chunk))?.is_some() {
                 return Err(LocalError::DroppedChunk(chunk.to_string()));
             }
         }
         Ok(())
     }
+}
+
+/// Registers of an inode that an operation writes.
+#[derive(Default)]
+struct Written {
+    data: Option<DataWrite>,
+    attributes: Option<AttributesWrite>,
+    atime_ns: Option<i64>,
+}
+
+impl Written {
+    /// The content after it.
+    fn after(&self, mut content: Content) -> Content {
+        if let Some(data) = &self.data {
+            content.data = data.value.clone();
+        }
+        if let Some(attributes) = &self.attributes {
+            content.attributes = attributes.value.clone();
+        }
+        content.atime_ns = self.atime_ns.unwrap_or(content.atime_ns);
+        content
+    }
+}
+
+/// The registers of an entry, without versions.
+fn content_of(parts: Parts) -> Content {
+    Content {
+        data: parts.data,
+        attributes: parts.attributes,
+        atime_ns: parts.atime_ns,
+        ..Content::default()
+    }
+}
+
+/// Whether an entry that would have expired does so later or never.
+fn lives_longer(old: &Entry, new: &Entry) -> bool {
+    let Some(end) = old.expires_after_s() else {
+        return false;
+    };
+    new.expires_after_s().is_none_or(|later| later > end)
 }

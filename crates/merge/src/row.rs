@@ -2,9 +2,15 @@
 //! What is kept: rows of names, inodes, keys and members. Layout: `docs/formats/rows.md`.
 
 use bytes::Bytes;
-use dulse_types::entry::{DataPart, MODE_DIRECTORY, join, mode_of};
+use dulse_types::entry::{ATIME_NEVER, DataPart, MODE_DIRECTORY, join, mode_of};
 use dulse_types::wire::{Reader, WireError, Writer};
 use dulse_types::{Entry, Identity, Stamp, Vector, Version};
+
+mod conflict;
+mod moved;
+
+pub use conflict::ConflictRow;
+pub use moved::MovedRow;
 
 /// First byte of every row.
 pub const ROW_VERSION: u8 = 1;
@@ -22,8 +28,19 @@ pub struct Content {
     pub attributes_version: Version,
     /// Everything else of the entry.
     pub attributes: Bytes,
-    /// Access time in nanoseconds, merged by maximum; `i64::MIN` when never written.
+    /// Access time in nanoseconds, merged by maximum; [`ATIME_NEVER`] when never written.
     pub atime_ns: i64,
+}
+
+impl Content {
+    /// Registers that nobody has written.
+    #[must_use]
+    pub fn blank() -> Self {
+        Self {
+            atime_ns: ATIME_NEVER,
+            ..Self::default()
+        }
+    }
 }
 
 /// One name with its registers, and the content of its inode unless that is hard-linked.
@@ -53,6 +70,12 @@ pub struct NameRow {
     pub kills: Version,
     /// Whether that deleter wanted the chunks kept; part of the kills register.
     pub keeps_chunks: bool,
+    /// For each other origin the greatest data version that deleter had seen; part of the
+    /// kills register.
+    pub kills_seen: Vector,
+    /// Of a name that is not shown: per origin the greatest stamp merged into it since it is
+    /// not. Kept with graves and partial names only, for knowing when they may be forgotten.
+    pub merged: Vector,
     /// Empty when `is_linked`.
     pub content: Content,
 }
@@ -174,12 +197,14 @@ const SAME_DATA: u8 = 1 << 2;
 const SAME_ATTRIBUTES: u8 = 1 << 3;
 const HAS_ATIME: u8 = 1 << 4;
 const HAS_RANK: u8 = 1 << 5;
+const HAS_KILLS_SEEN: u8 = 1 << 6;
+const HAS_MERGED: u8 = 1 << 7;
 
 impl Content {
     /// The entry these registers show.
     #[must_use]
     pub fn entry(&self) -> Entry {
-        join(&self.attributes, &self.data)
+        join(&self.attributes, &self.data, self.atime_ns)
     }
 
     /// Whether the attributes say directory.
@@ -238,7 +263,7 @@ impl Content {
         let atime_ns = if same & HAS_ATIME != 0 {
             input.i64_be()?
         } else {
-            i64::MIN
+            ATIME_NEVER
         };
         let seen = if input.u8()? != 0 {
             Vector::read(input)?
@@ -262,7 +287,7 @@ fn content_flags(content: &Content, birth: Version) -> u8 {
     let flag = |set: bool, flag: u8| if set { flag } else { 0 };
     flag(content.data_version == birth, SAME_DATA)
         | flag(content.attributes_version == birth, SAME_ATTRIBUTES)
-        | flag(content.atime_ns != i64::MIN, HAS_ATIME)
+        | flag(content.atime_ns != ATIME_NEVER, HAS_ATIME)
 }
 
 /// Takes length-prefixed bytes out of `whole` without copying.
@@ -288,14 +313,10 @@ impl NameRow {
     /// A row for a name of which nothing is known yet.
     #[must_use]
     pub fn new(name: Identity, inode: Identity) -> Self {
-        let content = Content {
-            atime_ns: i64::MIN,
-            ..Content::default()
-        };
         Self {
             name,
             inode,
-            content,
+            content: Content::blank(),
             ..Self::default()
         }
     }
@@ -315,6 +336,23 @@ impl NameRow {
         self.touch > self.kills
     }
 
+    /// Merges a write of the kills register: the greater touch; of equal ones what either
+    /// deleter had seen, and the chunks kept if either wants that.
+    pub fn merge_kills(&mut self, touch: Version, keeps_chunks: bool, seen: &Vector) {
+        match touch.cmp(&self.kills) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => {
+                self.keeps_chunks |= keeps_chunks;
+                self.kills_seen.merge_max(seen);
+            }
+            std::cmp::Ordering::Greater => {
+                self.kills = touch;
+                self.keeps_chunks = keeps_chunks;
+                self.kills_seen = seen.clone();
+            }
+        }
+    }
+
     /// What decides which of several names at one path shows.
     #[must_use]
     pub fn place_order(&self) -> (Version, u32, Identity) {
@@ -325,7 +363,8 @@ impl NameRow {
     #[must_use]
     pub fn encode(&self, with_path: bool) -> Vec<u8> {
         let mut out = Writer::with_capacity(96 + self.content.attributes.len());
-        self.write(&mut out, with_path, self.has_shadows);
+        let kept_apart = with_path.then_some(&self.merged);
+        self.write(&mut out, with_path, self.has_shadows, kept_apart);
         out.into_vec()
     }
 
@@ -333,11 +372,12 @@ impl NameRow {
     #[must_use]
     pub fn canonical(&self) -> Vec<u8> {
         let mut out = Writer::with_capacity(160 + self.content.attributes.len());
-        self.write(&mut out, true, false);
+        self.write(&mut out, true, false, None);
         out.into_vec()
     }
 
-    fn write(&self, out: &mut Writer, with_path: bool, has_shadows: bool) {
+    fn write(&self, out: &mut Writer, with_path: bool, has_shadows: bool, merged: Option<&Vector>) {
+        let merged = merged.filter(|merged| !merged.is_empty());
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let birth = self.name.birth();
         out.u8(ROW_VERSION);
@@ -358,7 +398,9 @@ impl NameRow {
         }
         out.u8(flag(self.place == birth, SAME_PLACE)
             | flag(self.touch == birth, SAME_TOUCH)
-            | flag(self.rank != 0, HAS_RANK));
+            | flag(self.rank != 0, HAS_RANK)
+            | flag(!self.kills_seen.is_empty(), HAS_KILLS_SEEN)
+            | flag(merged.is_some(), HAS_MERGED));
         if self.place != birth {
             self.place.write(out);
         }
@@ -371,8 +413,14 @@ impl NameRow {
         if !self.kills.is_zero() {
             self.kills.write(out);
         }
+        if !self.kills_seen.is_empty() {
+            self.kills_seen.write(out);
+        }
         if with_path {
             out.bytes(&self.path);
+        }
+        if let Some(merged) = merged {
+            merged.write(out);
         }
         if !self.is_linked {
             self.content.write(out, birth);
@@ -427,11 +475,17 @@ impl NameRow {
         } else {
             Version::ZERO
         };
+        if same & HAS_KILLS_SEEN != 0 {
+            row.kills_seen = Vector::read(input)?;
+        }
         row.path = if has(HAS_PATH) {
             slice(input, bytes)?
         } else {
             Bytes::copy_from_slice(path)
         };
+        if same & HAS_MERGED != 0 {
+            row.merged = Vector::read(input)?;
+        }
         if !row.is_linked {
             row.content = Content::read(input, birth, bytes)?;
         }

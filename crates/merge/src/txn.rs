@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use bytes::Bytes;
-use dulse_types::Identity;
 use dulse_types::wire::WireError;
+use dulse_types::{Identity, Vector};
 
+use crate::change::NameStep;
 use crate::digest::{Deltas, Sum};
 use crate::keys::{self, Space};
 use crate::row::{InodeRow, KvRow, NameRow};
@@ -69,6 +70,13 @@ pub struct Txn<'a> {
     pub gather_all: bool,
     /// With `gather_all`: every path that the replayed records mention for a name.
     pub mentioned: HashMap<Identity, Vec<Bytes>>,
+    /// What was applied before this transaction, for telling a write whose name has yet to
+    /// arrive from one whose name is lost.
+    /// `None` where nobody asks: then every place is looked at.
+    pub applied: Option<Vector>,
+    /// Writes to names that are not here although [`Txn::applied`] covers their birth. That
+    /// cannot happen: it is kept as a partial name, and an alarm for whoever reads this.
+    pub n_orphans: u64,
 }
 
 impl<'a> Txn<'a> {
@@ -83,6 +91,8 @@ impl<'a> Txn<'a> {
             undo: None,
             gather_all: false,
             mentioned: HashMap::new(),
+            applied: None,
+            n_orphans: 0,
         }
     }
 
@@ -116,6 +126,19 @@ impl<'a> Txn<'a> {
                 undo.writes.push((key, before));
             }
         }
+    }
+
+    /// A step's name was not found.
+    pub(crate) fn count_orphan(&mut self, step: &NameStep) {
+        let covers = |applied: &Vector| applied.covers(step.name.birth());
+        let is_lost = !step.is_birth && self.applied.as_ref().is_some_and(covers);
+        self.n_orphans += u64::from(is_lost);
+    }
+
+    /// Whether this is certainly the first time that a name's birth is merged.
+    pub(crate) fn is_first_birth(&self, step: &NameStep) -> bool {
+        let covers = |applied: &Vector| applied.covers(step.name.birth());
+        step.is_birth && !self.gather_all && !self.applied.as_ref().is_none_or(covers)
     }
 
     /// Starts remembering what [`Txn::rollback`] takes back.

@@ -14,8 +14,8 @@ use dulse_merge::codec::DecodeError;
 use dulse_merge::digest::Sum;
 use dulse_merge::keys;
 use dulse_merge::{
-    AttributesWrite, Change, ConflictStep, Content, DataWrite, InodeRow, KvRow, KvStep, MemberRow,
-    MemberStep, NameRow, NameStep, Place, Step,
+    AttributesWrite, Change, ConflictRow, ConflictStep, Content, DataWrite, InodeRow, Kills, KvRow,
+    KvStep, MemberRow, MemberStep, MovedRow, NameRow, NameStep, Place, Step, TreeIntent, TreeWork,
 };
 use dulse_types::entry::DataPart;
 use dulse_types::{FileId, Identity, Origin, Stamp, Vector, Version};
@@ -81,7 +81,10 @@ fn whole_step() -> NameStep {
             path: bytes("/a/b"),
         }),
         is_touch: true,
-        kills: Some(version(6, B)),
+        kills: Some(Kills {
+            touch: version(6, B),
+            seen: vector(),
+        }),
         data: Some(DataWrite {
             replaces: version(5, A),
             seen: vector(),
@@ -113,7 +116,10 @@ fn change_samples() -> BTreeMap<&'static str, Change> {
             name(NameStep {
                 name: identity(5, A, 0),
                 inode: identity(5, A, 0),
-                kills: Some(version(6, B)),
+                kills: Some(Kills {
+                    touch: version(6, B),
+                    seen: Vector::new(),
+                }),
                 hints: vec![bytes("/a")],
                 ..NameStep::default()
             }),
@@ -183,6 +189,7 @@ fn name_row() -> NameRow {
         touch: version(9, B),
         kills: version(8, B),
         keeps_chunks: true,
+        kills_seen: vector(),
         content: content(),
         ..NameRow::new(identity(5, A, 1), identity(5, A, 1))
     }
@@ -214,7 +221,14 @@ fn name_rows() -> Vec<(&'static str, NameRow, bool)> {
         has_shadows: true,
         ..NameRow::implied()
     };
+    let grave = NameRow {
+        has_shadows: false,
+        merged: vector(),
+        kills_seen: Vector::new(),
+        ..name_row()
+    };
     vec![
+        ("name-grave", grave, true),
         ("name-fresh", fresh_row(), false),
         ("name-all", name_row(), false),
         ("name-with-path", name_row(), true),
@@ -275,6 +289,33 @@ fn changes_equal_the_golden_file_and_are_read_back() {
 }
 
 #[test]
+fn intents_equal_the_golden_file_and_are_read_back() {
+    let mut samples = BTreeMap::new();
+    let to = bytes("/c/d");
+    for (name, work) in [
+        ("intent-move", TreeWork::Move { to }),
+        (
+            "intent-delete",
+            TreeWork::Delete {
+                delete_chunks: true,
+            },
+        ),
+    ] {
+        let intent = TreeIntent {
+            id: identity(8, B, 0),
+            path: bytes("/a/b"),
+            work,
+            signatures: vec![1, -2],
+            is_from_other_cluster: true,
+        };
+        let encoded = intent.encode();
+        assert_eq!(TreeIntent::decode(&encoded).unwrap(), intent, "{name}");
+        samples.insert(name.to_owned(), encoded.to_vec());
+    }
+    check_golden("intents.txt", &samples);
+}
+
+#[test]
 fn rows_equal_the_golden_file_and_are_read_back() {
     let mut samples = BTreeMap::new();
     for (name, row, with_path) in name_rows() {
@@ -294,6 +335,23 @@ fn rows_equal_the_golden_file_and_are_read_back() {
         let bytes = row.encode();
         assert_eq!(KvRow::decode(&Bytes::from(bytes.clone())).unwrap(), row);
         samples.insert(name.to_owned(), bytes);
+    }
+    let moved = MovedRow {
+        places: vec![
+            (version(6, A), Bytes::from_static(b"/a/b")),
+            (version(5, B), Bytes::from_static(b"/c")),
+        ],
+    };
+    assert_eq!(MovedRow::decode(&moved.encode().into()).unwrap(), moved);
+    samples.insert("moved".to_owned(), moved.encode());
+    for (name, settled) in [
+        ("conflict", None),
+        ("conflict-settled", Some(version(6, B))),
+    ] {
+        let record = change_samples()["conflict-record"].encode();
+        let row = ConflictRow { settled, record };
+        assert_eq!(ConflictRow::decode(&row.encode().into()).unwrap(), row);
+        samples.insert(name.to_owned(), row.encode());
     }
     let bytes = member_row().encode();
     assert_eq!(MemberRow::decode(&bytes).unwrap(), member_row());
@@ -370,7 +428,7 @@ fn any_vector() -> impl Strategy<Value = Vector> {
 fn any_name_step() -> impl Strategy<Value = Step> {
     let registers = (
         option::of((any::<u32>(), any_bytes())),
-        option::of(any_version()),
+        option::of((any_version(), any_vector())),
         option::of((any_version(), any_vector(), any_bytes())),
         option::of((any_version(), any_bytes())),
         option::of(any::<i64>()),
@@ -394,7 +452,7 @@ fn any_name_step() -> impl Strategy<Value = Step> {
                 is_birth: flags.1,
                 place: place.map(|(rank, path)| Place { rank, path }),
                 is_touch: flags.2,
-                kills,
+                kills: kills.map(|(touch, seen)| Kills { touch, seen }),
                 data: data.map(|(replaces, seen, value)| DataWrite {
                     replaces,
                     seen,
@@ -459,6 +517,8 @@ fn read_all(input: &[u8]) {
     }
     drop(InodeRow::decode(&bytes));
     drop(KvRow::decode(&bytes));
+    drop((TreeIntent::decode(input), MovedRow::decode(&bytes)));
+    drop(ConflictRow::decode(&bytes));
     drop(MemberRow::decode(input));
     drop(Sum::decode(input));
     drop((keys::path_of(input), keys::parse_garbage(input)));

@@ -6,9 +6,6 @@ use dulse_types::{Entry, EntryFields, FullPath, UnknownFields};
 
 use crate::Options;
 
-/// Extended key by which S3 expiry counts from the last write.
-const S3_EXPIRY_KEY: &str = "X-Seaweedfs-Expires-S3";
-
 /// Extended key that holds an ETag.
 const ETAG_KEY: &str = "Seaweed-ETag";
 
@@ -25,21 +22,7 @@ pub fn root_entry(options: &Options) -> Entry {
 /// Whether an entry's time to live is over.
 #[must_use]
 pub fn is_expired(entry: &Entry, now_s: i64) -> bool {
-    let ttl = entry.ttl_sec();
-    if ttl <= 0 {
-        return false;
-    }
-    let Ok(fields) = entry.fields() else {
-        return false;
-    };
-    let attributes = fields.attrs();
-    let is_s3 = fields.extended.contains_key(S3_EXPIRY_KEY);
-    let since = if is_s3 {
-        attributes.mtime
-    } else {
-        attributes.crtime
-    };
-    since.saturating_add(i64::from(ttl)) < now_s
+    entry.expires_after_s().is_some_and(|end| end < now_s)
 }
 
 /// The entry's ETag without quotes: stored one, else md5 of the whole, else of the chunks.

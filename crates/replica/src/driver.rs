@@ -28,6 +28,9 @@ const GROUP_MAX: usize = 512;
 /// How often a quiet replica is synced and checkpointed.
 const IDLE: Duration = Duration::from_secs(2);
 
+/// Calls of [`Replica::forget`] in a row while nobody waits.
+const IDLE_FORGETS_MAX: usize = 64;
+
 /// What is applied and durable; each change wakes those who watch.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Progress {
@@ -393,12 +396,27 @@ impl Driver {
         }
     }
 
+    /// Nobody waits: forgets a good deal of what may be forgotten.
+    fn forget(&mut self) {
+        for _ in 0..IDLE_FORGETS_MAX {
+            match self.replica.forget() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "forgetting what is stable failed; tried again later");
+                    return;
+                }
+            }
+        }
+    }
+
     fn rest(&mut self) {
         if self.replica.shared.journal.end() > self.replica.checkpointed
             && let Err(error) = self.replica.checkpoint()
         {
             tracing::error!(%error, "checkpoint failed; writes are refused until it succeeds");
         }
+        self.forget();
         self.tell();
     }
 

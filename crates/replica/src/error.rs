@@ -58,9 +58,11 @@ pub(crate) fn local(error: LocalError) -> Error {
         LocalError::NotFound(_) => ErrorKind::NotFound,
         LocalError::Exists(_) => ErrorKind::Conflict,
         LocalError::NotEmpty(_) => ErrorKind::NotEmpty,
-        LocalError::IntoItself(_) | LocalError::TooBig(_) | LocalError::IsDirectory(_) => {
-            ErrorKind::Invalid
-        }
+        LocalError::IntoItself(_)
+        | LocalError::TooBig(_)
+        | LocalError::ChangeTooLarge
+        | LocalError::IsDirectory(_) => ErrorKind::Invalid,
+        LocalError::MovedTooOften(_) => ErrorKind::Unavailable,
         LocalError::DroppedChunk(_) => ErrorKind::DroppedChunk,
         LocalError::Read(_) => ErrorKind::Io,
     };

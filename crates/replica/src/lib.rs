@@ -12,6 +12,7 @@
 mod clock;
 mod driver;
 mod error;
+mod forgetting;
 mod options;
 mod recover;
 mod sequencer;

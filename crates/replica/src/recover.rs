@@ -17,6 +17,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::HybridClock;
 use crate::error;
+use crate::forgetting::Forgetting;
 use crate::options::ReplicaOptions;
 use crate::sequencer::{CHECKPOINT_VERSION, Replica, stored_origin};
 use crate::shared::{EngineRows, Shared, Sums, Vectors};
@@ -82,6 +83,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         durability: options.durability,
         limits: options.limits,
         stable: Vector::new(),
+        forgetting: Forgetting::default(),
         checkpointed: 0,
         is_behind_log: false,
         importing: None,

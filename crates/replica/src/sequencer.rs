@@ -21,6 +21,7 @@ use dulse_types::{FullPath, Origin, Stamp, Vector};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error;
+use crate::forgetting::Forgetting;
 use crate::options::{Durability, Limits, ReplicaOptions};
 use crate::shared::{EngineRows, Garbage, STORE_ID_KEY, Shared};
 
@@ -34,6 +35,7 @@ pub struct Replica {
     pub(crate) limits: Limits,
     /// What every member is known to have on disk.
     pub(crate) stable: Vector,
+    pub(crate) forgetting: Forgetting,
     pub(crate) checkpointed: u64,
     /// Set when an engine batch failed after its records were journaled: the engine lacks
     /// what the log has, and only a restart replays it.
@@ -133,6 +135,7 @@ impl Replica {
         let mut txn = Txn::new(&rows);
         let mut records = Vec::with_capacity(group.len());
         let mut vector = shared.vector();
+        txn.applied = Some(vector.clone());
         let mut results = Vec::with_capacity(group.len());
         for transaction in group {
             let result = self.build(&mut txn, transaction, &vector);
@@ -205,6 +208,7 @@ impl Replica {
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
         let mut vector = shared.vector();
+        txn.applied = Some(vector.clone());
         let mut records = Vec::new();
         let mut results = Vec::with_capacity(changes.len());
         for payload in changes {
@@ -226,6 +230,13 @@ impl Replica {
                 });
             }
             results.push(result);
+        }
+        if txn.n_orphans > 0 {
+            let n_writes = txn.n_orphans;
+            tracing::error!(
+                n_writes,
+                "writes to names that are lost here; kept, not shown"
+            );
         }
         if !records.is_empty() {
             self.write(txn, &records, vector)?;
@@ -257,6 +268,7 @@ impl Replica {
         let written = self.shared.journal.write_checkpoint(out.as_slice());
         written.map_err(|e| error::journal(operation, e))?;
         self.checkpointed = position;
+        self.forgetting.checkpointed(&self.stable);
         Ok(())
     }
 
@@ -284,7 +296,7 @@ impl Replica {
     /// `DiskFull`, `Io`; what could not go now goes with a later call.
     pub fn stable(&mut self, vector: Vector) -> Result<(), Error> {
         self.stable = vector;
-        Ok(())
+        self.forget().map(drop)
     }
 
     /// Forgets dropped chunks that were freed.
@@ -293,12 +305,15 @@ impl Replica {
     ///
     /// `DiskFull`, `Io`.
     pub fn garbage_freed(&mut self, freed: &[Garbage]) -> Result<(), Error> {
-        let writes = freed
-            .iter()
-            .map(|g| (keys::garbage(g.inode, g.chunk), None));
-        let written = self.shared.engine.write(Batch {
-            writes: writes.collect(),
-        });
+        let shared = Arc::clone(&self.shared);
+        let rows = EngineRows(&*shared.engine);
+        let mut txn = Txn::new(&rows);
+        for row in freed {
+            dulse_merge::forget::freed(&mut txn, row.inode, row.chunk)
+                .map_err(|e| error::read(Operation::Apply, e))?;
+        }
+        let (writes, _) = txn.finish().map_err(|e| error::read(Operation::Apply, e))?;
+        let written = self.shared.engine.write(Batch { writes });
         written.map_err(|e| error::engine(Operation::Apply, e))
     }
 

@@ -460,7 +460,11 @@ fn implied(read: &(impl Read + ?Sized), path: &[u8]) -> Result<Entry, Error> {
                 .map_err(|e| error::read(Operation::Find, e))?;
             if !row.is_implied {
                 let data = DataPart::default();
-                return Ok(dulse_types::entry::join(&row.content.attributes, &data));
+                return Ok(dulse_types::entry::join(
+                    &row.content.attributes,
+                    &data,
+                    row.content.atime_ns,
+                ));
             }
         }
         dir = keys::split_path(dir).0;

@@ -15,4 +15,4 @@ pub use fields::{
     RemoteEntry, SseType, UnknownFields,
 };
 pub use raw::{Entry, EntryError};
-pub use registers::{DataPart, hard_link_id_of, join, mode_of, split};
+pub use registers::{ATIME_NEVER, DataPart, Parts, hard_link_id_of, join, mode_of, split};

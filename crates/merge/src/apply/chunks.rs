@@ -2,7 +2,9 @@
 //! Which chunks the present data lacks: the garbage space.
 //!
 //! A row's value is two versions: the change that dropped the chunk and the data
-//! that lacks it. Both must be stable before the chunk may be freed.
+//! that lacks it. Both must be stable before the chunk may be freed. ⚠ Present chunks of a
+//! dead inode have [`NEVER`] for the latter: nothing lacks them, and that the inode is dead
+//! is certain only when it is forgotten here; then its data's version comes in.
 //!
 //! A chunk that moved to another inode is dropped by the first one like any other; who
 //! frees it is the register of its owner. So the move may arrive before or after
@@ -11,12 +13,18 @@
 use std::collections::BTreeSet;
 
 use dulse_types::wire::{Reader, WireError, Writer};
-use dulse_types::{FileId, Identity, Version};
+use dulse_types::{FileId, Identity, Origin, Stamp, Version};
 
 use crate::change::NameStep;
 use crate::keys::{self, Space};
 use crate::row::{Content, NameRow};
 use crate::txn::{ReadError, Txn};
+
+/// The data that lacks a chunk which a dead inode still has: stable nowhere.
+pub const NEVER: Version = Version {
+    stamp: Stamp(i64::MAX),
+    origin: Origin(u64::MAX),
+};
 
 /// Keeps the garbage right after data was merged: what the winner lacks goes in, what
 /// is back in the winner comes out.
@@ -67,7 +75,7 @@ pub(super) fn merge_states(
     let present: BTreeSet<FileId> = into.data.file_ids().into_iter().collect();
     for chunk in known.into_iter().filter(|chunk| !present.contains(chunk)) {
         let key = keys::garbage(inode, chunk);
-        if txn.get(&key)?.is_none() {
+        if txn.get(&key)?.is_none_or(|row| is_of_dead(&row)) {
             txn.put(key, value(into.data_version, into.data_version));
         }
     }
@@ -104,8 +112,51 @@ pub(super) fn settle(
         if was_dropped && !is_dropped {
             txn.delete(key);
         } else if is_dropped && !was_dropped {
-            txn.put(key, value(cause, content.data_version));
+            txn.put(key, value(cause, NEVER));
         }
+    }
+    Ok(())
+}
+
+/// An inode is forgotten, so its death is stable, and its chunks wait for their grace only.
+/// Those that a deleter wanted kept are nobody's from now on.
+pub(crate) fn forgotten(
+    txn: &mut Txn<'_>,
+    inode: Identity,
+    content: &Content,
+) -> Result<(), ReadError> {
+    if !content.data.has_chunks() {
+        return Ok(());
+    }
+    for chunk in content.data.file_ids() {
+        let key = keys::garbage(inode, chunk);
+        match txn.get(&key)? {
+            Some(row) if is_of_dead(&row) => {
+                let cause = Version::read(&mut Reader::new(&row));
+                let cause = cause.unwrap_or(content.data_version);
+                txn.put(key, value(cause, content.data_version));
+            }
+            Some(_) => {}
+            None => disown(txn, inode, chunk)?,
+        }
+    }
+    Ok(())
+}
+
+fn is_of_dead(row: &[u8]) -> bool {
+    row.get(16..) == Some(&value(NEVER, NEVER)[16..])
+}
+
+/// Removes the register of a chunk's owner, if that is this inode.
+pub(crate) fn disown(txn: &mut Txn<'_>, inode: Identity, chunk: FileId) -> Result<(), ReadError> {
+    let key = keys::chunk_owner(chunk);
+    let owner = txn.get(&key)?.map(|row| decode_owner(&row)).transpose();
+    let owner = owner.map_err(|source| ReadError::Corrupt {
+        space: Space::Garbage as u8,
+        source,
+    })?;
+    if owner.is_some_and(|(_, owner)| owner == inode) {
+        txn.delete(key);
     }
     Ok(())
 }

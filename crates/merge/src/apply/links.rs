@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use dulse_types::entry::hard_link_id_of;
 use dulse_types::wire::Reader;
-use dulse_types::{Identity, Version};
+use dulse_types::{Identity, Vector, Version};
 
 use super::chunks::{merge_states, settle};
 use super::locate::find;
@@ -31,15 +31,11 @@ pub(super) fn ensure_inode_row(txn: &mut Txn<'_>, step: &NameStep) -> Result<(),
     if known.as_ref().is_some_and(|inode| inode.is_born) {
         return Ok(());
     }
-    let blank = Content {
-        atime_ns: i64::MIN,
-        ..Content::default()
-    };
     let first = find(txn, step.inode, step.hints.clone())?;
     let mut inode = known.unwrap_or(InodeRow {
         inode: step.inode,
         is_born: false,
-        content: blank.clone(),
+        content: Content::blank(),
     });
     let Some(first) = first.filter(|first| !first.row.is_linked) else {
         put(txn, &inode);
@@ -47,7 +43,7 @@ pub(super) fn ensure_inode_row(txn: &mut Txn<'_>, step: &NameStep) -> Result<(),
     };
     let mut row = first.row.clone();
     row.is_linked = true;
-    row.content = blank;
+    row.content = Content::blank();
     merge_states(txn, step.inode, &mut inode.content, &first.row.content)?;
     inode.is_born |= row.is_born;
     put(txn, &inode);
@@ -92,10 +88,7 @@ pub(super) fn settle_birth(
         merge_states(txn, row.inode, &mut inode.content, &row.content)?;
         inode.is_born = true;
         row.is_linked = true;
-        row.content = Content {
-            atime_ns: i64::MIN,
-            ..Content::default()
-        };
+        row.content = Content::blank();
         put(txn, &inode);
         // Its own name is put where it belongs by the caller, and only there: a replay
         // parks it among the partial ones, and shown twice it would shadow itself.
@@ -114,7 +107,7 @@ fn show_waiting(
         if except == Some(name) {
             continue;
         }
-        let Some(row) = txn.kept(Space::Partial, name)? else {
+        let Some(mut row) = txn.kept(Space::Partial, name)? else {
             continue;
         };
         if !row.is_born {
@@ -122,6 +115,7 @@ fn show_waiting(
         }
         txn.delete(keys::by_identity(Space::Partial, name));
         if row.is_live() {
+            row.merged = Vector::new();
             visibility(txn, &row, true)?;
             view::attach(txn, row)?;
         } else {
@@ -298,14 +292,24 @@ pub(super) fn index_hard_link_id(
         if let Err(at) = inodes.binary_search(&inode) {
             inodes.insert(at, inode);
             inodes.truncate(SAME_ID_MAX);
-            let value: Vec<u8> = inodes.iter().flat_map(|i| i.to_bytes()).collect();
-            txn.put(keys::hard_link_id(id), value);
+            put_inodes_of_id(txn, id, &inodes);
         }
     }
     if let Some(path) = path.filter(|_| hard_link_id_of(&content.attributes).is_some()) {
         txn.put(keys::first_path(inode), path.clone());
     }
     Ok(())
+}
+
+/// Writes which inodes have a hard link id.
+pub(crate) fn put_inodes_of_id(txn: &mut Txn<'_>, id: &[u8], inodes: &[Identity]) {
+    let key = keys::hard_link_id(id);
+    if inodes.is_empty() {
+        txn.delete(key);
+    } else {
+        let value: Vec<u8> = inodes.iter().flat_map(|i| i.to_bytes()).collect();
+        txn.put(key, value);
+    }
 }
 
 /// The inodes that upstream's hard link id names, the oldest first.

@@ -40,13 +40,19 @@ pub struct Located {
 ///
 /// When rows cannot be read.
 pub fn locate(txn: &mut Txn<'_>, step: &NameStep) -> Result<Option<Located>, ReadError> {
+    if txn.is_first_birth(step) {
+        // Whatever arrived before its birth waits for it there.
+        let row = txn.kept(Space::Partial, step.name)?;
+        let place = Where::Partial;
+        return Ok(row.map(|row| Located { row, place }));
+    }
     let mut paths = step.hints.clone();
     paths.extend(step.place.iter().map(|place| place.path.clone()));
     find(txn, step.name, paths)
 }
 
 /// Finds a name by identity, at these paths first.
-pub(super) fn find(
+pub(crate) fn find(
     txn: &mut Txn<'_>,
     name: Identity,
     mut paths: Vec<Bytes>,
@@ -171,7 +177,7 @@ fn merge_into(merged: &mut Option<NameRow>, row: NameRow) {
     into.is_born |= row.is_born;
     into.is_linked |= row.is_linked;
     into.touch = into.touch.max(row.touch);
-    (into.kills, into.keeps_chunks) =
-        (into.kills, into.keeps_chunks).max((row.kills, row.keeps_chunks));
+    into.merge_kills(row.kills, row.keeps_chunks, &row.kills_seen);
+    into.merged.merge_max(&row.merged);
     into.content.merge(&row.content);
 }

@@ -50,31 +50,31 @@ fn act(replica: &mut Replica, op: &Op) -> Change {
     replica.log.last().unwrap().clone()
 }
 
-fn create(replica: &mut Replica, at: &'static str, key: u64) -> Change {
+pub(crate) fn create(replica: &mut Replica, at: &'static str, key: u64) -> Change {
     act(replica, &Op::Create(path(at), file(key)))
 }
 
-fn update(replica: &mut Replica, at: &'static str, key: u64) -> Change {
+pub(crate) fn update(replica: &mut Replica, at: &'static str, key: u64) -> Change {
     act(replica, &Op::Update(path(at), file(key)))
 }
 
-fn delete(replica: &mut Replica, at: &'static str) -> Change {
+pub(crate) fn delete(replica: &mut Replica, at: &'static str) -> Change {
     act(replica, &Op::Delete(path(at), true))
 }
 
-fn rename(replica: &mut Replica, from: &'static str, to: &'static str) -> Change {
+pub(crate) fn rename(replica: &mut Replica, from: &'static str, to: &'static str) -> Change {
     act(replica, &Op::Rename(path(from), path(to)))
 }
 
-fn link(replica: &mut Replica, from: &'static str, to: &'static str) -> Change {
+pub(crate) fn link(replica: &mut Replica, from: &'static str, to: &'static str) -> Change {
     act(replica, &Op::Link(path(from), path(to)))
 }
 
-fn pair() -> (Replica, Replica) {
+pub(crate) fn pair() -> (Replica, Replica) {
     (Replica::new(1), Replica::new(2))
 }
 
-fn receive_all(replica: &mut Replica, changes: &[&Change]) {
+pub(crate) fn receive_all(replica: &mut Replica, changes: &[&Change]) {
     for change in changes {
         replica.receive(change);
     }

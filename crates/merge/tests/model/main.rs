@@ -2,6 +2,8 @@
 //! The model, proven: rows against a naive oracle, small cases exhaustively,
 //! the laws, and each guard.
 
+mod conflicts;
+mod forgetting;
 mod guards;
 mod histories;
 mod moves;

@@ -187,9 +187,16 @@ fn collect(
     if step.is_touch {
         name.touch = name.touch.max(version);
     }
-    if let Some(kills) = step.kills {
-        (name.kills, name.keeps_chunks) =
-            (name.kills, name.keeps_chunks).max((kills, !step.delete_chunks));
+    if let Some(kills) = &step.kills {
+        // The greatest touch; of equal ones, what either deleter had seen and wanted.
+        let keeps = !step.delete_chunks;
+        if kills.touch > name.kills {
+            (name.kills, name.keeps_chunks) = (kills.touch, keeps);
+            name.kills_seen = kills.seen.clone();
+        } else if kills.touch == name.kills {
+            name.keeps_chunks |= keeps;
+            name.kills_seen.merge_max(&kills.seen);
+        }
     }
     let inode = inodes.entry(step.inode).or_insert_with(|| Inode {
         content: blank().content,

@@ -71,6 +71,7 @@ impl Replica {
     pub(crate) fn local(&mut self, op: &Op, rng: &mut StdRng) -> Result<(), LocalError> {
         let rows = self.rows.clone();
         let mut txn = Txn::new(&rows);
+        txn.applied = Some(self.vector.clone());
         let first = Stamp(self.clock + 1 + i64::from(rng.random_range(0..3u8)));
         let prev = self.vector.get(self.origin);
         let mut builder = Builder::new(&mut txn, self.origin, first, prev);
@@ -100,7 +101,12 @@ impl Replica {
         assert_eq!(change.prev, self.vector.get(change.origin));
         let rows = self.rows.clone();
         let mut txn = Txn::new(&rows);
+        txn.applied = Some(self.vector.clone());
         apply(&mut txn, change).unwrap();
+        assert_eq!(
+            txn.n_orphans, 0,
+            "a write to a name that is lost: {change:?}"
+        );
         let (writes, _) = txn.finish().unwrap();
         self.rows.write(writes);
         self.vector.set(change.origin, change.stamp);
@@ -182,7 +188,12 @@ pub(crate) fn seen(rows: &Memory) -> Naive {
             let path = keys::path_of(key).unwrap();
             assert!(txn.shown(&path).unwrap().is_some(), "a shadow of nothing");
         } else if key[0] == Space::Graves as u8 {
-            out.graves.insert(identity(), name(b""));
+            // When it was merged is each replica's own affair.
+            let grave = NameRow {
+                merged: Vector::new(),
+                ..name(b"")
+            };
+            out.graves.insert(identity(), grave);
         } else if key[0] == Space::Partial as u8 {
             out.partial.insert(identity());
         } else if key[0] == Space::Inodes as u8 {
@@ -248,10 +259,41 @@ pub(crate) fn entry(rng: &mut StdRng) -> Entry {
     fields.to_entry(&UnknownFields::default())
 }
 
+/// Which operations a history has besides the common ones.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Mix {
+    /// Hard links.
+    pub(crate) links: bool,
+    /// Upstream's hard link ids, times to live, access times.
+    pub(crate) ids: bool,
+}
+
 pub(crate) fn op(rng: &mut StdRng, with_links: bool) -> Op {
-    match rng.random_range(0..if with_links { 12 } else { 11 }) {
-        0..=3 => Op::Create(path(rng), entry(rng)),
-        4..=5 => Op::Update(path(rng), entry(rng)),
+    let links = with_links;
+    op_of(rng, Mix { links, ids: false })
+}
+
+/// An entry, of a file now and then with one of two hard link ids, a time to live and an
+/// access time.
+fn entry_of(rng: &mut StdRng, mix: Mix) -> Entry {
+    let entry = entry(rng);
+    if !mix.ids || entry.is_dir() {
+        return entry;
+    }
+    let mut fields = entry.fields().unwrap();
+    if rng.random_bool(0.3) {
+        fields.hard_link_id = Bytes::from(vec![rng.random_range(0..2)]);
+    }
+    let attributes = fields.attrs_mut();
+    attributes.ttl_sec = [0, 10, 20][rng.random_range(0..3)];
+    attributes.atime = rng.random_range(0..50);
+    fields.to_entry(&UnknownFields::default())
+}
+
+pub(crate) fn op_of(rng: &mut StdRng, mix: Mix) -> Op {
+    match rng.random_range(0..if mix.links { 12 } else { 11 }) {
+        0..=3 => Op::Create(path(rng), entry_of(rng, mix)),
+        4..=5 => Op::Update(path(rng), entry_of(rng, mix)),
         6..=7 => Op::Delete(path(rng), rng.random_bool(0.7)),
         8..=9 => Op::Rename(path(rng), path(rng)),
         10 => {

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The two registers of an inode, as parts of an entry's bytes.
+//! The registers of an inode, as parts of an entry's bytes.
 //!
 //! *Data*: chunks (3), content (9), remote entry (10), and of the attributes
-//! size (1), mtime (2, 19) and md5 (14). *Attributes*: everything else, fields
-//! that we do not know included, without name (1) and `is_directory` (2), which
-//! follow from key and mode. Joining is concatenation: protobuf defines it as
-//! merging, so no field is decoded.
+//! size (1), mtime (2, 19) and md5 (14). *Access time*: of the attributes 22 and 23.
+//! *Attributes*: everything else, fields that we do not know included, without name (1)
+//! and `is_directory` (2), which follow from key and mode. Joining is concatenation:
+//! protobuf defines it as merging, so no field is decoded.
 
 use bytes::Bytes;
 
-use super::fields::FileChunk;
+use super::fields::{FileChunk, MODE_DIRECTORY};
 use super::pb::{fields_of, put_field, varint_of};
 use super::raw::{Entry, EntryError};
 use crate::FileId;
+use crate::wire::Writer;
 
 /// The value of a data register.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -69,12 +70,29 @@ pub fn hard_link_id_of(attributes: &[u8]) -> Option<&[u8]> {
     ids.map(|f| f.payload).filter(|id| !id.is_empty()).last()
 }
 
-/// Splits an entry into the values of its attribute and data registers.
+/// An entry taken apart: the values of its registers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Parts {
+    /// Everything but data, access time, name and `is_directory`.
+    pub attributes: Bytes,
+    /// The data.
+    pub data: DataPart,
+    /// Access time in nanoseconds since 1970; [`ATIME_NEVER`] when there is none.
+    pub atime_ns: i64,
+}
+
+/// The access time of what was never accessed: below every other, as it merges by maximum.
+pub const ATIME_NEVER: i64 = i64::MIN;
+
+const NS_PER_S: i64 = 1_000_000_000;
+
+/// Splits an entry into the values of its registers.
 #[must_use]
-pub fn split(entry: &Entry) -> (Bytes, DataPart) {
+pub fn split(entry: &Entry) -> Parts {
     let mut attributes = Vec::with_capacity(entry.raw().len());
     let mut data = Vec::with_capacity(entry.raw().len());
     let (mut attr_inner, mut data_inner) = (Vec::new(), Vec::new());
+    let (mut atime_s, mut atime_ns) = (0, 0);
     for field in fields_of(entry.raw()).flatten() {
         match field.number {
             1 | 2 => {}
@@ -83,6 +101,8 @@ pub fn split(entry: &Entry) -> (Bytes, DataPart) {
                 for inner in fields_of(field.payload).flatten() {
                     match inner.number {
                         1 | 2 | 14 | 19 => data_inner.extend_from_slice(inner.whole),
+                        22 => atime_s = varint_of(inner.payload).cast_signed(),
+                        23 => atime_ns = varint_of(inner.payload).cast_signed(),
                         _ => attr_inner.extend_from_slice(inner.whole),
                     }
                 }
@@ -96,24 +116,46 @@ pub fn split(entry: &Entry) -> (Bytes, DataPart) {
     if !data_inner.is_empty() {
         put_field(&mut data, 4, &data_inner);
     }
-    (Bytes::from(attributes), DataPart(Bytes::from(data)))
+    let atime_ns = match (atime_s, atime_ns) {
+        (0, 0) => ATIME_NEVER,
+        (s, ns) => s.saturating_mul(NS_PER_S).saturating_add(ns),
+    };
+    Parts {
+        attributes: Bytes::from(attributes),
+        data: DataPart(Bytes::from(data)),
+        atime_ns,
+    }
 }
 
-/// Joins the values of an attribute and a data register into an entry.
+/// Joins the values of an inode's registers into an entry.
 ///
 /// `is_directory` follows the mode, so it is put back for directories.
 #[must_use]
-pub fn join(attributes: &[u8], data: &DataPart) -> Entry {
-    let mut out = Vec::with_capacity(attributes.len() + data.0.len() + 2);
+pub fn join(attributes: &[u8], data: &DataPart, atime_ns: i64) -> Entry {
+    let mut out = Vec::with_capacity(attributes.len() + data.0.len() + 24);
+    if mode_of(attributes) & MODE_DIRECTORY != 0 {
+        out.extend_from_slice(&[0x10, 1]);
+    }
     out.extend_from_slice(attributes);
     out.extend_from_slice(&data.0);
-    let entry = Entry::from_checked(Bytes::from(out));
-    if entry.is_dir() {
-        let mut out = vec![0x10, 1];
-        out.extend_from_slice(entry.raw());
-        return Entry::from_checked(Bytes::from(out));
+    if atime_ns != ATIME_NEVER {
+        put_atime(&mut out, atime_ns);
     }
-    entry
+    Entry::from_checked(Bytes::from(out))
+}
+
+fn put_atime(out: &mut Vec<u8>, atime_ns: i64) {
+    let mut inner = Writer::with_capacity(20);
+    for (number, value) in [
+        (22_u64, atime_ns.div_euclid(NS_PER_S)),
+        (23, atime_ns.rem_euclid(NS_PER_S)),
+    ] {
+        if value != 0 {
+            inner.varint(number << 3);
+            inner.varint(value.cast_unsigned());
+        }
+    }
+    put_field(out, 4, inner.as_slice());
 }
 
 #[cfg(test)]
@@ -147,13 +189,38 @@ mod tests {
         }
     }
 
+    fn joined(parts: &Parts) -> Entry {
+        join(&parts.attributes, &parts.data, parts.atime_ns)
+    }
+
+    #[test]
+    fn the_access_time_is_a_register_of_its_own() {
+        for (s, ns, expect) in [
+            (0, 0, ATIME_NEVER),
+            (0, 5, 5),
+            (7, 0, 7 * NS_PER_S),
+            (-1, 999_999_999, -1),
+            (1_700_000_000, 123, 1_700_000_000_000_000_123),
+        ] {
+            let mut fields = sample();
+            (fields.attrs_mut().atime, fields.attrs_mut().atime_ns) = (s, ns);
+            let parts = split(&fields.to_entry(&UnknownFields::default()));
+            assert_eq!(parts.atime_ns, expect);
+            let without = split(&sample().to_entry(&UnknownFields::default()));
+            assert_eq!(parts.attributes, without.attributes);
+            let read = joined(&parts).fields().unwrap().attrs();
+            assert_eq!((read.atime, read.atime_ns), (s, ns));
+        }
+    }
+
     #[test]
     fn split_and_join_keep_every_field() {
         let entry = sample().to_entry(&UnknownFields::default());
-        let (attributes, data) = split(&entry);
-        assert_eq!(join(&attributes, &data).fields().unwrap(), sample());
-        assert_eq!(data.file_ids().len(), 1);
-        let only_attrs = join(&attributes, &DataPart::default()).fields().unwrap();
+        let parts = split(&entry);
+        assert_eq!(joined(&parts).fields().unwrap(), sample());
+        assert_eq!(parts.data.file_ids().len(), 1);
+        let only_attrs = join(&parts.attributes, &DataPart::default(), ATIME_NEVER);
+        let only_attrs = only_attrs.fields().unwrap();
         assert_eq!(only_attrs.attrs().uid, 5);
         assert_eq!(only_attrs.attrs().file_size, 0);
         assert!(only_attrs.chunks.is_empty());
@@ -174,8 +241,7 @@ mod tests {
         let changed = fields.to_entry(&entry.unknown());
         assert_eq!(changed.fields().unwrap().attrs().uid, 77);
         assert_eq!(changed.unknown(), entry.unknown());
-        let (attributes, data) = split(&changed);
-        assert_eq!(join(&attributes, &data).unknown(), entry.unknown());
+        assert_eq!(joined(&split(&changed)).unknown(), entry.unknown());
     }
 
     #[test]
@@ -192,8 +258,7 @@ mod tests {
         let mut fields = EntryFields::default();
         fields.attrs_mut().file_mode = MODE_DIRECTORY | 0o755;
         let entry = fields.to_entry(&UnknownFields::default());
-        let (attributes, data) = split(&entry);
-        let joined = join(&attributes, &data);
+        let joined = joined(&split(&entry));
         assert!(joined.is_dir() && joined.fields().unwrap().is_directory);
     }
 

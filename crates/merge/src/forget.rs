@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Forgetting: rows that no change still to come can speak of.
+//!
+//! ⚠ Graves, moved and partial rows and dead inodes are forgotten only when their births
+//! are covered, every kill, touch, data and place version merged into them is stable, and
+//! this replica's own copy of all that is on disk: else a change that is still on its way,
+//! or a replay after a crash, would find nothing and bring the dead back.
+//!
+//! Why stability is enough: an acknowledgement counts here only once everything its sender
+//! had stamped before it is applied here. So when a delete is stable, whatever anybody did
+//! to that name before hearing of it has arrived, and afterwards nobody does anything.
+//!
+//! Nothing that is forgotten counts in a digest, and what is forgotten here may still be
+//! kept elsewhere: this is each replica's own affair and no change.
+
+use bytes::Bytes;
+use dulse_types::entry::hard_link_id_of;
+use dulse_types::wire::Reader;
+use dulse_types::{FileId, Identity, Vector};
+
+use crate::apply::{chunks, decode_moved, find, find_by_hard_link_id, names_of, put_inodes_of_id};
+use crate::keys::{self, Space};
+use crate::row::{ConflictRow, Content, InodeRow, KvRow, NameRow};
+use crate::txn::{ReadError, Txn, decode_name};
+
+/// What one call did.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Pass {
+    /// Rows looked at.
+    pub n_read: usize,
+    /// Rows forgotten or shortened.
+    pub n_forgotten: usize,
+    /// Where the next call goes on; `None` when all spaces were looked through.
+    pub next: Option<Vec<u8>>,
+}
+
+/// Key ranges that hold what may be forgotten, in order.
+fn ranges() -> [(Vec<u8>, Vec<u8>); 3] {
+    [
+        // Moved, partial, graves, inodes: graves before the inodes they let go.
+        (Space::Moved.range().0, Space::Inodes.range().1),
+        // Of the links only what maps ids; links of names go with their names.
+        (keys::first_paths(), Space::Links.range().1),
+        (Space::KvGraves.range().0, Space::Conflicts.range().1),
+    ]
+}
+
+/// Looks at up to `limit` rows from the key `from` on, an empty one being the start, and
+/// forgets those that may be.
+///
+/// - `stable`: what every member had acknowledged by the time of this replica's last
+///   checkpoint. ⚠ No later: what is merged since is not on disk here, and a replay of it
+///   must find the rows it speaks of.
+/// - Cost: one scan, and for each row a few reads.
+///
+/// # Errors
+///
+/// When rows cannot be read; then nothing of the transaction must be written.
+pub fn forget(
+    txn: &mut Txn<'_>,
+    stable: &Vector,
+    from: &[u8],
+    limit: usize,
+) -> Result<Pass, ReadError> {
+    let mut pass = Pass::default();
+    for (first, end) in ranges() {
+        let mut at = first.max(from.to_vec());
+        while at < end {
+            if pass.n_read >= limit {
+                pass.next = Some(at);
+                return Ok(pass);
+            }
+            let rows = txn.scan(&at, &end, limit - pass.n_read)?;
+            let Some((last, _)) = rows.last() else { break };
+            at = last.to_vec();
+            at.push(0);
+            for (key, value) in rows {
+                pass.n_read += 1;
+                pass.n_forgotten += usize::from(row(txn, stable, &key, &value)?);
+            }
+        }
+    }
+    Ok(pass)
+}
+
+/// Forgets one row if it may; true when it did.
+fn row(txn: &mut Txn<'_>, stable: &Vector, key: &Bytes, value: &Bytes) -> Result<bool, ReadError> {
+    let space = key.first().copied().unwrap_or_default();
+    let is = |wanted: Space| space == wanted as u8;
+    if is(Space::Moved) {
+        moved(txn, stable, key, value)
+    } else if is(Space::Graves) {
+        name(txn, stable, decode_name(Space::Graves, value, b"")?, key)
+    } else if is(Space::Partial) {
+        name(txn, stable, decode_name(Space::Partial, value, b"")?, key)
+    } else if is(Space::Inodes) {
+        inode(txn, stable, key, value)
+    } else if is(Space::Links) {
+        match key.get(1) {
+            Some(0xff) => hard_link_id(txn, stable, &key[2..]),
+            _ => first_path(txn, stable, key, value),
+        }
+    } else if is(Space::KvGraves) {
+        let row = KvRow::decode(value).map_err(|e| corrupt(Space::KvGraves, e))?;
+        Ok(drop_if(txn, key, stable.covers(row.version)))
+    } else if is(Space::Conflicts) {
+        let row = ConflictRow::decode(value).map_err(|e| corrupt(Space::Conflicts, e))?;
+        let is_over = row.settled.is_some_and(|version| stable.covers(version));
+        Ok(drop_if(txn, key, is_over))
+    } else {
+        Ok(false)
+    }
+}
+
+/// A dropped chunk was freed: its row goes, and with it who owned it.
+///
+/// # Errors
+///
+/// When rows cannot be read.
+pub fn freed(txn: &mut Txn<'_>, inode: Identity, chunk: FileId) -> Result<(), ReadError> {
+    txn.delete(keys::garbage(inode, chunk));
+    chunks::disown(txn, inode, chunk)
+}
+
+fn drop_if(txn: &mut Txn<'_>, key: &Bytes, is_over: bool) -> bool {
+    if is_over {
+        txn.delete(key.to_vec());
+    }
+    is_over
+}
+
+fn corrupt(space: Space, source: dulse_types::wire::WireError) -> ReadError {
+    let space = space as u8;
+    ReadError::Corrupt { space, source }
+}
+
+fn moved(
+    txn: &mut Txn<'_>,
+    stable: &Vector,
+    key: &Bytes,
+    value: &Bytes,
+) -> Result<bool, ReadError> {
+    let mut row = decode_moved(value)?;
+    let n_before = row.places.len();
+    if !row.trim(|version| stable.covers(version)) {
+        txn.delete(key.to_vec());
+        return Ok(true);
+    }
+    let is_shorter = row.places.len() < n_before;
+    if is_shorter {
+        txn.put(key.to_vec(), row.encode());
+    }
+    Ok(is_shorter)
+}
+
+/// A grave or a partial name.
+fn name(txn: &mut Txn<'_>, stable: &Vector, row: NameRow, key: &Bytes) -> Result<bool, ReadError> {
+    let registers = [row.place, row.touch, row.kills];
+    let is_over = stable.covers(row.name.birth())
+        && stable.covers(row.inode.birth())
+        && registers.iter().all(|version| stable.covers(*version))
+        && stable.includes(&row.merged)
+        && (row.is_linked || content_is_stable(&row.content, stable));
+    if !is_over {
+        return Ok(false);
+    }
+    txn.delete(key.to_vec());
+    if row.is_linked {
+        txn.delete(keys::link(row.inode, row.name));
+    } else {
+        chunks::forgotten(txn, row.inode, &row.content)?;
+    }
+    Ok(true)
+}
+
+fn content_is_stable(content: &Content, stable: &Vector) -> bool {
+    stable.covers(content.data_version) && stable.covers(content.attributes_version)
+}
+
+/// The content of a hard-linked inode: while a name of it is kept, so is it.
+fn inode(
+    txn: &mut Txn<'_>,
+    stable: &Vector,
+    key: &Bytes,
+    value: &Bytes,
+) -> Result<bool, ReadError> {
+    let row = InodeRow::decode(value).map_err(|e| corrupt(Space::Inodes, e))?;
+    let is_over = stable.covers(row.inode.birth())
+        && content_is_stable(&row.content, stable)
+        && names_of(txn, row.inode)?.is_empty();
+    if is_over {
+        chunks::forgotten(txn, row.inode, &row.content)?;
+    }
+    Ok(drop_if(txn, key, is_over))
+}
+
+/// The inodes that ever had a hard link id: those that are forgotten, or stably have
+/// another one, go.
+fn hard_link_id(txn: &mut Txn<'_>, stable: &Vector, id: &[u8]) -> Result<bool, ReadError> {
+    let inodes = find_by_hard_link_id(txn, id)?;
+    let mut kept = Vec::with_capacity(inodes.len());
+    for inode in &inodes {
+        let content = content_of(txn, *inode)?;
+        let is_over = match &content {
+            None => stable.covers(inode.birth()),
+            Some(content) => {
+                stable.covers(content.attributes_version)
+                    && hard_link_id_of(&content.attributes) != Some(id)
+            }
+        };
+        if !is_over {
+            kept.push(*inode);
+        }
+    }
+    let is_shorter = kept.len() < inodes.len();
+    if is_shorter {
+        put_inodes_of_id(txn, id, &kept);
+    }
+    Ok(is_shorter)
+}
+
+/// Where the one name of an inode with a hard link id lies.
+fn first_path(
+    txn: &mut Txn<'_>,
+    stable: &Vector,
+    key: &Bytes,
+    path: &Bytes,
+) -> Result<bool, ReadError> {
+    let inode = Identity::read(&mut Reader::new(key.get(2..).unwrap_or_default()));
+    let inode = inode.map_err(|e| corrupt(Space::Links, e))?;
+    let is_linked = txn.inode(inode)?.is_some();
+    let is_over = is_linked || {
+        let name = find(txn, inode, vec![path.clone()])?;
+        match name {
+            None => stable.covers(inode.birth()),
+            Some(found) => {
+                stable.covers(found.row.content.attributes_version)
+                    && hard_link_id_of(&found.row.content.attributes).is_none()
+            }
+        }
+    };
+    Ok(drop_if(txn, key, is_over))
+}
+
+/// The content of an inode with a hard link id, wherever that lies.
+fn content_of(txn: &mut Txn<'_>, inode: Identity) -> Result<Option<Content>, ReadError> {
+    if let Some(row) = txn.inode(inode)? {
+        return Ok(Some(row.content));
+    }
+    let path = txn.get(&keys::first_path(inode))?;
+    let found = find(txn, inode, path.into_iter().collect())?;
+    Ok(found.map(|found| found.row.content))
+}

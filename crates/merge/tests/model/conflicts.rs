@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is lost in a conflict and what is not: the chain of replaced versions, and the
+//! judgments that go by it.
+
+use std::collections::BTreeMap;
+
+use dulse_merge::conflict::{
+    ShadowVerdict, data_id, is_data_lost, judge, judge_shadow, withdrawn_by,
+};
+use dulse_merge::{Change, Kills, NameRow, NameStep, Step};
+use dulse_types::{Identity, Origin, Stamp, Vector, Version};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::guards::{create, delete, link, pair, receive_all, rename, update};
+use crate::world::{Replica, history};
+
+fn name_steps(change: &Change) -> impl Iterator<Item = (Version, &NameStep)> {
+    change.steps.iter().filter_map(|step| match step {
+        Step::Name(step) => Some((change.version(step.offset), &**step)),
+        _ => None,
+    })
+}
+
+fn data_of(change: &Change) -> (Version, Vector) {
+    let mut writes = name_steps(change).filter_map(|(version, step)| {
+        let data = step.data.as_ref()?;
+        Some((version, data.seen.clone()))
+    });
+    writes.next().expect("a change that writes data")
+}
+
+fn kills_of(change: &Change) -> Kills {
+    let mut kills = name_steps(change).filter_map(|(_, step)| step.kills.clone());
+    kills.next().expect("a change that deletes")
+}
+
+#[test]
+fn seen_is_the_greatest_version_of_each_other_origin_in_the_chain_of_replaced_ones() {
+    let mut n_chains = 0;
+    for seed in 0..600 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let logs: Vec<Vec<Change>> = history(&mut rng, 2 + (seed % 4) as u32, 24, true)
+            .into_iter()
+            .map(|replica| replica.log)
+            .collect();
+        let steps = || logs.iter().flatten().flat_map(name_steps);
+        let replaces: BTreeMap<(Identity, Version), Version> = steps()
+            .filter_map(|(version, step)| {
+                let data = step.data.as_ref()?;
+                Some(((step.inode, version), data.replaces))
+            })
+            .collect();
+        for (version, step) in steps() {
+            let Some(data) = &step.data else { continue };
+            let mut expect = Vector::new();
+            let mut at = data.replaces;
+            while !at.is_zero() {
+                if at.origin != version.origin {
+                    expect.raise(at.origin, at.stamp);
+                    n_chains += 1;
+                }
+                at = replaces[&(step.inode, at)];
+            }
+            assert_eq!(data.seen, expect, "seed {seed}: {step:?}");
+        }
+    }
+    println!("{n_chains} versions of others in chains");
+    assert!(n_chains > 100, "the test lost its cases");
+}
+
+#[test]
+fn a_write_is_lost_to_one_that_had_not_seen_it_and_not_to_its_successor() {
+    let (mut one, mut two) = pair();
+    let made = create(&mut one, "/a", 1);
+    two.receive(&made);
+    let mine = update(&mut one, "/a", 2);
+    let blind = update(&mut two, "/a", 3);
+    let (lost, _) = data_of(&mine);
+    let (winner, seen) = data_of(&blind);
+    assert!(winner > lost && is_data_lost(lost, winner.origin, &seen));
+    // Having seen both, a third writes on: nothing more is lost.
+    let mut three = Replica::new(3);
+    receive_all(&mut three, &[&made, &mine, &blind]);
+    let after = update(&mut three, "/a", 4);
+    let (_, seen) = data_of(&after);
+    assert!(!is_data_lost(winner, three.origin, &seen));
+    assert_eq!(withdrawn_by(winner.origin, &seen), Some(data_id(winner)));
+    // A successor of its own writer's is no conflict either.
+    let again = update(&mut one, "/a", 5);
+    let (_, seen) = data_of(&again);
+    assert!(!is_data_lost(lost, one.origin, &seen));
+}
+
+#[test]
+fn a_record_is_withdrawn_when_a_version_made_on_top_of_the_loser_wins() {
+    let (mut one, mut two) = pair();
+    let mut three = Replica::new(3);
+    let made = create(&mut one, "/a", 1);
+    receive_all(&mut two, &[&made]);
+    let mine = update(&mut one, "/a", 2);
+    let (lost, _) = data_of(&mine);
+    let blind = update(&mut two, "/a", 3);
+    receive_all(&mut three, &[&made, &mine]);
+    let other = create(&mut three, "/later", 9);
+    let on_top = update(&mut three, "/a", 4);
+    assert!(other.stamp < on_top.stamp);
+    let (winner, seen) = data_of(&on_top);
+    assert!(winner > data_of(&blind).0);
+    assert_eq!(withdrawn_by(lost.origin, &seen), Some(data_id(lost)));
+    assert_ne!(
+        withdrawn_by(two.origin, &seen),
+        Some(data_id(data_of(&blind).0))
+    );
+}
+
+#[test]
+fn a_delete_loses_the_data_that_its_maker_had_not_seen() {
+    let (mut one, mut two) = pair();
+    let made = create(&mut one, "/a", 1);
+    two.receive(&made);
+    let mine = update(&mut one, "/a", 2);
+    let (lost, _) = data_of(&mine);
+    // Two writes later than that without having seen it, then deletes.
+    update(&mut two, "/a", 3);
+    let gone = delete(&mut two, "/a");
+    let kills = kills_of(&gone);
+    assert!(kills.touch > lost, "the delete kills it");
+    assert!(is_data_lost(lost, two.origin, &kills.seen));
+    // One that has seen everything loses nothing.
+    let mut three = Replica::new(3);
+    receive_all(&mut three, &[&made, &mine]);
+    let kills = kills_of(&delete(&mut three, "/a"));
+    assert!(!is_data_lost(lost, three.origin, &kills.seen));
+}
+
+#[test]
+fn the_losers_origin_judges_or_else_the_smallest_member() {
+    let [a, b, c] = [1, 2, 3].map(Origin);
+    assert_eq!(judge(b, &[c, b, a]), Some(b));
+    assert_eq!(judge(b, &[c, a]), Some(a));
+    assert_eq!(judge(b, &[]), None);
+}
+
+fn at_one_path(replica: &Replica) -> (NameRow, NameRow) {
+    let tree = replica.seen().tree;
+    let shown = &tree["/b".as_bytes()];
+    (shown.winner.clone().unwrap(), shown.shadows[0].clone())
+}
+
+#[test]
+fn a_shadow_is_judged_once_places_and_touches_of_both_are_stable() {
+    let (mut one, mut two) = pair();
+    let made = create(&mut one, "/a", 1);
+    let moved = rename(&mut one, "/a", "/b");
+    let other = create(&mut two, "/b", 2);
+    receive_all(&mut two, &[&made, &moved]);
+    let (shown, shadow) = at_one_path(&two);
+    let verdict = |stable: &[(Origin, Stamp)]| {
+        judge_shadow(&shown, &shadow, &stable.iter().copied().collect())
+    };
+    let all = [(one.origin, moved.stamp), (two.origin, other.stamp)];
+    assert_eq!(verdict(&all), ShadowVerdict::RecordAndKill);
+    for less in [
+        [(one.origin, made.stamp), all[1]],
+        [all[0], (two.origin, Stamp::ZERO)],
+    ] {
+        assert_eq!(verdict(&less), ShadowVerdict::Pending);
+    }
+}
+
+#[test]
+fn of_two_names_of_one_inode_at_one_path_the_lesser_is_killed_without_a_record() {
+    let (mut one, mut two) = pair();
+    let made = create(&mut one, "/a", 1);
+    two.receive(&made);
+    let first = link(&mut one, "/a", "/b");
+    let second = link(&mut two, "/a", "/b");
+    one.receive(&second);
+    let (shown, shadow) = at_one_path(&one);
+    assert!(shown.place_order() > shadow.place_order() && shown.inode == shadow.inode);
+    let all = [(one.origin, first.stamp), (two.origin, second.stamp)];
+    let stable = all.into_iter().collect();
+    let verdict = judge_shadow(&shown, &shadow, &stable);
+    assert_eq!(verdict, ShadowVerdict::Kill);
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Forgetting what nobody can speak of any more, a little at a time.
+//!
+//! ⚠ It goes by what was stable when the engine was last made durable: whatever concerns a
+//! row that may be forgotten is then below the position that a replay begins at.
+
+use std::sync::Arc;
+
+use dulse_kv::Batch;
+use dulse_merge::{Txn, forget};
+use dulse_store::{Error, Operation};
+use dulse_types::Vector;
+
+use crate::error;
+use crate::sequencer::Replica;
+use crate::shared::EngineRows;
+
+/// Rows looked at by one call, so that writers hardly wait for it.
+const ROWS_MAX: usize = 512;
+
+/// How far forgetting has come.
+#[derive(Default, Debug)]
+pub(crate) struct Forgetting {
+    /// What was stable at the last checkpoint.
+    stable: Vector,
+    /// Where the pass goes on; `None` when it is over.
+    next: Option<Vec<u8>>,
+    /// More became stable since the pass began.
+    is_again: bool,
+}
+
+impl Forgetting {
+    /// The engine was made durable while this was stable.
+    pub(crate) fn checkpointed(&mut self, stable: &Vector) {
+        if self.stable == *stable {
+            return;
+        }
+        self.stable.clone_from(stable);
+        if self.next.is_none() {
+            self.next = Some(Vec::new());
+        } else {
+            self.is_again = true;
+        }
+    }
+}
+
+impl Replica {
+    /// Looks at some more rows, and forgets those of which nothing can come any more. True
+    /// while there are more to look at. Digests stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `DiskFull`, `Io`.
+    pub fn forget(&mut self) -> Result<bool, Error> {
+        let Some(from) = self.forgetting.next.clone().filter(|_| !self.is_behind_log) else {
+            return Ok(false);
+        };
+        let shared = Arc::clone(&self.shared);
+        let rows = EngineRows(&*shared.engine);
+        let mut txn = Txn::new(&rows);
+        let pass = forget(&mut txn, &self.forgetting.stable, &from, ROWS_MAX);
+        let pass = pass.map_err(|e| error::read(Operation::Checkpoint, e))?;
+        if pass.n_forgotten > 0 {
+            let (writes, _) = txn
+                .finish()
+                .map_err(|e| error::read(Operation::Checkpoint, e))?;
+            let written = shared.engine.write(Batch { writes });
+            written.map_err(|e| error::engine(Operation::Checkpoint, e))?;
+            tracing::debug!(n_rows = pass.n_forgotten, "forgot what is stable");
+        }
+        self.forgetting.next = pass.next;
+        if self.forgetting.next.is_none() && std::mem::take(&mut self.forgetting.is_again) {
+            self.forgetting.next = Some(Vec::new());
+        }
+        Ok(self.forgetting.next.is_some())
+    }
+}
