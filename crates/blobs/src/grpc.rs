@@ -11,6 +11,7 @@ use dulse_proto::volume::BatchDeleteRequest;
 use dulse_proto::volume::volume_server_client::VolumeServerClient;
 use dulse_types::{FileId, ServerAddress};
 use parking_lot::Mutex;
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::Error;
@@ -155,7 +156,7 @@ impl AsyncCall<Assigned> for AssignCall<'_> {
             disk_type: placement.disk_type.clone(),
             ..AssignRequest::default()
         };
-        let answer = master.assign(request).await?.into_inner();
+        let answer = master.assign(named(request)).await?.into_inner();
         if !answer.error.is_empty() {
             return Err(tonic::Status::unknown(answer.error));
         }
@@ -189,7 +190,7 @@ impl AsyncCall<Vec<Location>> for LookupCall {
             volume_or_file_ids: vec![self.0.to_string()],
             ..LookupVolumeRequest::default()
         };
-        let answer = master.lookup_volume(request).await?.into_inner();
+        let answer = master.lookup_volume(named(request)).await?.into_inner();
         let found = answer.volume_id_locations.into_iter().next();
         let found = found.ok_or_else(|| tonic::Status::unavailable("empty answer"))?;
         if found.locations.is_empty() {
@@ -197,6 +198,12 @@ impl AsyncCall<Vec<Location>> for LookupCall {
         }
         Ok(found.locations.into_iter().map(location_of).collect())
     }
+}
+
+/// A call that carries the id of the request it is made for.
+fn named<T>(message: T) -> tonic::Request<T> {
+    let metadata = MetadataMap::from_headers(dulse_telemetry::request::headers());
+    tonic::Request::from_parts(metadata, tonic::Extensions::default(), message)
 }
 
 fn location_of(location: dulse_proto::master::Location) -> Location {
@@ -255,7 +262,9 @@ impl Control for GrpcControl {
                 file_ids: ids.iter().map(FileId::to_string).collect(),
                 skip_cookie_check: true,
             };
-            let answer = VolumeServerClient::new(channel).batch_delete(request).await;
+            let answer = VolumeServerClient::new(channel)
+                .batch_delete(named(request))
+                .await;
             let answer = answer.map_err(|status| failed(status.message().to_owned()))?;
             let left =
                 answer.into_inner().results.into_iter().filter(|r| {

@@ -14,6 +14,7 @@ mod etag;
 mod grpc;
 mod locations;
 mod manifest;
+pub mod metrics;
 mod read;
 mod retries;
 mod sealed;

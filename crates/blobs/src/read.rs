@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dulse_telemetry::request::Carrier;
 use dulse_types::FileId;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, Method, Response};
@@ -102,11 +103,11 @@ impl Blobs {
         self: &Arc<Self>,
         pieces: impl Iterator<Item = Piece> + Send + 'static,
     ) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
-        let blobs = self.clone();
+        let (blobs, carrier) = (self.clone(), Carrier::here());
         stream::iter(pieces)
             .map(move |piece| {
                 let blobs = blobs.clone();
-                async move { blobs.fetch(piece).await }
+                carrier.run(async move { blobs.fetch(piece).await })
             })
             .buffered(PREFETCH)
             .map_ok(|frames| stream::iter(frames.into_iter().map(Ok)))

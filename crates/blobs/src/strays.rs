@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::blobs::Blobs;
+use crate::metrics;
 use crate::retries::Retries;
 
 /// Strays remembered, some 40 bytes each. Above it the oldest are left where they are.
@@ -81,10 +82,10 @@ impl Strays {
                 n_left,
                 "chunks that nothing names are left on volume servers"
             );
-            metrics::counter!("dulse_stray_chunks_left_total").increment(n_left as u64);
+            metrics::STRAYS_LEFT.add(n_left as u64);
             waiting.drain(..n_left);
         }
-        metrics::gauge!("dulse_stray_chunks_waiting").set(waiting.len() as f64);
+        metrics::STRAYS_WAITING.set(waiting.len() as f64);
         drop(waiting);
         self.wake.notify_one();
     }
@@ -101,7 +102,7 @@ impl Strays {
             }
             !is_taken
         });
-        metrics::gauge!("dulse_stray_chunks_waiting").set(waiting.len() as f64);
+        metrics::STRAYS_WAITING.set(waiting.len() as f64);
         taken
     }
 }
@@ -153,10 +154,10 @@ impl Blobs {
                 again.extend(ids);
             }
         }
-        metrics::counter!("dulse_stray_chunks_freed_total").increment(n_freed);
+        metrics::STRAYS_FREED.add(n_freed);
         if !again.is_empty() {
             let n_failed = again.len() as u64;
-            metrics::counter!("dulse_stray_chunks_failed_total").increment(n_failed);
+            metrics::STRAYS_FAILED.add(n_failed);
             self.strays.push(&again, Duration::ZERO);
         }
     }

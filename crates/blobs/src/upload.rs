@@ -104,6 +104,7 @@ impl Blobs {
                 let reason = error.to_string();
                 return Err(Error::Upload { attempts, reason });
             }
+            crate::metrics::UPLOADS_FAILED.add(1);
             tracing::debug!(id = %slot.id, %error, "a chunk is written elsewhere");
             tokio::time::sleep(pause).await;
             pause *= 2;

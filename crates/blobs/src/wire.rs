@@ -129,6 +129,7 @@ impl Wire {
             .body(Full::new(Bytes::new()));
         let mut request = request.map_err(|e| address(server, e))?;
         *request.headers_mut() = headers;
+        dulse_telemetry::request::pass_on(request.headers_mut());
         let response = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request(request)).await;
         let reason = match response {
             Ok(Ok(response)) => return Ok(response),
@@ -196,8 +197,9 @@ impl Wire {
     async fn send(
         &self,
         server: &str,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, WireError> {
+        dulse_telemetry::request::pass_on(request.headers_mut());
         let response = self.client.request(request).await;
         let response = response.map_err(|e| match e.is_connect() {
             true => WireError::Refused {

@@ -6,6 +6,7 @@
 
 mod config;
 mod exit;
+mod metrics;
 mod roles;
 mod settings;
 mod status;
@@ -15,7 +16,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use dulse_telemetry::{Exporter, logs};
 
 use exit::Usage;
 
@@ -26,8 +27,28 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "dulse", version)]
 struct Cli {
+    #[command(flatten)]
+    logs: LogArgs,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How diagnostics are written to standard error.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Logs")]
+struct LogArgs {
+    /// One line of text, or one JSON object a line
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// error, warn, info, debug, trace, off, or a list such as `info,dulse_replication=debug`
+    #[arg(long, global = true, env = "DULSE_LOG", default_value = "info")]
+    log_level: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Subcommand, Debug)]
@@ -55,14 +76,17 @@ enum Command {
     },
 }
 
-fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_env("DULSE_LOG").unwrap_or_else(|_| EnvFilter::new("info")),
+impl Command {
+    /// Whether it serves, and so has metrics.
+    fn is_role(&self) -> bool {
+        matches!(
+            self,
+            Self::Master(_) | Self::Volume(_) | Self::Filer(_) | Self::Server(_)
         )
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    }
+}
+
+fn main() -> ExitCode {
     let parsed = settings::parse(Cli::command(), std::env::args_os().collect());
     let cli = match parsed.and_then(|matches| Ok(Cli::from_arg_matches(&matches)?)) {
         Ok(cli) => cli,
@@ -71,6 +95,14 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
+    let format = match cli.logs.log_format {
+        LogFormat::Text => logs::Format::Text,
+        LogFormat::Json => logs::Format::Json,
+    };
+    if let Err(error) = logs::init(format, Some(&cli.logs.log_level)) {
+        eprintln!("dulse: {error}");
+        return ExitCode::from(exit::USAGE);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -97,6 +129,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> anyhow::Result<u8> {
+    if command.is_role() {
+        Exporter::install(&metrics::declared())?;
+    }
     match command {
         Command::Up(args) => up::up(args).await?,
         Command::Master(args) => roles::master(args).await?,

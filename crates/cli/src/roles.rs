@@ -94,7 +94,7 @@ async fn start_filer(args: &FilerArgs) -> Result<Filer> {
         is_alone: args.alone,
         max_mb: mebibytes(args.chunk_size)?,
     };
-    let started = Filer::start(options, place.http, place.grpc, Arc::new(store), None).await;
+    let started = Filer::start(options, place.http, place.grpc, Arc::new(store)).await;
     let filer = started.map_err(usage)?;
     tracing::info!(address = %place.address, "filer is up");
     Ok(filer)

@@ -52,6 +52,14 @@ impl Acknowledgements {
         self.heard.get(&peer).map(|(_, statement)| statement)
     }
 
+    /// The greatest stamp of an origin that anybody is known to have, itself included.
+    #[must_use]
+    pub fn greatest(&self, origin: Origin) -> Stamp {
+        let applied = self.heard.values().map(|(_, s)| s.applied.get(origin));
+        let own = self.of(origin).map_or(Stamp::ZERO, |s| s.position);
+        applied.max().unwrap_or(Stamp::ZERO).max(own)
+    }
+
     /// What every member has acknowledged. ⚠ An acknowledgement counts only once all that its
     /// sender had stamped before it is applied here.
     #[must_use]

@@ -14,6 +14,7 @@ use dulse_replica::Garbage;
 use dulse_types::Vector;
 
 use crate::grpc::now_ns;
+use crate::metrics;
 use crate::state::FilerState;
 
 /// How long a dropped chunk stays after it was dropped, in nanoseconds.
@@ -62,10 +63,10 @@ async fn round(state: &FilerState, retries: &mut Retries) -> Result<(), dulse_st
             break;
         }
     }
-    metrics::counter!("dulse_chunks_freed_total").increment(counts.freed);
-    metrics::counter!("dulse_chunks_free_failed_total").increment(counts.failed);
-    metrics::gauge!("dulse_chunks_waiting").set(counts.waiting as f64);
-    metrics::gauge!("dulse_chunks_failing_volumes").set(retries.n_failing() as f64);
+    metrics::GARBAGE_FREED.add(counts.freed);
+    metrics::GARBAGE_FAILED.add(counts.failed);
+    metrics::GARBAGE_WAITING.set(counts.waiting as f64);
+    metrics::VOLUMES_FAILING.set(retries.n_failing() as f64);
     Ok(())
 }
 

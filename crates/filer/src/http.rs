@@ -35,6 +35,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::DefaultBodyLimit;
 use dulse_blobs::Blobs;
+use dulse_telemetry::layer::kind_of;
+use dulse_telemetry::{RequestId, request};
 use dulse_types::FullPath;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -42,10 +44,11 @@ use http::header::{
     SERVER, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use metrics::{counter, histogram};
 
 use answer::{Refusal, Reply, bare, json, set, text};
 use target::{Query, Target};
+
+use crate::metrics;
 
 pub use auth::Keys;
 pub use names::{Answer, Delete, Expected, NameError, Names, Write, Written};
@@ -57,20 +60,11 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The `Server` header.
 const SERVER_TEXT: &str = concat!("Dulse/", env!("CARGO_PKG_VERSION"));
 
-/// Names a request in logs; echoed when the client sends one.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
-
 /// Session token: sent with writes, presented with reads.
 const TOKEN: HeaderName = HeaderName::from_static("dulse-token");
 
 /// Methods named to browsers of other origins.
 const METHODS: &str = "PUT, POST, GET, DELETE, OPTIONS";
-
-/// Requests by type and class of status; upstream's dashboards know the name.
-const REQUESTS_TOTAL: &str = "SeaweedFS_filer_request_total";
-
-/// Time until the head of the answer, by type; upstream's dashboards know the name.
-const REQUEST_SECONDS: &str = "SeaweedFS_filer_request_seconds";
 
 /// Renders the metrics of the process.
 pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
@@ -171,8 +165,7 @@ impl Http {
     /// Answers one request.
     pub async fn handle(&self, request: Request<Body>) -> http::Response<Body> {
         let origin = request.headers().get(ORIGIN).cloned();
-        let id = request.headers().get(REQUEST_ID).cloned();
-        let id = id.unwrap_or_else(new_request_id);
+        let id = RequestId::of(request.headers());
         let is_head = request.method() == Method::HEAD;
         let kind = kind_of(request.method());
         let started = Instant::now();
@@ -180,7 +173,7 @@ impl Http {
             Ok(reply) => reply,
             Err(refusal) => {
                 if refusal.status == StatusCode::INTERNAL_SERVER_ERROR {
-                    tracing::warn!(request = ?id, error = refusal.text, "a request failed");
+                    tracing::warn!(error = refusal.text, "a request failed");
                 }
                 refusal.reply()
             }
@@ -188,11 +181,14 @@ impl Http {
         if is_head {
             *reply.body_mut() = Body::empty();
         }
-        counter!(REQUESTS_TOTAL, "type" => kind, "code" => code_of(reply.status())).increment(1);
-        histogram!(REQUEST_SECONDS, "type" => kind).record(started.elapsed());
+        let code = reply.status().as_str().to_owned();
+        let labels = [("type", kind.to_owned()), ("code", code)];
+        metrics::REQUESTS.counter(&labels).increment(1);
+        let seconds = metrics::REQUEST_SECONDS.histogram(&[("type", kind)]);
+        seconds.record(started.elapsed());
         let headers = reply.headers_mut();
         headers.insert(SERVER, HeaderValue::from_static(SERVER_TEXT));
-        headers.insert(REQUEST_ID, id);
+        headers.insert(request::HEADER, id.value());
         if let Some(origin) = origin {
             self.allow_origin(headers, &origin);
         }
@@ -354,29 +350,6 @@ impl Http {
     }
 }
 
-/// The label of a method; a fixed set, whatever clients send.
-fn kind_of(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "get",
-        Method::HEAD => "head",
-        Method::PUT => "put",
-        Method::POST => "post",
-        Method::DELETE => "delete",
-        Method::OPTIONS => "options",
-        _ => "other",
-    }
-}
-
-/// The label of a status.
-fn code_of(status: StatusCode) -> &'static str {
-    match status.as_u16() / 100 {
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        _ => "5xx",
-    }
-}
-
 fn preflight() -> Reply {
     let mut reply = bare(StatusCode::OK);
     let any = HeaderValue::from_static("*");
@@ -393,14 +366,4 @@ fn allow_methods(headers: &mut HeaderMap) {
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("*"));
     let credentials = HeaderValue::from_static("true");
     headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, credentials);
-}
-
-/// 24 upper case hex digits.
-fn new_request_id() -> HeaderValue {
-    let id = format!(
-        "{:016X}{:08X}",
-        rand::random::<u64>(),
-        rand::random::<u32>()
-    );
-    HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }

@@ -8,6 +8,7 @@ mod discovery;
 mod garbage;
 pub mod grpc;
 pub mod http;
+pub mod metrics;
 pub mod session;
 pub mod state;
 pub mod status;
@@ -25,6 +26,7 @@ use dulse_proto::replication::replication_server::ReplicationServer;
 use dulse_proto::status::filer_status_server::FilerStatusServer;
 use dulse_replica::ReplicaStore;
 use dulse_replication::{Options as ReplicationOptions, Replicator};
+use dulse_telemetry::{Exporter, GrpcLayer, HttpLayer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -72,7 +74,6 @@ impl Filer {
         listen_http: SocketAddr,
         listen_grpc: SocketAddr,
         store: Arc<ReplicaStore>,
-        render_metrics: Option<http::RenderMetrics>,
     ) -> Result<Self, StartError> {
         let bind = |address| async move {
             TcpListener::bind(address)
@@ -121,9 +122,10 @@ impl Filer {
             blobs,
             options: Arc::new(http_options),
             not_ready: Arc::new(move || asked.not_ready()),
-            metrics: render_metrics,
+            metrics: render_metrics(&state),
         }
-        .router();
+        .router()
+        .layer(HttpLayer::new("filer"));
         let servers = vec![
             tokio::spawn(serve_http(http_listener, router, stopped.clone())),
             tokio::spawn(serve_grpc(grpc_listener, Arc::clone(&state), stopped)?),
@@ -160,6 +162,15 @@ impl Filer {
         // The store's thread checkpoints; a panic there has ended the process already.
         let _ = tokio::task::spawn_blocking(move || store.stop()).await;
     }
+}
+
+/// What `/metrics` answers, where the process has an exporter.
+fn render_metrics(state: &Arc<FilerState>) -> Option<http::RenderMetrics> {
+    let exporter = Exporter::installed()?;
+    let observed = Arc::clone(state);
+    let seen = parking_lot::Mutex::default();
+    exporter.observe(move || metrics::observe(&observed, &mut seen.lock()));
+    Some(Arc::new(|| exporter.render()))
 }
 
 async fn serve_http(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) {
@@ -205,6 +216,7 @@ fn serve_grpc(
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
             .max_concurrent_streams(STREAMS_MAX)
+            .layer(GrpcLayer::new("filer"))
             .add_service(filer)
             .add_service(replication)
             .add_service(status)

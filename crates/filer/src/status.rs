@@ -57,7 +57,7 @@ impl FilerStatus for StatusService {
             origin: peer.origin.0,
             address: peer.address.to_string(),
             state: peer.state.as_str().to_owned(),
-            lag_changes: u64::from(peer.is_behind),
+            lag_changes: peer.lag_changes,
             lag_seconds: peer.lag_seconds,
             last_error: peer.last_error,
         });

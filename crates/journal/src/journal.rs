@@ -107,9 +107,20 @@ struct State {
 #[derive(Default)]
 struct OriginIndex {
     n_since: u32,
-    /// Stamp and position of every so-many-th record, ascending.
-    marks: Vec<(Stamp, u64)>,
+    /// Of every so-many-th record, ascending.
+    marks: Vec<Mark>,
     last: Stamp,
+    /// Records noted so far, those dropped since included.
+    n_records: u64,
+}
+
+/// Where one record of an origin lies.
+#[derive(Clone, Copy)]
+struct Mark {
+    stamp: Stamp,
+    position: u64,
+    /// Records of the origin before it.
+    n_before: u64,
 }
 
 impl Journal {
@@ -384,11 +395,10 @@ impl Journal {
             if index.last <= after {
                 return Ok(Vec::new());
             }
-            let at = index.marks.partition_point(|(stamp, _)| *stamp <= after);
-            let mark = index.marks.get(at.saturating_sub(1));
+            let mark = index.mark_for(after);
             let begin = state.segments.first().copied().unwrap_or(0);
             (
-                mark.map_or(begin, |(_, position)| *position).max(begin),
+                mark.map_or(begin, |mark| mark.position).max(begin),
                 state.synced,
             )
         };
@@ -402,6 +412,37 @@ impl Journal {
             taken < max_bytes
         })?;
         Ok(out)
+    }
+
+    /// How many records of one origin lie behind `after` in this log; those that are no longer
+    /// kept do not count. Cost: none when there are none, else one read of at most
+    /// [`INDEX_EVERY`] of the origin's records.
+    ///
+    /// # Errors
+    ///
+    /// As [`Journal::read`].
+    pub fn count_after(&self, origin: Origin, after: Stamp) -> Result<u64, JournalError> {
+        let (mark, n_records, end) = {
+            let state = self.lock();
+            let Some(index) = state.index.get(&origin).filter(|i| i.last > after) else {
+                return Ok(0);
+            };
+            let Some(mark) = index.mark_for(after).copied() else {
+                return Ok(0);
+            };
+            (mark, index.n_records, state.end)
+        };
+        let (mut n_up_to, mut last) = (mark.n_before, Stamp::ZERO);
+        self.walk(mark.position, end, |record, _| {
+            // As the index counts: a record that does not go on counts for nothing.
+            if record.origin != origin || record.stamp <= last {
+                return true;
+            }
+            last = record.stamp;
+            n_up_to += u64::from(record.stamp <= after);
+            record.stamp <= after
+        })?;
+        Ok(n_records.saturating_sub(n_up_to))
     }
 
     fn walk(
@@ -458,7 +499,7 @@ impl Journal {
         }
         let kept = state.segments.first().copied().unwrap_or(0);
         for index in state.index.values_mut() {
-            index.marks.retain(|(_, at)| *at >= kept);
+            index.marks.retain(|mark| mark.position >= kept);
         }
         Ok(kept - begin)
     }
@@ -548,6 +589,14 @@ impl Journal {
     }
 }
 
+impl OriginIndex {
+    /// The last mark at or before a stamp, else the first.
+    fn mark_for(&self, after: Stamp) -> Option<&Mark> {
+        let at = self.marks.partition_point(|mark| mark.stamp <= after);
+        self.marks.get(at.saturating_sub(1))
+    }
+}
+
 impl State {
     fn note(&mut self, record: &Record, position: u64) {
         let index = self.index.entry(record.origin).or_default();
@@ -555,10 +604,15 @@ impl State {
             return;
         }
         if index.n_since == 0 || index.marks.is_empty() {
-            index.marks.push((record.stamp, position));
+            index.marks.push(Mark {
+                stamp: record.stamp,
+                position,
+                n_before: index.n_records,
+            });
         }
         index.n_since = (index.n_since + 1) % INDEX_EVERY;
         index.last = record.stamp;
+        index.n_records += 1;
     }
 }
 

@@ -56,6 +56,8 @@ fn records_are_read_back_over_segments_and_reopens() {
             .cloned()
             .collect();
         assert_eq!(got, expect, "after {after}");
+        let counted = journal.count_after(origin, Stamp(after)).unwrap();
+        assert_eq!(counted, expect.len() as u64, "after {after}");
     }
     journal.drop_before(journal.end() / 2).unwrap();
     assert!(journal.begin() > 0 && journal.begin() <= journal.end() / 2);

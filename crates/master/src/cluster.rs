@@ -56,6 +56,13 @@ impl Members {
         is_gone
     }
 
+    /// How many clients of one type there are, of all groups.
+    #[must_use]
+    pub fn count(&self, client_type: &str) -> usize {
+        let keys = self.members.keys();
+        keys.filter(|(_, t, _)| t == client_type).count()
+    }
+
     /// The clients of one type and group, by address.
     pub fn of<'a>(
         &'a self,

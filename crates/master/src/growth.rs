@@ -95,6 +95,14 @@ async fn grow_one(state: &State, layout: &Layout, ttl: &str) -> Result<(), Strin
         let allocated = VolumeServerClient::new(channel)
             .allocate_volume(request)
             .await;
+        let result = if allocated.is_ok() {
+            "success"
+        } else {
+            "failure"
+        };
+        crate::metrics::GROWN
+            .counter(&[("result", result)])
+            .increment(1);
         allocated.map_err(|status| status.message().to_owned())?;
     }
     for node in &nodes {

@@ -8,6 +8,7 @@
 
 pub mod cluster;
 mod growth;
+pub mod metrics;
 mod remembered;
 pub mod service;
 mod stored;
@@ -19,8 +20,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::routing::get;
 use dulse_proto::cluster::cluster_server::ClusterServer;
 use dulse_proto::master::seaweed_server::SeaweedServer;
+use dulse_telemetry::{Exporter, GrpcLayer, HttpLayer};
 use dulse_types::ServerAddress;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -90,7 +93,15 @@ impl Master {
         let stored = stored::Stored::open(&options.dir)?;
         let service = MasterService::new(options, stored);
         let (stop, stopped) = watch::channel(false);
-        let router = web::router(Arc::clone(service.state()));
+        let mut router = web::router(Arc::clone(service.state()));
+        if let Some(exporter) = Exporter::installed() {
+            let state = Arc::clone(service.state());
+            exporter.observe(move || metrics::observe(&state));
+            router = router.route("/metrics", get(|| async { exporter.render() }));
+        }
+        let counting =
+            HttpLayer::new("master").counting(&metrics::REQUESTS, &metrics::REQUEST_SECONDS);
+        let router = router.layer(counting);
         let mut until = stopped.clone();
         let http = async move {
             let stopping = async move {
@@ -118,6 +129,7 @@ impl Master {
             let incoming =
                 tonic::transport::server::TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
             let serving = Server::builder()
+                .layer(GrpcLayer::new("master"))
                 .add_service(
                     SeaweedServer::new(service)
                         .max_decoding_message_size(MESSAGE_BYTES_MAX)

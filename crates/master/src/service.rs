@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::MasterOptions;
 use crate::cluster::Members;
 use crate::growth::grow;
+use crate::metrics;
 use crate::stored::Stored;
 use crate::topology::{Delta, Layout, Node, Topology, copies, parse_replication, parse_ttl};
 
@@ -156,6 +157,15 @@ impl State {
     }
 
     pub(crate) async fn assign(&self, r: pb::AssignRequest) -> Result<Assigned, Status> {
+        let assigned = self.assign_any(r).await;
+        match &assigned {
+            Ok(assigned) => metrics::ASSIGNED.add(assigned.count),
+            Err(_) => metrics::PICK_ERRORS.add(1),
+        }
+        assigned
+    }
+
+    async fn assign_any(&self, r: pb::AssignRequest) -> Result<Assigned, Status> {
         let layout = self.layout(&r)?;
         self.check_data_center(&r.data_center)?;
         let deadline = Instant::now() + GROWTH_WAIT_MAX;
@@ -427,6 +437,9 @@ impl Seaweed for MasterService {
                     id
                 });
                 state.beat(&beat, id);
+                metrics::HEARTBEATS
+                    .counter(&[("type", "total")])
+                    .increment(1);
                 let answer = pb::HeartbeatResponse {
                     volume_size_limit: state.options.volume_size_limit_bytes,
                     ..pb::HeartbeatResponse::default()

@@ -151,6 +151,11 @@ impl Stored {
         parsed.collect()
     }
 
+    /// How many members of all groups there are.
+    pub(crate) fn n_members(&self) -> usize {
+        self.content.members.values().map(BTreeMap::len).sum()
+    }
+
     /// Remembers members, durably.
     ///
     /// # Errors
@@ -166,7 +171,7 @@ impl Stored {
         for (origin, address) in members {
             known.insert(format!("{origin:016x}"), address.clone());
         }
-        let count: usize = self.content.members.values().map(BTreeMap::len).sum();
+        let count = self.n_members();
         if self.content.members == before {
             return Ok(());
         }

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names to stores: the only crate that names engines.
 
+pub mod metrics;
+
 use std::path::Path;
 use std::sync::Arc;
+
+use metrics::{MeteredDisk, MeteredEngine};
 
 use dulse_engine_redb::RedbEngine;
 use dulse_engine_sqlite::SqliteEngine;
@@ -63,8 +67,8 @@ pub fn open_embedded(
     };
     let disk = RealDisk::open(&dir.join("journal"))?;
     let replica = Replica::open(ReplicaOptions {
-        disk: Arc::new(disk),
-        engine: opened,
+        disk: Arc::new(MeteredDisk(disk)),
+        engine: MeteredEngine::around(opened),
         clock: Arc::new(SystemClock),
         random,
         durability,

@@ -15,6 +15,7 @@ use dulse_types::{FullPath, Origin, Stamp, Vector};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::metrics;
 use crate::sequencer::{Applied, Replica};
 use crate::shared::{Garbage, Shared};
 use crate::transfer::ExportPart;
@@ -340,6 +341,7 @@ impl Driver {
                 Err(_) => break,
             }
         }
+        metrics::GROUP.record(transactions.len() as f64);
         for (done, result) in waiting.into_iter().zip(self.replica.commit(transactions)) {
             self.n_changes += u64::from(result.is_ok());
             done(result);
@@ -440,6 +442,7 @@ fn progress_of(shared: &Shared, n_changes: u64) -> Progress {
 }
 
 fn busy() -> Error {
+    metrics::REFUSED.add(1);
     Error::new(Operation::Commit, ErrorKind::Unavailable).with(
         "because",
         format!("{QUEUE_MAX} requests are waiting already"),

@@ -13,6 +13,7 @@ mod clock;
 mod driver;
 mod error;
 mod forgetting;
+pub mod metrics;
 mod options;
 mod recover;
 mod sequencer;

@@ -244,6 +244,16 @@ impl Shared {
         Ok(records)
     }
 
+    /// How many changes of one origin behind `after` this log holds.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn n_changes_after(&self, origin: Origin, after: Stamp) -> Result<u64, Error> {
+        let counted = self.journal.count_after(origin, after);
+        counted.map_err(|e| error::journal(Operation::Transfer, e))
+    }
+
     /// The journal, for those who read it in its own order.
     #[must_use]
     pub fn journal(&self) -> &Journal {

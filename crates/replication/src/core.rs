@@ -120,6 +120,8 @@ pub struct Core {
     behind: BTreeMap<Origin, Behind>,
     /// What each peer had when it first answered: readiness waits for that.
     first_had: BTreeMap<Origin, Vector>,
+    /// How many changes of an origin were behind the last batch of them, at its sender.
+    backlog: BTreeMap<Origin, u64>,
     /// Origins with a change that cannot be applied, and why.
     stuck: BTreeMap<Origin, String>,
     /// Who greeted this filer, and when last; looked at while it is fresh.
@@ -143,6 +145,7 @@ impl Core {
             streams: BTreeMap::new(),
             behind: BTreeMap::new(),
             first_had: BTreeMap::new(),
+            backlog: BTreeMap::new(),
             stuck: BTreeMap::new(),
             callers: BTreeMap::new(),
             found_not_before: Now::ZERO,
@@ -235,6 +238,13 @@ impl Core {
         }
     }
 
+    /// What was applied last of a stream has this many changes behind it at its sender.
+    pub fn behind(&mut self, stream: StreamId, n_behind: u64) {
+        if let Some(opened) = self.streams.get(&stream) {
+            self.backlog.insert(opened.origin, n_behind);
+        }
+    }
+
     /// Everything that every member has acknowledged.
     #[must_use]
     pub fn stable(&self, view: &View<'_>, durable: &Vector) -> Vector {
@@ -270,8 +280,11 @@ impl Core {
         let shown = self.links.iter().filter(|(_, link)| !link.is_double);
         let rows = shown.map(|(address, link)| {
             let have = applied.get(link.origin);
-            let said = self.acks.of(link.origin);
-            let lag_ns = said.map_or(0, |s| s.position.0.saturating_sub(have.0).max(0));
+            let known = self.acks.greatest(link.origin);
+            let lag_ns = known.0.saturating_sub(have.0).max(0);
+            let counted = self.backlog.get(&link.origin).copied().unwrap_or(0);
+            // What was stamped since the count was taken is at least one.
+            let lag_changes = if lag_ns > 0 { counted.max(1) } else { 0 };
             let stuck = self.stuck.get(&link.origin);
             PeerStatus {
                 origin: link.origin,
@@ -282,7 +295,7 @@ impl Core {
                     link.state
                 },
                 lag_seconds: lag_ns as f64 / 1e9,
-                is_behind: lag_ns > 0,
+                lag_changes,
                 last_error: stuck.unwrap_or(&link.last_error).clone(),
             }
         });

@@ -16,7 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::core::{Action, Greeting, LinkId, Outcome, Refusal, StreamId};
-use crate::{Inner, convert, join};
+use crate::{Inner, convert, join, metrics};
 
 /// The core is polled at least this often.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -299,7 +299,7 @@ async fn take_all(
         let outcome = take_in(inner, batch.changes).await;
         if let Outcome::Stuck(error) | Outcome::Cut(error) | Outcome::Failed(error) = &outcome {
             tracing::error!(%error, "a peer's change cannot be applied; its filer waits");
-            metrics::counter!("dulse_replication_stuck_total").increment(1);
+            metrics::STUCK.add(1);
         }
         let is_over = outcome != Outcome::Applied;
         inner.core.lock().applied(inner.now(), stream, outcome);
@@ -307,6 +307,7 @@ async fn take_all(
             inner.wake.notify_one();
             return Ok(());
         }
+        inner.core.lock().behind(stream, batch.n_behind);
         if let Some(beat) = batch.heartbeat {
             compare(inner, &beat);
             let known = convert::addresses(&beat.known);
@@ -330,7 +331,7 @@ async fn take_in(inner: &Inner, changes: Vec<Bytes>) -> Outcome {
         Ok(applied) => applied,
         Err(error) => return Outcome::Failed(error.to_string()),
     };
-    metrics::counter!("dulse_replication_changes_total").increment(count);
+    metrics::RECEIVED.add(count);
     Outcome::of(&applied)
 }
 
@@ -339,7 +340,7 @@ fn compare(inner: &Inner, beat: &Heartbeat) {
     let (applied, sum) = inner.store.shared().digest();
     let is_level = applied == convert::vector(&beat.applied);
     if is_level && beat.digest[..] != sum.sum.to_be_bytes() {
-        metrics::counter!("dulse_divergence_total").increment(1);
+        metrics::DIVERGENCE.add(1);
         tracing::error!(vector = %applied, "I1: equal vectors, but another filer has another \
             digest; `dulse verify` shows where");
     }

@@ -53,6 +53,17 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// How many changes lie behind the cursor.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn n_behind(&self, shared: &Shared) -> Result<u64, Error> {
+        shared.n_changes_after(self.origin, self.after)
+    }
+}
+
 /// The changes between what every other member has and a state that is handed out.
 #[derive(Clone, Debug)]
 pub struct KeptCursor {

@@ -10,6 +10,7 @@ pub mod core;
 mod driver;
 pub mod feed;
 mod join;
+pub mod metrics;
 mod server;
 mod status;
 
@@ -166,6 +167,12 @@ impl Replicator {
     pub fn peers(&self) -> Vec<PeerStatus> {
         let applied = self.inner.store.shared().vector();
         self.inner.core.lock().peers(&applied)
+    }
+
+    /// Streams of changes that peers pull from here.
+    #[must_use]
+    pub fn n_feeds(&self) -> usize {
+        self.inner.n_feeds.load(Ordering::Relaxed)
     }
 
     /// A running bootstrap, if any.

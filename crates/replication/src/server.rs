@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::feed::{BATCH_BYTES, Cursor, KeptCursor, Next, heartbeat};
-use crate::{Inner, convert};
+use crate::{Inner, convert, metrics};
 
 type Sender = mpsc::Sender<Result<PullBatch, Status>>;
 
@@ -174,20 +174,23 @@ async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
         let shared = Arc::clone(inner.store.shared());
         let read = tokio::task::spawn_blocking(move || {
             let next = cursor.next(&shared, BATCH_BYTES);
-            (cursor, next)
+            // Only for showing the lag: a log that cannot be read is told by `next`.
+            let n_behind = cursor.n_behind(&shared).unwrap_or(0);
+            (cursor, next, n_behind)
         });
-        let changes = match read.await {
-            Ok((moved, Ok(Next::Changes(changes)))) => {
+        let (changes, n_behind) = match read.await {
+            Ok((moved, Ok(Next::Changes(changes)), n_behind)) => {
                 cursor = moved;
-                changes
+                metrics::SENT.add(changes.len() as u64);
+                (changes, n_behind)
             }
-            Ok((_, Ok(Next::Idle))) => Vec::new(),
-            Ok((_, Ok(Next::Cut(at)))) => {
+            Ok((_, Ok(Next::Idle), _)) => (Vec::new(), 0),
+            Ok((_, Ok(Next::Cut(at)), _)) => {
                 let why = format!("changes up to {at} are no longer in this filer's log");
                 let _ = send.send(Err(Status::out_of_range(why))).await;
                 return;
             }
-            Ok((_, Err(error))) => {
+            Ok((_, Err(error), _)) => {
                 let _ = send.send(Err(internal(error))).await;
                 return;
             }
@@ -204,7 +207,11 @@ async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
         let known = convert::all_known(inner);
         let heartbeat = Some(heartbeat(inner.store.shared(), known, is_last));
         if send
-            .send(Ok(PullBatch { changes, heartbeat }))
+            .send(Ok(PullBatch {
+                changes,
+                heartbeat,
+                n_behind,
+            }))
             .await
             .is_err()
             || is_last

@@ -43,8 +43,8 @@ pub struct PeerStatus {
     pub state: PeerState,
     /// Time between the last of its changes applied here and its last, in seconds.
     pub lag_seconds: f64,
-    /// Whether we know to lack changes of it.
-    pub is_behind: bool,
+    /// How many of its changes we know to lack.
+    pub lag_changes: u64,
     /// The last thing that went wrong.
     pub last_error: String,
 }

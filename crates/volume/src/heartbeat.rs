@@ -80,15 +80,20 @@ async fn follow(
     }
 }
 
+/// How many volumes this server takes: what it was told, or what fits on its disk.
+pub(crate) fn max_volumes(options: &VolumeOptions, store: &Store) -> u32 {
+    if options.max_volumes > 0 {
+        return options.max_volumes;
+    }
+    let (_, free) = disk(store);
+    let room = u32::try_from(free / SLOT_BYTES).unwrap_or(u32::MAX);
+    room.saturating_add(store.all().len() as u32).max(8)
+}
+
 fn beat(options: &VolumeOptions, store: &Store) -> pb::Heartbeat {
     let volumes: Vec<_> = store.all().iter().map(|volume| report(volume)).collect();
     let (total, free) = disk(store);
-    let max = if options.max_volumes > 0 {
-        options.max_volumes
-    } else {
-        let room = u32::try_from(free / SLOT_BYTES).unwrap_or(u32::MAX);
-        room.saturating_add(volumes.len() as u32).max(8)
-    };
+    let max = max_volumes(options, store);
     let max_file_key = store
         .all()
         .iter()

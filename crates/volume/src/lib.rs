@@ -5,6 +5,7 @@
 //! Not here: moving, compacting and replicating volumes.
 
 mod heartbeat;
+pub mod metrics;
 pub mod needle;
 pub mod service;
 pub mod store;
@@ -15,7 +16,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::routing::get;
 use dulse_proto::volume::volume_server_server::VolumeServerServer;
+use dulse_telemetry::{Exporter, GrpcLayer, HttpLayer};
 use dulse_types::ServerAddress;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -98,10 +101,21 @@ impl VolumeServer {
             changed: Arc::clone(&changed),
         };
         let signing_key = Arc::new(options.signing_key.clone());
-        let router = web::router(web::Web {
+        let mut router = web::router(web::Web {
             store: Arc::clone(&store),
             signing_key,
         });
+        if let Some(exporter) = Exporter::installed() {
+            let observed = Arc::clone(&store);
+            let told = options.clone();
+            exporter.observe(move || {
+                metrics::observe(&observed, heartbeat::max_volumes(&told, &observed));
+            });
+            router = router.route("/metrics", get(|| async { exporter.render() }));
+        }
+        let counting =
+            HttpLayer::new("volume").counting(&metrics::REQUESTS, &metrics::REQUEST_SECONDS);
+        let router = router.layer(counting);
         let (stop, stopped) = watch::channel(false);
         let mut until = stopped.clone();
         let http = async move {
@@ -134,6 +148,7 @@ impl VolumeServer {
             let incoming =
                 tonic::transport::server::TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
             let serving = Server::builder()
+                .layer(GrpcLayer::new("volume"))
                 .add_service(
                     VolumeServerServer::new(service)
                         .max_decoding_message_size(MESSAGE_BYTES_MAX)

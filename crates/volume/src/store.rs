@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+use crate::metrics;
 use crate::needle::{ALIGNMENT, HEADER_LEN, Needle, record_len};
 
 /// Bytes of an index row: key, offset of five bytes, size.
@@ -263,8 +264,12 @@ impl Volume {
 
     fn record(&self, slot: Slot) -> Result<Needle, VolumeError> {
         let mut bytes = vec![0; record_len(slot.size) as usize];
-        self.data.read_exact_at(&mut bytes, slot.offset)?;
-        Needle::decode(&Bytes::from(bytes)).map_err(|e| VolumeError::Corrupt(e.to_string()))
+        let read = self.data.read_exact_at(&mut bytes, slot.offset);
+        read.inspect_err(|_| metrics::READ_FAILURES.add(1))?;
+        Needle::decode(&Bytes::from(bytes)).map_err(|e| {
+            metrics::INVALID_NEEDLES.add(1);
+            VolumeError::Corrupt(e.to_string())
+        })
     }
 
     /// Reads a needle and checks it.

@@ -329,7 +329,10 @@ async fn write(
             let body = Json(json!({ "name": upload.name, "size": size, "eTag": etag }));
             (StatusCode::CREATED, [(header::ETAG, quoted)], body).into_response()
         }
-        Ok(Err(error)) => refused(&error),
+        Ok(Err(error)) => {
+            crate::metrics::WRITE_FAILURES.add(1);
+            refused(&error)
+        }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -80,7 +80,7 @@ impl Merging {
         if stamp < self.last {
             self.last = self.last.next();
             event.ts_ns = self.last.0;
-            metrics::counter!("dulse_events_late_total").increment(1);
+            crate::metrics::EVENTS_LATE.add(1);
         } else {
             self.last = stamp;
         }

@@ -220,7 +220,7 @@ impl Feed {
     async fn replay_state(&mut self, since: Stamp) -> Result<Result<Vector, Done>, Error> {
         tracing::warn!(client = %self.request.client_name, since = %since, "the log does not \
             reach back that far: the state is sent instead; deletes before now are not told");
-        metrics::counter!("dulse_subscriptions_too_old_total").increment(1);
+        crate::metrics::SUBSCRIPTIONS_TOO_OLD.add(1);
         let vector = self.state.store.shared().durable_vector();
         let own = self.state.namespace.origin();
         let mut ts = since;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dulse_blobs::{Blobs, md5_of};
+use dulse_telemetry::request;
 use dulse_types::FileChunk;
 use futures::stream::FuturesUnordered;
 use futures::{Stream, StreamExt};
@@ -150,12 +151,12 @@ impl<'a> Parallel<'a> {
             hash
         }));
         let (blobs, plan) = (self.blobs.clone(), self.plan.clone());
-        self.uploads.push(tokio::spawn(async move {
+        self.uploads.push(tokio::spawn(request::carried(async move {
             let up = blobs.upload(&plan.placement, block, offset, plan.sync);
             let mut written = Pending::new(blobs.clone());
             written.push(up.await?.chunk);
             Ok(written)
-        }));
+        })));
         Ok(())
     }
 

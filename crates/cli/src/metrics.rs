@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//! All metrics of the program, from the crates that declare them.
+
+use dulse_telemetry::Metric;
+
+/// One section of `docs/metrics.md`: its title and what belongs to it.
+type Group = (&'static str, &'static [&'static [&'static Metric]]);
+
+/// Every declared metric, by who has it.
+pub(crate) static GROUPS: &[Group] = &[
+    ("Filer", &[dulse_filer::metrics::METRICS]),
+    ("Replication", &[dulse_replication::metrics::METRICS]),
+    (
+        "Store of a filer",
+        &[
+            dulse_replica::metrics::METRICS,
+            dulse_registry::metrics::METRICS,
+        ],
+    ),
+    ("Chunks of a filer", &[dulse_blobs::metrics::METRICS]),
+    ("Master", &[dulse_master::metrics::METRICS]),
+    ("Volume server", &[dulse_volume::metrics::METRICS]),
+    ("Every role", dulse_telemetry::METRICS),
+];
+
+/// Every declared metric.
+pub(crate) fn declared() -> Vec<&'static [&'static Metric]> {
+    GROUPS
+        .iter()
+        .flat_map(|(_, lists)| lists.iter().copied())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// `cargo xtask fix` sets the variable; otherwise a page that is not fresh fails.
+    #[test]
+    fn the_page_of_metrics_is_fresh() {
+        let page = dulse_telemetry::reference(GROUPS);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
+        if std::env::var_os("DULSE_WRITE_DOCS").is_some() {
+            std::fs::write(&path, &page).expect("write docs/metrics.md");
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == page,
+            "docs/metrics.md is not fresh; `cargo xtask fix` writes it"
+        );
+    }
+
+    #[test]
+    fn a_counter_says_total_unless_the_name_is_upstreams() {
+        for metric in declared().into_iter().flatten() {
+            let is_counter = metric.kind == dulse_telemetry::Kind::Counter;
+            let is_total = metric.name.ends_with("_total");
+            let is_upstreams = metric.stability == dulse_telemetry::Stability::Upstream;
+            assert!(is_upstreams || is_counter == is_total, "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The filer's metrics: declared here, counted where things happen, gauges set when asked.
+
+use std::collections::BTreeSet;
+
+use crate::state::FilerState;
+
+dulse_telemetry::declare! {
+    REQUESTS: counter "SeaweedFS_filer_request_total", Count, ["type", "code"], Upstream,
+        "HTTP requests by method and status.";
+    REQUEST_SECONDS: histogram [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]
+        "SeaweedFS_filer_request_seconds", Seconds, ["type"], Upstream,
+        "Time until the head of the answer of HTTP requests, by method.";
+    READY: gauge "dulse_filer_ready", Flag, [], Stable,
+        "Whether namespace calls are served.";
+    ENTRIES: gauge "dulse_filer_entries", Count, [], Stable,
+        "Live names, contents of hard-linked files and keys.";
+    DIGEST: gauge "dulse_filer_digest", Opaque, [], Stable,
+        "Low 48 bits of the digest: filers that agree show the same number.";
+    CHANGES: counter "dulse_filer_changes_total", Count, [], Stable,
+        "Changes applied since start, own and other filers'.";
+    JOURNAL: gauge "dulse_journal_bytes", Bytes, [], Stable,
+        "What the log takes on disk.";
+    GARBAGE_WAITING: gauge "dulse_chunks_waiting", Count, [], Stable,
+        "Dropped chunks that are not freed yet, as of the last look, every 30 s.";
+    GARBAGE_FREED: counter "dulse_chunks_freed_total", Count, [], Stable,
+        "Dropped chunks that this filer freed.";
+    GARBAGE_FAILED: counter "dulse_chunks_free_failed_total", Count, [], Stable,
+        "Attempts to free a chunk that failed; they are repeated for ever.";
+    VOLUMES_FAILING: gauge "dulse_chunks_failing_volumes", Count, [], Stable,
+        "Volumes whose dropped chunks cannot be freed at present.";
+    PEERS: gauge "dulse_peers", Count, ["state"], Stable,
+        "Other filers by state: connecting, streaming, foreign, refused, stuck.";
+    FEEDS: gauge "dulse_replication_feeds", Count, [], Stable,
+        "Streams of changes that other filers pull from here.";
+    LAG_CHANGES: gauge "dulse_peer_lag_changes", Count, ["peer"], Stable,
+        "Changes of another filer that are known to be missing here.";
+    LAG_SECONDS: gauge "dulse_peer_lag_seconds", Seconds, ["peer"], Stable,
+        "Time between the last applied change of another filer and its last one.";
+    SUBSCRIBERS: gauge "dulse_subscribers", Count, [], Stable,
+        "Open metadata subscriptions.";
+    EVENTS_LATE: counter "dulse_events_late_total", Count, [], Stable,
+        "Events that came after later ones were sent, and were sent with a raised time.";
+    SUBSCRIPTIONS_TOO_OLD: counter "dulse_subscriptions_too_old_total", Count, [], Stable,
+        "Subscriptions that asked for more than the log holds.";
+    TRANSFER_ROWS: gauge "dulse_transfer_rows", Count, [], Evolving,
+        "Rows taken in by a running bootstrap; 0 when none runs.";
+    TRANSFER_ROWS_TOTAL: gauge "dulse_transfer_rows_expected", Count, [], Evolving,
+        "Rows that a running bootstrap expects in all; 0 when none runs.";
+}
+
+/// States of a peer, each with a row of its own also when nobody is in it.
+const PEER_STATES: [&str; 5] = ["connecting", "streaming", "foreign", "refused", "stuck"];
+
+/// Bits of a digest that a floating-point number holds exactly.
+const DIGEST_BITS: u32 = 48;
+
+/// Sets the gauges from the filer's state; `seen` are the peers shown so far. Cost: a few locks.
+pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
+    let shared = state.store.shared();
+    let (_, sum) = shared.digest();
+    READY.set(f64::from(u8::from(state.not_ready().is_none())));
+    ENTRIES.set(sum.count as f64);
+    DIGEST.set((sum.sum & ((1 << DIGEST_BITS) - 1)) as f64);
+    CHANGES.total(state.store.progress().borrow().n_changes);
+    JOURNAL.set(shared.journal().size_bytes() as f64);
+    SUBSCRIBERS.set(state.subscribers.list(&[]).len() as f64);
+    let peers = state.replicator.peers();
+    for named in PEER_STATES {
+        let count = peers.iter().filter(|p| p.state.as_str() == named).count();
+        PEERS.gauge(&[("state", named)]).set(count as f64);
+    }
+    let met = peers.iter().filter(|p| p.origin.0 != 0);
+    seen.extend(met.map(|peer| peer.address.http()));
+    for address in seen.iter() {
+        // A peer that is gone or moved keeps its row, without a lag.
+        let peer = peers.iter().find(|p| p.address.http() == *address);
+        let labels = [("peer", address.clone())];
+        let (changes, seconds) = peer.map_or((0, 0.0), |p| (p.lag_changes, p.lag_seconds));
+        LAG_CHANGES.gauge(&labels).set(changes as f64);
+        LAG_SECONDS.gauge(&labels).set(seconds);
+    }
+    FEEDS.set(state.replicator.n_feeds() as f64);
+    let transfer = state.replicator.transfer().unwrap_or_default();
+    TRANSFER_ROWS.set(transfer.rows as f64);
+    TRANSFER_ROWS_TOTAL.set(transfer.rows_total as f64);
+}
