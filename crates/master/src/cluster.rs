@@ -63,6 +63,11 @@ impl Members {
         keys.filter(|(_, t, _)| t == client_type).count()
     }
 
+    /// Everyone: group, type, address.
+    pub fn all(&self) -> impl Iterator<Item = (&Key, &Member)> {
+        self.members.iter()
+    }
+
     /// The clients of one type and group, by address.
     pub fn of<'a>(
         &'a self,

@@ -6,13 +6,16 @@
 //! the members of the filers' clusters survive a restart; everything else comes from
 //! heartbeats and registrations.
 
+mod assign;
 pub mod cluster;
 mod growth;
 pub mod metrics;
+mod page;
 mod remembered;
 pub mod service;
 mod stored;
 pub mod topology;
+mod tree;
 mod web;
 
 use std::net::SocketAddr;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dulse_proto::master as pb;
 use dulse_proto::master::seaweed_server::Seaweed;
-use dulse_types::FileId;
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc};
@@ -16,10 +15,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::MasterOptions;
 use crate::cluster::Members;
-use crate::growth::grow;
+use crate::growth::grow_by;
 use crate::metrics;
 use crate::stored::Stored;
-use crate::topology::{Delta, Layout, Node, Topology, copies, parse_replication, parse_ttl};
+use crate::topology::{Delta, Node, Topology, copies, disk_type};
 
 /// A boxed answer stream.
 pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -28,11 +27,8 @@ pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// it connects again.
 const MESSAGES_AHEAD: usize = 10_000;
 
-/// How long an assign waits for volumes to be made.
-const GROWTH_WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// Most file ids of one assign.
-const ASSIGN_COUNT_MAX: u64 = 1 << 20;
+/// How long volume servers may take to report after a restart: three of their pulses.
+const WARM_UP: Duration = Duration::from_secs(15);
 
 /// Life of a token for a write.
 const TOKEN_LIFE_S: u64 = 10;
@@ -46,20 +42,17 @@ pub struct State {
     /// Held while volumes are made, so that a rush makes them once.
     pub(crate) growing: tokio::sync::Mutex<()>,
     news: broadcast::Sender<pb::KeepConnectedResponse>,
+    started: Instant,
+    /// Whether volumes were made before this start.
+    had_volumes: bool,
+    /// Versions of lock rings: strictly increasing, also over restarts.
+    ring_version: Mutex<i64>,
 }
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub struct MasterService {
     state: Arc<State>,
-}
-
-/// A place for chunks.
-pub(crate) struct Assigned {
-    pub(crate) fid: String,
-    pub(crate) count: u64,
-    pub(crate) auth: String,
-    pub(crate) locations: Vec<pb::Location>,
 }
 
 impl MasterService {
@@ -70,6 +63,9 @@ impl MasterService {
         topology.saw_key(stored.key_ceiling().saturating_sub(1));
         Self {
             state: Arc::new(State {
+                had_volumes: stored.max_volume_id() > 0,
+                started: Instant::now(),
+                ring_version: Mutex::default(),
                 options,
                 topology: Mutex::new(topology),
                 members: Mutex::default(),
@@ -122,125 +118,10 @@ impl State {
         self.options.address.to_string()
     }
 
-    pub(crate) fn layout(&self, r: &pb::AssignRequest) -> Result<Layout, Status> {
-        let text = if r.replication.is_empty() {
-            &self.options.default_replication
-        } else {
-            &r.replication
-        };
-        let replication = parse_replication(text).map_err(|e| Status::unknown(e.to_string()))?;
-        let ttl = parse_ttl(&r.ttl)
-            .ok_or_else(|| Status::unknown(format!("unexpected ttl: {}", r.ttl)))?;
-        let disk_type = if r.disk_type == "hdd" {
-            String::new()
-        } else {
-            r.disk_type.clone()
-        };
-        Ok(Layout {
-            collection: r.collection.clone(),
-            replication,
-            ttl,
-            disk_type,
-        })
-    }
-
-    /// Upstream's text, which filers take as leave to ask without a data center.
-    fn check_data_center(&self, name: &str) -> Result<(), Status> {
-        let topology = self.topology.lock();
-        let mut nodes = topology.nodes.values();
-        if name.is_empty() || topology.nodes.is_empty() || nodes.any(|n| n.data_center == name) {
-            return Ok(());
-        }
-        Err(Status::unknown(format!(
-            "data center {name} not found in topology"
-        )))
-    }
-
-    pub(crate) async fn assign(&self, r: pb::AssignRequest) -> Result<Assigned, Status> {
-        let assigned = self.assign_any(r).await;
-        match &assigned {
-            Ok(assigned) => metrics::ASSIGNED.add(assigned.count),
-            Err(_) => metrics::PICK_ERRORS.add(1),
-        }
-        assigned
-    }
-
-    async fn assign_any(&self, r: pb::AssignRequest) -> Result<Assigned, Status> {
-        let layout = self.layout(&r)?;
-        self.check_data_center(&r.data_center)?;
-        let deadline = Instant::now() + GROWTH_WAIT_MAX;
-        loop {
-            if let Some(assigned) = self.pick(&layout, &r) {
-                return Ok(assigned);
-            }
-            // Growth does not look at these filters yet: it is no help where they fit nothing.
-            let is_filtered = [&r.data_center, &r.rack, &r.data_node]
-                .iter()
-                .any(|filter| !filter.is_empty());
-            if is_filtered {
-                return Err(Status::resource_exhausted(format!(
-                    "no writable volumes for {layout:?} in data center `{}`, rack `{}`, node `{}`",
-                    r.data_center, r.rack, r.data_node
-                )));
-            }
-            if let Err(error) = grow(self, &layout, &r.ttl, None).await {
-                let text = format!("{error} for {layout:?}");
-                if Instant::now() > deadline || self.topology.lock().nodes.is_empty() {
-                    return Err(Status::resource_exhausted(text));
-                }
-            }
-            if Instant::now() > deadline {
-                return Err(Status::resource_exhausted(format!(
-                    "no writable volumes for {layout:?}"
-                )));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    fn pick(&self, layout: &Layout, r: &pb::AssignRequest) -> Option<Assigned> {
-        let count = r.count.clamp(1, ASSIGN_COUNT_MAX);
-        let mut topology = self.topology.lock();
-        let fits = |node: &Node| {
-            (r.data_center.is_empty() || node.data_center == r.data_center)
-                && (r.rack.is_empty() || node.rack == r.rack)
-                && (r.data_node.is_empty() || node.url == r.data_node)
-        };
-        let (volume_id, locations) = {
-            let open = topology.writable(layout, self.options.volume_size_limit_bytes);
-            let open: Vec<_> = open
-                .into_iter()
-                .filter(|(_, nodes)| nodes.iter().any(|n| fits(n)))
-                .collect();
-            if open.is_empty() {
-                return None;
-            }
-            let (id, nodes) = &open[rand::random_range(0..open.len())];
-            (
-                *id,
-                nodes.iter().map(|node| location(node)).collect::<Vec<_>>(),
-            )
-        };
-        let key = topology.keys(count);
-        // ⚠ A key given twice would be two files in one needle.
-        let raised = self.stored.lock().raise_keys(key.saturating_add(count));
-        if let Err(error) = raised {
-            tracing::error!(%error, "file keys cannot be given out");
-            return None;
-        }
-        let fid = FileId {
-            volume_id,
-            key,
-            cookie: rand::random(),
-        }
-        .to_string();
-        let auth = self.sign(&fid);
-        Some(Assigned {
-            fid,
-            count,
-            auth,
-            locations,
-        })
+    /// Whether volumes that this master knew before its start may still be unreported: until
+    /// then none is made, or there would be more with each restart.
+    pub(crate) fn is_warming_up(&self) -> bool {
+        self.had_volumes && self.started.elapsed() < WARM_UP
     }
 
     /// A token that lets its bearer write this file id; empty without a key.
@@ -257,11 +138,27 @@ impl State {
         jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap_or_default()
     }
 
-    /// Server connected or reported.
-    fn met(&self, beat: &pb::Heartbeat, id: &str) {
+    /// A server connected. One whose directories another live server has is refused: the same
+    /// volumes would be written by two.
+    fn met(&self, beat: &pb::Heartbeat, id: &str) -> Result<(), pb::HeartbeatResponse> {
         let mut topology = self.topology.lock();
+        let others = topology.nodes.iter().filter(|(other, _)| *other != id);
+        let taken: Vec<String> = others
+            .flat_map(|(_, node)| &node.directories)
+            .filter(|uuid| beat.location_uuids.contains(uuid))
+            .cloned()
+            .collect();
+        if !taken.is_empty() {
+            tracing::error!(volume_server = id, directories = ?taken,
+                "a volume server runs on the directories of another and is refused");
+            return Err(pb::HeartbeatResponse {
+                duplicated_uuids: taken,
+                ..pb::HeartbeatResponse::default()
+            });
+        }
         let node = topology.nodes.entry(id.to_owned()).or_default();
         node.n_streams += 1;
+        node.directories.clone_from(&beat.location_uuids);
         node.url = format!("{}:{}", beat.ip, beat.port);
         node.public_url = if beat.public_url.is_empty() {
             node.url.clone()
@@ -282,6 +179,7 @@ impl State {
         };
         node.data_center = or(&beat.data_center, "DefaultDataCenter");
         node.rack = or(&beat.rack, "DefaultRack");
+        Ok(())
     }
 
     fn beat(&self, beat: &pb::Heartbeat, id: &str) {
@@ -294,21 +192,12 @@ impl State {
                 node.max_volumes = beat
                     .max_volume_counts
                     .iter()
-                    .map(|(disk, max)| {
-                        (
-                            if disk == "hdd" {
-                                String::new()
-                            } else {
-                                disk.clone()
-                            },
-                            *max,
-                        )
-                    })
+                    .map(|(disk, max)| (disk_type(disk), *max))
                     .collect();
             }
             let mut delta = topology.deltas(id, beat);
             if !beat.volumes.is_empty() || beat.has_no_volumes {
-                let full = topology.full_list(id, &beat.volumes);
+                let full = topology.full_list(id, &beat.volumes, now_ns());
                 delta.new.extend(full.new);
                 delta.deleted.extend(full.deleted);
             }
@@ -364,10 +253,84 @@ impl State {
             first.leader = self.leader();
         }
         let members = self.members.lock();
-        for (address, _) in members.of("filer", &request.filer_group) {
-            out.push(node_news("filer", address, &request.filer_group, true));
+        let group = &request.filer_group;
+        for (address, member) in members.of("filer", group) {
+            out.push(node_news(
+                "filer",
+                address,
+                group,
+                Some(member.created_at_ns),
+            ));
+        }
+        drop(members);
+        if has_ring(&request.client_type) {
+            out.push(self.ring(group));
         }
         out
+    }
+
+    /// The filers of a group that share out its locks.
+    fn ring(&self, group: &str) -> pb::KeepConnectedResponse {
+        let members = self.members.lock();
+        let servers = members
+            .of("filer", group)
+            .map(|(address, _)| address.to_owned());
+        let mut version = self.ring_version.lock();
+        *version = (*version + 1).max(now_ns());
+        pb::KeepConnectedResponse {
+            lock_ring_update: Some(pb::LockRingUpdate {
+                filer_group: group.to_owned(),
+                servers: servers.collect(),
+                version: *version,
+            }),
+            ..pb::KeepConnectedResponse::default()
+        }
+    }
+
+    /// Tells everyone of the group that a client came or, without a time, went.
+    fn announce_client(&self, hello: &pb::KeepConnectedRequest, since_ns: Option<i64>) {
+        let (kind, address) = (&hello.client_type, &hello.client_address);
+        // Nobody may be listening.
+        let _ = self
+            .news
+            .send(node_news(kind, address, &hello.filer_group, since_ns));
+        if kind == "filer" {
+            let _ = self.news.send(self.ring(&hello.filer_group));
+        }
+    }
+}
+
+impl State {
+    /// Has every volume server drop a collection; one that fails does not keep the others.
+    ///
+    /// # Errors
+    ///
+    /// The first failure, after all were asked.
+    pub(crate) async fn delete_collection(&self, name: &str) -> Result<(), Status> {
+        use dulse_proto::volume::DeleteCollectionRequest;
+        use dulse_proto::volume::volume_server_client::VolumeServerClient;
+        let servers: Vec<String> = {
+            let topology = self.topology.lock();
+            topology
+                .nodes
+                .values()
+                .map(crate::growth::grpc_uri)
+                .collect()
+        };
+        let mut failure = None;
+        for server in servers {
+            let request = DeleteCollectionRequest {
+                collection: name.to_owned(),
+            };
+            let deleted = match VolumeServerClient::connect(server.clone()).await {
+                Ok(mut client) => client.delete_collection(request).await.map(drop),
+                Err(error) => Err(Status::unavailable(format!("{server}: {error}"))),
+            };
+            if let Err(status) = deleted {
+                failure.get_or_insert(status);
+            }
+        }
+        failure.map_or(Ok(()), Err)
     }
 }
 
@@ -390,18 +353,33 @@ fn node_news(
     node_type: &str,
     address: &str,
     group: &str,
-    is_add: bool,
+    since_ns: Option<i64>,
 ) -> pb::KeepConnectedResponse {
     pb::KeepConnectedResponse {
         cluster_node_update: Some(pb::ClusterNodeUpdate {
             node_type: node_type.to_owned(),
             address: address.to_owned(),
-            is_add,
+            is_add: since_ns.is_some(),
             filer_group: group.to_owned(),
-            ..pb::ClusterNodeUpdate::default()
+            created_at_ns: since_ns.unwrap_or(0),
         }),
         ..pb::KeepConnectedResponse::default()
     }
+}
+
+/// Who shares out locks by the ring.
+fn has_ring(client_type: &str) -> bool {
+    matches!(client_type, "filer" | "s3")
+}
+
+/// Whether a message is for this client: volumes are everybody's, members their group's.
+fn is_for(message: &pb::KeepConnectedResponse, hello: &pb::KeepConnectedRequest) -> bool {
+    let (node, ring) = (&message.cluster_node_update, &message.lock_ring_update);
+    node.as_ref()
+        .is_none_or(|n| n.filer_group == hello.filer_group)
+        && ring
+            .as_ref()
+            .is_none_or(|r| r.filer_group == hello.filer_group && has_ring(&hello.client_type))
 }
 
 fn unserved<T>(name: &str) -> Result<Response<T>, Status> {
@@ -427,15 +405,20 @@ impl Seaweed for MasterService {
                 if id.is_none() && beat.ip.is_empty() {
                     continue;
                 }
-                let id = id.get_or_insert_with(|| {
-                    let id = if beat.id.is_empty() {
-                        format!("{}:{}", beat.ip, beat.port)
-                    } else {
-                        beat.id.clone()
+                if id.is_none() {
+                    let new = match beat.id.as_str() {
+                        "" => format!("{}:{}", beat.ip, beat.port),
+                        id => id.to_owned(),
                     };
-                    state.met(&beat, &id);
-                    id
-                });
+                    if let Err(refusal) = state.met(&beat, &new) {
+                        let _ = send.send(Ok(refusal)).await;
+                        let why = "its data directories are those of another volume server";
+                        let _ = send.send(Err(Status::already_exists(why))).await;
+                        break;
+                    }
+                    id = Some(new);
+                }
+                let Some(id) = &id else { continue };
                 state.beat(&beat, id);
                 metrics::HEARTBEATS
                     .counter(&[("type", "total")])
@@ -470,12 +453,9 @@ impl Seaweed for MasterService {
         }
         let state = Arc::clone(&self.state);
         let mut news = state.news.subscribe();
-        let is_new = state.members.lock().add(&hello, now_ns());
-        if is_new {
-            let (kind, address) = (&hello.client_type, &hello.client_address);
-            let _ = state
-                .news
-                .send(node_news(kind, address, &hello.filer_group, true));
+        let since_ns = now_ns();
+        if state.members.lock().add(&hello, since_ns) {
+            state.announce_client(&hello, Some(since_ns));
         }
         let whole = state.whole(&hello);
         let (send, receive) = mpsc::channel(64);
@@ -488,6 +468,9 @@ impl Seaweed for MasterService {
                 }
                 // A client that lags behind the queue is cut off and asks for everything.
                 while let Ok(message) = news.recv().await {
+                    if !is_for(&message, &hello) {
+                        continue;
+                    }
                     if send.send(Ok(message)).await.is_err() {
                         return;
                     }
@@ -499,10 +482,7 @@ impl Seaweed for MasterService {
                 () = gone => {}
             }
             if state.members.lock().remove(&hello) {
-                let (kind, address) = (&hello.client_type, &hello.client_address);
-                let _ = state
-                    .news
-                    .send(node_news(kind, address, &hello.filer_group, false));
+                state.announce_client(&hello, None);
             }
         });
         Ok(Response::new(ReceiverStream::new(receive).boxed()))
@@ -615,29 +595,9 @@ impl Seaweed for MasterService {
         &self,
         request: Request<pb::CollectionDeleteRequest>,
     ) -> Result<Response<pb::CollectionDeleteResponse>, Status> {
-        use dulse_proto::volume::DeleteCollectionRequest;
-        use dulse_proto::volume::volume_server_client::VolumeServerClient;
-        let collection = request.into_inner().name;
-        let servers: Vec<String> = {
-            let topology = self.state.topology.lock();
-            let host = |url: &str| {
-                url.rsplit_once(':')
-                    .map_or(url.to_owned(), |(h, _)| h.to_owned())
-            };
-            topology
-                .nodes
-                .values()
-                .map(|n| format!("http://{}:{}", host(&n.url), n.grpc_port))
-                .collect()
-        };
-        for server in servers {
-            let client = VolumeServerClient::connect(server).await;
-            let mut client = client.map_err(|e| Status::unavailable(e.to_string()))?;
-            let request = DeleteCollectionRequest {
-                collection: collection.clone(),
-            };
-            client.delete_collection(request).await?;
-        }
+        self.state
+            .delete_collection(&request.get_ref().name)
+            .await?;
         Ok(Response::new(pb::CollectionDeleteResponse {}))
     }
 
@@ -645,7 +605,7 @@ impl Seaweed for MasterService {
         &self,
         _: Request<pb::VolumeListRequest>,
     ) -> Result<Response<pb::VolumeListResponse>, Status> {
-        Ok(Response::new(crate::web::volume_list(&self.state)))
+        Ok(Response::new(crate::tree::volume_list(&self.state)))
     }
 
     type VolumeListStreamStream = Answers<pb::VolumeListStreamResponse>;
@@ -813,15 +773,18 @@ impl Seaweed for MasterService {
         let asked = pb::AssignRequest {
             replication: r.replication,
             collection: r.collection,
-            ttl: r.ttl.clone(),
+            ttl: r.ttl,
             disk_type: r.disk_type,
+            data_center: r.data_center,
+            rack: r.rack,
+            data_node: r.data_node,
             ..pb::AssignRequest::default()
         };
-        let layout = self.state.layout(&asked)?;
+        let wish = self.state.wish(&asked)?;
         let count = (r.writable_volume_count > 0).then_some(r.writable_volume_count as usize);
-        grow(&self.state, &layout, &r.ttl, count)
+        grow_by(&self.state, &wish, count)
             .await
-            .map_err(Status::resource_exhausted)?;
+            .map_err(|e| Status::resource_exhausted(e.to_string()))?;
         Ok(Response::new(pb::VolumeGrowResponse {}))
     }
 

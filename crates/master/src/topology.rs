@@ -29,9 +29,47 @@ pub struct Volume {
     pub file_count: u64,
     /// Takes no writes.
     pub is_read_only: bool,
+    /// Bytes promised to writers since the last report.
+    pub booked: u64,
+    /// When this master made it, in nanoseconds since 1970; 0 once its server reported it.
+    pub made_ns: i64,
     /// The report itself.
     pub info: pb::VolumeInformationMessage,
 }
+
+/// Where a chunk may go; an empty field means anywhere.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Filter {
+    /// Data center.
+    pub data_center: String,
+    /// Rack.
+    pub rack: String,
+    /// Server, `host:port`.
+    pub data_node: String,
+}
+
+impl Filter {
+    fn fits(&self, node: &Node) -> bool {
+        (self.data_center.is_empty() || node.data_center == self.data_center)
+            && (self.rack.is_empty() || node.rack == self.rack)
+            && (self.data_node.is_empty() || node.url == self.data_node)
+    }
+}
+
+/// A volume that takes writes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Open {
+    /// Its number.
+    pub id: u32,
+    /// Identities of its servers; where a filter asked for one, that one first.
+    pub nodes: Vec<String>,
+    /// Bytes until it is full.
+    pub room: u64,
+}
+
+/// A server that just made a volume may send a list from before it: until then the volume
+/// counts as there, in nanoseconds.
+const MADE_GRACE_NS: i64 = 10_000_000_000;
 
 /// A volume server.
 #[derive(Clone, Default, Debug)]
@@ -50,6 +88,8 @@ pub struct Node {
     pub max_volumes: BTreeMap<String, u32>,
     /// Volumes it has.
     pub volumes: BTreeMap<u32, Volume>,
+    /// Ids of its data directories.
+    pub directories: Vec<String>,
     /// Streams it is known by; zero removes it.
     pub n_streams: u32,
 }
@@ -135,11 +175,22 @@ pub fn parse_ttl(text: &str) -> Option<u32> {
 
 impl Topology {
     /// A heartbeat with the full list of a server's volumes.
-    pub fn full_list(&mut self, node: &str, volumes: &[pb::VolumeInformationMessage]) -> Delta {
+    pub fn full_list(
+        &mut self,
+        node: &str,
+        volumes: &[pb::VolumeInformationMessage],
+        now_ns: i64,
+    ) -> Delta {
         let Some(node) = self.nodes.get_mut(node) else {
             return Delta::default();
         };
-        let listed: BTreeMap<u32, Volume> = volumes.iter().map(|v| (v.id, volume(v))).collect();
+        let mut listed: BTreeMap<u32, Volume> = volumes.iter().map(|v| (v.id, volume(v))).collect();
+        for (id, made) in &node.volumes {
+            let is_young = made.made_ns > 0 && now_ns - made.made_ns < MADE_GRACE_NS;
+            if is_young && !listed.contains_key(id) {
+                listed.insert(*id, made.clone());
+            }
+        }
         let deleted = node
             .volumes
             .keys()
@@ -212,63 +263,138 @@ impl Topology {
             .collect()
     }
 
-    /// Volumes of a kind that take writes, with their servers: all copies are there, none
-    /// is read-only or full.
+    /// Volumes of a kind that take writes: all copies are there, none is read-only or full,
+    /// and one of them is where the filter says.
     #[must_use]
-    pub fn writable(&self, layout: &Layout, size_limit: u64) -> Vec<(u32, Vec<&Node>)> {
-        let mut found: BTreeMap<u32, (Vec<&Node>, bool)> = BTreeMap::new();
-        for node in self.nodes.values() {
+    pub fn writable(&self, layout: &Layout, size_limit: u64, filter: &Filter) -> Vec<Open> {
+        let mut found: BTreeMap<u32, (Vec<&String>, u64)> = BTreeMap::new();
+        for (name, node) in &self.nodes {
             for (id, volume) in node.volumes.iter().filter(|(_, v)| v.layout == *layout) {
-                let (nodes, is_open) = found.entry(*id).or_insert((Vec::new(), true));
-                nodes.push(node);
-                *is_open &= !volume.is_read_only && volume.size < size_limit;
+                let (nodes, room) = found.entry(*id).or_insert((Vec::new(), u64::MAX));
+                nodes.push(name);
+                let taken = volume.size.saturating_add(volume.booked);
+                *room = match volume.is_read_only {
+                    true => 0,
+                    false => (*room).min(size_limit.saturating_sub(taken)),
+                };
             }
         }
         let wanted = copies(layout.replication);
+        let fits = |name: &&String| self.nodes.get(*name).is_some_and(|n| filter.fits(n));
         let open = found
             .into_iter()
-            .filter(|(_, (nodes, is_open))| *is_open && nodes.len() == wanted);
-        open.map(|(id, (nodes, _))| (id, nodes)).collect()
+            .filter(|(_, (nodes, room))| *room > 0 && nodes.len() == wanted);
+        open.filter_map(|(id, (mut nodes, room))| {
+            let first = nodes.iter().position(|name| fits(name))?;
+            nodes.swap(0, first);
+            let nodes = nodes.into_iter().cloned().collect();
+            Some(Open { id, nodes, room })
+        })
+        .collect()
     }
 
-    /// Servers for the copies of a new volume, by free slots; fewer than needed is none.
-    #[must_use]
-    pub fn place(&self, layout: &Layout) -> Option<Vec<String>> {
-        let free = |node: &Node| {
-            let max: u32 = node
-                .max_volumes
-                .get(&layout.disk_type)
-                .copied()
-                .unwrap_or(0);
-            i64::from(max) - node.volumes.len() as i64
-        };
-        let mut by_room: Vec<_> = self.nodes.iter().filter(|(_, n)| free(n) > 0).collect();
-        by_room.sort_by_key(|(_, node)| std::cmp::Reverse(free(node)));
-        let mut chosen: Vec<(&String, &Node)> = Vec::new();
-        let (x, y, z) = (
-            layout.replication / 100,
-            layout.replication / 10 % 10,
-            layout.replication % 10,
-        );
-        let (main_id, main) = by_room.first()?;
-        chosen.push((main_id, main));
-        let mut take = |n: u8, fits: &dyn Fn(&Node) -> bool| {
-            for _ in 0..n {
-                let next = by_room.iter().find(|(id, node)| {
-                    fits(node) && !chosen.iter().any(|(other, _)| other == id)
-                })?;
-                chosen.push((next.0, next.1));
+    /// Promises bytes of a volume to a writer, until its server reports.
+    pub fn book(&mut self, open: &Open, bytes: u64) {
+        for name in &open.nodes {
+            let node = self.nodes.get_mut(name);
+            if let Some(volume) = node.and_then(|node| node.volumes.get_mut(&open.id)) {
+                volume.booked = volume.booked.saturating_add(bytes);
             }
-            Some(())
-        };
-        take(z, &|n| {
-            n.data_center == main.data_center && n.rack == main.rack
+        }
+    }
+
+    /// Whether some volume is of this collection.
+    #[must_use]
+    pub fn has_collection(&self, name: &str) -> bool {
+        let mut volumes = self.nodes.values().flat_map(|n| n.volumes.values());
+        volumes.any(|volume| volume.layout.collection == name)
+    }
+
+    /// Whether some server is in this data center; the empty name is any. Before a server has
+    /// reported nobody knows.
+    #[must_use]
+    pub fn has_data_center(&self, name: &str) -> bool {
+        let mut nodes = self.nodes.values();
+        name.is_empty() || self.nodes.is_empty() || nodes.any(|node| node.data_center == name)
+    }
+
+    /// Servers for the copies of a new volume, the main one first; `None` when the placement
+    /// fits nowhere. Servers with more free slots come up more often: `random` gives a number
+    /// below its argument.
+    pub fn place(
+        &self,
+        layout: &Layout,
+        filter: &Filter,
+        random: &mut dyn FnMut(u64) -> u64,
+    ) -> Option<Vec<String>> {
+        let mut roomy: Vec<(&String, &Node)> = Vec::new();
+        let with_room = self.nodes.iter().map(|(id, n)| (id, n, n.free(layout)));
+        let mut left: Vec<_> = with_room.filter(|(_, _, free)| *free > 0).collect();
+        while !left.is_empty() {
+            let mut at = random(left.iter().map(|(_, _, free)| free).sum());
+            let drawn = left.iter().position(|(_, _, free)| {
+                let is_it = at < *free;
+                at = at.saturating_sub(*free);
+                is_it
+            });
+            let (id, node, _) = left.swap_remove(drawn.unwrap_or(0));
+            roomy.push((id, node));
+        }
+        let mut mains = roomy.iter().filter(|(_, node)| filter.fits(node));
+        mains.find_map(|main| place_around(*main, &roomy, layout.replication))
+    }
+}
+
+impl Node {
+    /// Volumes of this disk type that still fit.
+    #[must_use]
+    pub fn free(&self, layout: &Layout) -> u64 {
+        let max = self.max_volumes.get(&layout.disk_type).copied();
+        let volumes = self.volumes.values();
+        let used = volumes.filter(|v| v.layout.disk_type == layout.disk_type);
+        u64::from(max.unwrap_or(0)).saturating_sub(used.count() as u64)
+    }
+}
+
+/// The other copies for a main one, from servers in the order they are to be taken.
+fn place_around(
+    main: (&String, &Node),
+    roomy: &[(&String, &Node)],
+    replication: u8,
+) -> Option<Vec<String>> {
+    let mut chosen: Vec<(&String, &Node)> = vec![main];
+    let home = main.1;
+    let is_home = |n: &Node| n.data_center == home.data_center;
+    let rack = |n: &Node| (n.data_center.clone(), n.rack.clone());
+    for _ in 0..replication % 10 {
+        let next = roomy.iter().find(|(id, n)| {
+            rack(n) == rack(home) && !chosen.iter().any(|(other, _)| other == id)
         })?;
-        take(y, &|n| {
-            n.data_center == main.data_center && n.rack != main.rack
+        chosen.push(*next);
+    }
+    for _ in 0..replication / 10 % 10 {
+        let next = roomy
+            .iter()
+            .find(|(_, n)| is_home(n) && !chosen.iter().any(|(_, other)| rack(other) == rack(n)))?;
+        chosen.push(*next);
+    }
+    for _ in 0..replication / 100 {
+        let next = roomy.iter().find(|(_, n)| {
+            let mut taken = chosen.iter();
+            !taken.any(|(_, other)| other.data_center == n.data_center)
         })?;
-        take(x, &|n| n.data_center != main.data_center)?;
-        Some(chosen.into_iter().map(|(id, _)| id.clone()).collect())
+        chosen.push(*next);
+    }
+    Some(chosen.into_iter().map(|(id, _)| id.clone()).collect())
+}
+
+/// The name of a disk type; hard disks are the unnamed one.
+#[must_use]
+pub fn disk_type(text: &str) -> String {
+    if text == "hdd" {
+        String::new()
+    } else {
+        text.to_owned()
     }
 }
 
@@ -278,72 +404,16 @@ fn volume(info: &pb::VolumeInformationMessage) -> Volume {
             collection: info.collection.clone(),
             replication: u8::try_from(info.replica_placement).unwrap_or(0),
             ttl: info.ttl,
-            disk_type: info.disk_type.clone(),
+            disk_type: disk_type(&info.disk_type),
         },
         size: info.size,
         file_count: info.file_count,
         is_read_only: info.read_only,
+        booked: 0,
+        made_ns: 0,
         info: info.clone(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn placements_and_times_to_live_parse() {
-        assert_eq!(parse_replication("").unwrap(), 0);
-        assert_eq!(copies(parse_replication("012").unwrap()), 4);
-        assert!(parse_replication("0x0").is_err());
-        assert!(parse_replication("999").is_err());
-        assert_eq!(parse_ttl("3m"), Some(3 << 8 | 1));
-        assert_eq!(parse_ttl("5"), Some(5 << 8 | 1));
-        assert_eq!(parse_ttl("x"), None);
-    }
-
-    #[test]
-    fn a_volume_takes_writes_only_with_all_its_copies() {
-        let mut topology = Topology::default();
-        let info = |id, size| pb::VolumeInformationMessage {
-            id,
-            size,
-            replica_placement: 1,
-            ..pb::VolumeInformationMessage::default()
-        };
-        for name in ["a", "b"] {
-            topology.nodes.insert(
-                name.into(),
-                Node {
-                    url: name.into(),
-                    ..Node::default()
-                },
-            );
-        }
-        let layout = Layout {
-            replication: 1,
-            ..Layout::default()
-        };
-        let delta = topology.full_list("a", &[info(1, 5), info(2, 5)]);
-        assert_eq!(delta.new, [1, 2]);
-        assert!(topology.writable(&layout, 100).is_empty());
-        topology.full_list("b", &[info(1, 5)]);
-        let writable = topology.writable(&layout, 100);
-        assert_eq!(writable.len(), 1);
-        assert_eq!(writable[0].0, 1);
-        assert!(
-            topology.writable(&layout, 5).is_empty(),
-            "full volumes take no writes"
-        );
-        assert_eq!(topology.full_list("a", &[]).deleted, [1, 2]);
-    }
-
-    #[test]
-    fn keys_are_never_given_twice() {
-        let mut topology = Topology::default();
-        assert_eq!(topology.keys(3), 1);
-        assert_eq!(topology.keys(1), 4);
-        topology.saw_key(100);
-        assert_eq!(topology.keys(1), 101);
-    }
-}
+mod tests;

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The master over HTTP: assign, look up, status, health.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Query, State as Shared};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Json, Response};
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use dulse_proto::master as pb;
 use serde_json::{Value, json};
 use tonic::Code;
 
+use crate::growth::grow_by;
 use crate::service::State;
+use crate::{page, tree};
 
 type Parameters = Query<HashMap<String, String>>;
 
@@ -28,18 +30,76 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/dir/assign", get(assign).post(assign))
         .route("/dir/lookup", get(lookup))
         .route("/dir/status", get(dir_status))
+        .route("/vol/status", get(vol_status))
+        .route("/vol/grow", get(vol_grow).post(vol_grow))
+        .route("/col/delete", get(col_delete).post(col_delete))
+        .route("/collection/info", get(collection_info))
+        .route("/", get(page))
+        .route("/ui/index.html", get(page))
+        .fallback(redirect)
         .with_state(state)
 }
 
-async fn cluster_status(Shared(state): Shared<Arc<State>>) -> Json<Value> {
-    let max = state.stored.lock().max_volume_id();
-    let leader = state.options.address.to_string();
-    Json(json!({ "IsLeader": true, "Leader": leader, "MaxVolumeId": max }))
+/// JSON, spread over lines when `pretty` asks for it; as upstream.
+fn body(status: StatusCode, value: &Value, q: &HashMap<String, String>) -> Response {
+    let is_pretty = q.get("pretty").is_some_and(|v| !v.is_empty());
+    let text = match is_pretty {
+        true => serde_json::to_vec_pretty(value),
+        false => serde_json::to_vec(value),
+    };
+    let kind = [(header::CONTENT_TYPE, "application/json")];
+    // A value of strings and numbers always has a text.
+    (status, kind, text.unwrap_or_default()).into_response()
 }
 
-async fn assign(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Response {
+fn refusal(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}
+
+async fn cluster_status(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Response {
+    let max = state.stored.lock().max_volume_id();
+    let leader = state.options.address.to_string();
+    let mut value = json!({ "IsLeader": true, "Leader": leader });
+    if max > 0 {
+        value["MaxVolumeId"] = max.into();
+    }
+    body(StatusCode::OK, &value, &q)
+}
+
+async fn dir_status(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Response {
+    body(StatusCode::OK, &tree::dir_status(&state), &q)
+}
+
+async fn vol_status(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Response {
+    body(StatusCode::OK, &tree::vol_status(&state), &q)
+}
+
+async fn page(Shared(state): Shared<Arc<State>>) -> Response {
+    Html(page::render(&state)).into_response()
+}
+
+/// Sends a reader of a file id to a server that has its volume.
+async fn redirect(Shared(state): Shared<Arc<State>>, uri: Uri) -> Response {
+    let path = uri.path().trim_start_matches('/');
+    let volume_id = path.split([',', '/']).next().unwrap_or_default();
+    let Ok(volume_id) = volume_id.parse::<u32>() else {
+        return refusal(StatusCode::NOT_FOUND, "expected /volume,keycookie");
+    };
+    let topology = state.topology.lock();
+    let Some(node) = topology.locate(volume_id).into_iter().next() else {
+        let error = format!("volume id {volume_id} not found");
+        return refusal(StatusCode::NOT_FOUND, &error);
+    };
+    let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let to = format!("http://{}/{path}{query}", node.public_url);
+    (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, to)]).into_response()
+}
+
+/// What a query asks of a volume.
+fn asked(q: &HashMap<String, String>) -> pb::AssignRequest {
     let text = |key: &str| q.get(key).cloned().unwrap_or_default();
-    let request = pb::AssignRequest {
+    let number = |key: &str| text(key).parse().unwrap_or(0);
+    pb::AssignRequest {
         count: text("count").parse().unwrap_or(1),
         replication: text("replication"),
         collection: text("collection"),
@@ -48,8 +108,60 @@ async fn assign(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Resp
         rack: text("rack"),
         data_node: text("dataNode"),
         disk_type: text("disk"),
+        writable_volume_count: u32::try_from(number("writableVolumeCount")).unwrap_or(u32::MAX),
+        expected_data_size: number("dataSize"),
         ..pb::AssignRequest::default()
+    }
+}
+
+async fn vol_grow(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Response {
+    let count = match q.get("count").map(|text| text.parse::<usize>()) {
+        None | Some(Ok(0)) => None,
+        Some(Ok(count)) => Some(count),
+        Some(Err(_)) => {
+            return refusal(
+                StatusCode::NOT_ACCEPTABLE,
+                "count: expected a number of volumes",
+            );
+        }
     };
+    let wish = match state.wish(&asked(&q)) {
+        Ok(wish) => wish,
+        Err(status) => return refusal(StatusCode::NOT_ACCEPTABLE, status.message()),
+    };
+    match grow_by(&state, &wish, count).await {
+        Ok(made) => body(StatusCode::OK, &json!({ "count": made }), &q),
+        Err(error) => refusal(StatusCode::NOT_ACCEPTABLE, &error.to_string()),
+    }
+}
+
+async fn col_delete(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Response {
+    let name = q.get("collection").cloned().unwrap_or_default();
+    let is_there = state.topology.lock().has_collection(&name);
+    if name.is_empty() || !is_there {
+        let error = format!("collection {name} does not exist");
+        return refusal(StatusCode::BAD_REQUEST, &error);
+    }
+    match state.delete_collection(&name).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(status) => refusal(StatusCode::INTERNAL_SERVER_ERROR, status.message()),
+    }
+}
+
+async fn collection_info(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Response {
+    let Some(name) = q.get("collection").filter(|name| !name.is_empty()) else {
+        return refusal(StatusCode::BAD_REQUEST, "collection is required");
+    };
+    body(StatusCode::OK, &tree::collection_info(&state, name), &q)
+}
+
+async fn assign(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Response {
+    let request = asked(&q);
+    let center = &request.data_center;
+    if !state.topology.lock().has_data_center(center) {
+        let error = format!("data center {center} not found in topology");
+        return refusal(StatusCode::BAD_REQUEST, &error);
+    }
     match state.assign(request).await {
         Ok(assigned) => {
             let first = assigned.locations.first().cloned().unwrap_or_default();
@@ -66,15 +178,18 @@ async fn assign(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Resp
             ([(header::AUTHORIZATION, bearer)], body).into_response()
         }
         Err(status) => {
-            let code = match status.code() {
-                Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-                _ => StatusCode::NOT_ACCEPTABLE,
+            let answer = match status.code() {
+                Code::Unavailable | Code::ResourceExhausted => {
+                    refusal(StatusCode::SERVICE_UNAVAILABLE, status.message())
+                }
+                _ => return refusal(StatusCode::NOT_ACCEPTABLE, status.message()),
             };
-            (code, Json(json!({ "error": status.message() }))).into_response()
+            ([(header::RETRY_AFTER, "1")], answer).into_response()
         }
     }
 }
 
+/// Where a volume is. `read=yes` and tokens are upstream's.
 async fn lookup(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Response {
     let id = q
         .get("volumeId")
@@ -104,75 +219,4 @@ async fn lookup(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Resp
         })
         .collect();
     Json(json!({ "volumeOrFileId": id, "locations": locations })).into_response()
-}
-
-async fn dir_status(Shared(state): Shared<Arc<State>>) -> Json<Value> {
-    let topology = state.topology.lock();
-    let nodes: Vec<Value> = topology
-        .nodes
-        .values()
-        .map(|n| {
-            json!({
-                "Url": n.url,
-                "PublicUrl": n.public_url,
-                "Volumes": n.volumes.len(),
-                "Max": n.max_volumes.values().sum::<u32>(),
-                "VolumeIds": format!("{:?}", n.volumes.keys().collect::<Vec<_>>()),
-            })
-        })
-        .collect();
-    let id = state.stored.lock().topology_id().to_owned();
-    let version = env!("CARGO_PKG_VERSION");
-    Json(json!({ "Topology": { "DataNodes": nodes }, "TopologyId": id, "Version": version }))
-}
-
-/// The tree of data centers, racks, servers, disks and volumes.
-pub(crate) fn volume_list(state: &State) -> pb::VolumeListResponse {
-    let topology = state.topology.lock();
-    let mut centers: BTreeMap<String, BTreeMap<String, Vec<pb::DataNodeInfo>>> = BTreeMap::new();
-    for (id, node) in &topology.nodes {
-        let mut disks: HashMap<String, pb::DiskInfo> = HashMap::new();
-        for (disk, max) in &node.max_volumes {
-            let info = disks.entry(disk.clone()).or_default();
-            info.r#type.clone_from(disk);
-            info.max_volume_count = i64::from(*max);
-        }
-        for volume in node.volumes.values() {
-            let info = disks.entry(volume.layout.disk_type.clone()).or_default();
-            info.volume_count += 1;
-            info.active_volume_count += i64::from(!volume.is_read_only);
-            info.volume_infos.push(volume.info.clone());
-        }
-        for info in disks.values_mut() {
-            info.free_volume_count = info.max_volume_count - info.volume_count;
-        }
-        let row = pb::DataNodeInfo {
-            id: id.clone(),
-            disk_infos: disks,
-            grpc_port: node.grpc_port,
-            address: node.url.clone(),
-        };
-        let racks = centers.entry(node.data_center.clone()).or_default();
-        racks.entry(node.rack.clone()).or_default().push(row);
-    }
-    let data_center_infos = centers.into_iter().map(|(id, racks)| pb::DataCenterInfo {
-        id,
-        rack_infos: racks
-            .into_iter()
-            .map(|(id, data_node_infos)| pb::RackInfo {
-                id,
-                data_node_infos,
-                ..pb::RackInfo::default()
-            })
-            .collect(),
-        ..pb::DataCenterInfo::default()
-    });
-    pb::VolumeListResponse {
-        topology_info: Some(pb::TopologyInfo {
-            id: "topo".to_owned(),
-            data_center_infos: data_center_infos.collect(),
-            ..pb::TopologyInfo::default()
-        }),
-        volume_size_limit_mb: state.options.volume_size_limit_bytes >> 20,
-    }
 }
