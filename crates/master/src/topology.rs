@@ -285,7 +285,7 @@ impl Topology {
             .into_iter()
             .filter(|(_, (nodes, room))| *room > 0 && nodes.len() == wanted);
         open.filter_map(|(id, (mut nodes, room))| {
-            let first = nodes.iter().position(|name| fits(name))?;
+            let first = nodes.iter().position(&fits)?;
             nodes.swap(0, first);
             let nodes = nodes.into_iter().cloned().collect();
             Some(Open { id, nodes, room })

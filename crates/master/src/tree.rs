@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use crate::service::State;
 use crate::topology::{Filter, Layout, Node, Topology, Volume};
 
-/// Servers by data center and rack.
-fn centers(topology: &Topology) -> BTreeMap<&str, BTreeMap<&str, Vec<(&str, &Node)>>> {
-    let mut centers: BTreeMap<&str, BTreeMap<&str, Vec<_>>> = BTreeMap::new();
-    for (id, node) in &topology.nodes {
+/// The servers of each rack.
+type Racks<'a> = BTreeMap<&'a str, Vec<&'a Node>>;
+
+/// The racks of each data center.
+fn centers(topology: &Topology) -> BTreeMap<&str, Racks<'_>> {
+    let mut centers: BTreeMap<&str, Racks<'_>> = BTreeMap::new();
+    for node in topology.nodes.values() {
         let racks = centers.entry(&node.data_center).or_default();
-        racks
-            .entry(&node.rack)
-            .or_default()
-            .push((id.as_str(), node));
+        racks.entry(&node.rack).or_default().push(node);
     }
     centers
 }
@@ -40,7 +40,7 @@ pub(crate) fn dir_status(state: &State) -> Value {
             let racks: Vec<Value> = racks
                 .into_iter()
                 .map(|(id, nodes)| {
-                    let nodes: Vec<Value> = nodes.iter().map(|(_, node)| server(node)).collect();
+                    let nodes: Vec<Value> = nodes.into_iter().map(server).collect();
                     json!({ "Id": id, "DataNodes": nodes })
                 })
                 .collect();
@@ -134,7 +134,7 @@ pub(crate) fn vol_status(state: &State) -> Value {
     for (center, racks) in centers(&topology) {
         let mut racks_json = serde_json::Map::new();
         for (rack, nodes) in racks {
-            let nodes = nodes.into_iter().map(|(_, node)| {
+            let nodes = nodes.into_iter().map(|node| {
                 let volumes: Vec<Value> = node.volumes.values().map(volume).collect();
                 (node.url.clone(), Value::from(volumes))
             });
