@@ -196,6 +196,14 @@ impl Running {
         self.with(now, |core, _, view| core.stable(view, &durable))
     }
 
+    /// What threads and the director do beside the requests: sync, and tell what is stable.
+    pub(crate) fn in_background(&mut self, now: u64) -> Result<(), String> {
+        self.replica.sync().map_err(|e| format!("sync: {e}"))?;
+        let stable = self.stable(now)?;
+        let told = self.replica.stable(stable);
+        told.map_err(|e| format!("forget what is stable: {e}"))
+    }
+
     /// The watermark as a subscriber is told it.
     pub(crate) fn tell_watermark(&mut self, now: u64) -> Result<(), String> {
         if self.shared().needs_ceiling() {

@@ -290,6 +290,9 @@ impl World {
         self.at(100 * MS, Event::Poll(f, life));
         self.poll(f)?;
         let now = self.now;
+        if let Some(running) = self.filers[f].running.as_mut() {
+            running.in_background(now)?;
+        }
         // Subscribers are served by filers that are ready.
         let is_ready = self.filers[f].is_ready();
         if let Some(running) = self.filers[f].running.as_mut().filter(|_| is_ready) {

@@ -6,13 +6,24 @@
 //! a whole and never goes back. The journal has no threads and no clock; disk comes
 //! in as a [`Disk`]. Byte layout: `docs/formats/journal.md`.
 
+mod checkpoint;
 mod disk;
+mod error;
+mod index;
 mod journal;
 mod memory;
+mod open;
+mod read;
+mod real;
 mod record;
+mod scan;
 mod segment;
 
-pub use disk::{Disk, DiskError, RealDisk};
-pub use journal::{Journal, JournalError, JournalOptions, Recovery};
+pub use checkpoint::Checkpoint;
+pub use disk::{Disk, DiskError, Space};
+pub use error::JournalError;
+pub use journal::{Journal, JournalOptions, Oldest};
 pub use memory::MemDisk;
+pub use open::Recovery;
+pub use real::RealDisk;
 pub use record::{Record, RecordKind};

@@ -2,7 +2,7 @@
 //! One record of the log.
 
 use bytes::Bytes;
-use dulse_types::wire::{Reader, WireError, Writer};
+use dulse_types::wire::{Reader, WireError};
 use dulse_types::{Origin, Stamp};
 
 /// What a record holds. Numbers are stored and never reused.
@@ -11,13 +11,16 @@ use dulse_types::{Origin, Stamp};
 pub enum RecordKind {
     /// An encoded change.
     Change = 1,
-    /// The clock will not promise or stamp beyond `stamp` before a later such record.
+    /// The clock will not promise or stamp beyond `prev` before a later such record.
     ClockCeiling = 2,
     /// A change in parts that must be finished.
     Intent = 3,
     /// An encoded change that came with a whole state: covered by it, kept for those who
     /// lack it, never replayed.
     Kept = 4,
+    /// The journal's own: when this was written, everything before `stamp`, a position, was
+    /// on disk. `prev` is its own position. Readers are not shown it.
+    Synced = 5,
 }
 
 impl RecordKind {
@@ -27,6 +30,7 @@ impl RecordKind {
             2 => Ok(Self::ClockCeiling),
             3 => Ok(Self::Intent),
             4 => Ok(Self::Kept),
+            5 => Ok(Self::Synced),
             other => Err(WireError::BadValue {
                 what: "record kind",
                 value: u64::from(other),
@@ -57,22 +61,32 @@ pub(crate) const HEADER_LEN: usize = 34;
 pub(crate) const PAYLOAD_LEN_MAX: usize = 64 << 20;
 
 impl Record {
+    /// The mark that everything before `synced` is on disk, itself at `position`.
+    pub(crate) fn synced(store: u64, synced: u64, position: u64) -> Self {
+        Self {
+            kind: RecordKind::Synced,
+            origin: Origin(store),
+            stamp: Stamp(synced as i64),
+            prev: Stamp(position as i64),
+            payload: Bytes::new(),
+        }
+    }
+
     /// Appends the record: length, checksum of what follows, kind, flags, origin, stamp,
     /// prev, payload.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        let mut body = Writer::with_capacity(HEADER_LEN - 8 + self.payload.len());
-        body.u8(self.kind as u8);
-        body.u8(0);
-        body.u64_be(self.origin.0);
-        body.i64_be(self.stamp.0);
-        body.i64_be(self.prev.0);
-        body.raw(&self.payload);
-        let length = self.payload.len() as u32;
-        let checksum =
-            crc32c::crc32c_append(crc32c::crc32c(&length.to_be_bytes()), body.as_slice());
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&checksum.to_be_bytes());
-        out.extend_from_slice(body.as_slice());
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let length = (self.payload.len() as u32).to_be_bytes();
+        out.extend_from_slice(&length);
+        out.extend_from_slice(&[0; 4]);
+        out.push(self.kind as u8);
+        out.push(0);
+        out.extend_from_slice(&self.origin.0.to_be_bytes());
+        out.extend_from_slice(&self.stamp.0.to_be_bytes());
+        out.extend_from_slice(&self.prev.0.to_be_bytes());
+        out.extend_from_slice(&self.payload);
+        let sum = checksum(length, &out[start + 8..]);
+        out[start + 4..start + 8].copy_from_slice(&sum.to_be_bytes());
     }
 
     /// Reads one record off the front; `Ok(None)` when more bytes are needed.
@@ -80,7 +94,7 @@ impl Record {
     /// # Errors
     ///
     /// When it cannot be a record, whatever follows.
-    pub(crate) fn read(input: &[u8]) -> Result<Option<(Self, usize)>, WireError> {
+    pub fn read(input: &[u8]) -> Result<Option<(Self, usize)>, WireError> {
         if input.len() < HEADER_LEN {
             return Ok(None);
         }
@@ -93,15 +107,14 @@ impl Record {
                 len: u64::from(length),
             });
         }
-        let checksum = head.u32_be()?;
+        let sum = head.u32_be()?;
         let Some(body) = input.get(8..HEADER_LEN + size) else {
             return Ok(None);
         };
-        let actual = crc32c::crc32c_append(crc32c::crc32c(&length.to_be_bytes()), body);
-        if actual != checksum {
+        if checksum(length.to_be_bytes(), body) != sum {
             return Err(WireError::BadValue {
                 what: "record checksum",
-                value: checksum.into(),
+                value: sum.into(),
             });
         }
         let kind = RecordKind::of(head.u8()?)?;
@@ -127,4 +140,8 @@ impl Record {
     pub fn size(&self) -> u64 {
         (HEADER_LEN + self.payload.len()) as u64
     }
+}
+
+fn checksum(length: [u8; 4], body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&length), body)
 }

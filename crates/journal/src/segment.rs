@@ -3,6 +3,8 @@
 
 use dulse_types::wire::{Reader, WireError, Writer};
 
+use crate::error::JournalError;
+
 /// First bytes of every segment.
 const MAGIC: &[u8; 8] = b"DULSEJNL";
 
@@ -17,12 +19,31 @@ pub(crate) fn name(first: u64) -> String {
     format!("{first:020}.seg")
 }
 
+/// Name of the index of a sealed segment.
+pub(crate) fn index_name(first: u64) -> String {
+    format!("{first:020}.idx")
+}
+
 /// First position of a segment's name; `None` for other files.
 pub(crate) fn first_of(name: &str) -> Option<u64> {
-    name.strip_suffix(".seg")
+    position_of(name, ".seg")
+}
+
+/// First position of an index's name; `None` for other files.
+pub(crate) fn first_of_index(name: &str) -> Option<u64> {
+    position_of(name, ".idx")
+}
+
+fn position_of(name: &str, suffix: &str) -> Option<u64> {
+    name.strip_suffix(suffix)
         .filter(|digits| digits.len() == 20)?
         .parse()
         .ok()
+}
+
+/// Where in its file a position of a segment lies.
+pub(crate) fn offset(first: u64, position: u64) -> u64 {
+    position - first + HEADER_LEN as u64
 }
 
 /// The header of a segment.
@@ -38,30 +59,29 @@ pub(crate) fn header(store: u64, first: u64) -> Vec<u8> {
     out.into_vec()
 }
 
-/// Checks a header; gives store and first position.
-pub(crate) fn parse(bytes: &[u8]) -> Result<(u64, u64), WireError> {
-    let input = &mut Reader::new(bytes);
-    if input.raw(8)? != MAGIC {
-        return Err(WireError::BadValue {
-            what: "segment magic",
-            value: 0,
-        });
+/// Checks a header; gives store and first position. The version is looked at before the
+/// checksum, which a later version may have elsewhere.
+pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<(u64, u64), JournalError> {
+    let read = || {
+        let input = &mut Reader::new(bytes);
+        let magic = input.raw(8)? == MAGIC;
+        let version = input.u16_be()?;
+        input.u16_be()?;
+        let (store, first) = (input.u64_be()?, input.u64_be()?);
+        let checksum = input.u32_be()?;
+        Ok((magic, version, store, first, checksum))
+    };
+    let corrupt = |source| JournalError::corrupt(file, 0, source);
+    let bad = |what, value| corrupt(WireError::BadValue { what, value });
+    let (magic, version, store, first, checksum) = read().map_err(corrupt)?;
+    if !magic {
+        return Err(bad("segment magic", 0));
     }
-    let version = input.u16_be()?;
     if version != FORMAT_VERSION {
-        return Err(WireError::BadValue {
-            what: "segment version",
-            value: version.into(),
-        });
+        return Err(JournalError::version(file, version, FORMAT_VERSION));
     }
-    input.u16_be()?;
-    let (store, first) = (input.u64_be()?, input.u64_be()?);
-    let checksum = input.u32_be()?;
     if crc32c::crc32c(&bytes[..HEADER_LEN - 4]) != checksum {
-        return Err(WireError::BadValue {
-            what: "segment checksum",
-            value: checksum.into(),
-        });
+        return Err(bad("segment checksum", checksum.into()));
     }
     Ok((store, first))
 }

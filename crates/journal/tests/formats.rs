@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dulse_journal::{Disk, Journal, JournalError, JournalOptions, MemDisk, Record, RecordKind};
+use dulse_journal::{
+    Checkpoint, Disk, Journal, JournalError, JournalOptions, MemDisk, Record, RecordKind,
+};
 use dulse_types::{Origin, Stamp};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -40,8 +42,25 @@ fn filled() -> MemDisk {
         journal.append(&[record]).unwrap();
         journal.sync().unwrap();
     }
-    journal.write_checkpoint(b"some content").unwrap();
+    journal.write_checkpoint(&checkpoint()).unwrap();
     disk
+}
+
+fn checkpoint() -> Checkpoint {
+    Checkpoint {
+        position: 100,
+        content: b"content".to_vec(),
+    }
+}
+
+fn change() -> Record {
+    Record {
+        kind: RecordKind::Change,
+        origin: Origin::new(1, 2).unwrap(),
+        stamp: Stamp(0x1112_1314_1516_1718),
+        prev: Stamp(0x0102_0304_0506_0708),
+        payload: Bytes::from_static(b"payload"),
+    }
 }
 
 #[test]
@@ -61,11 +80,122 @@ fn the_bytes_of_a_segment_header_are_the_documented_ones() {
 }
 
 #[test]
+fn the_bytes_of_records_are_the_documented_ones() {
+    let disk = MemDisk::new();
+    let journal = open(&disk).unwrap();
+    journal.append(&[change()]).unwrap();
+    journal.sync().unwrap();
+    let ceiling = Record {
+        kind: RecordKind::ClockCeiling,
+        stamp: Stamp(0),
+        payload: Bytes::new(),
+        ..change()
+    };
+    journal.append(&[ceiling]).unwrap();
+    let bytes = disk.read_at(FIRST, 32, 200).unwrap();
+    let expect = concat!(
+        "00000007",         // length of the payload
+        "9691d994",         // checksum
+        "01",               // kind: change
+        "00",               // flags
+        "0000000100000002", // origin
+        "1112131415161718", // stamp
+        "0102030405060708", // prev
+        "7061796c6f6164",   // payload
+        "00000000",         // a mark: no payload
+        "a6b081e8",         // checksum
+        "05",               // kind: synced
+        "00",               // flags
+        "0102030405060708", // store
+        "0000000000000029", // all before this position is on disk
+        "0000000000000029", // its own position
+        "00000000",         // a ceiling: no payload
+        "cb33dcbb",         // checksum
+        "02",               // kind: clock ceiling
+        "00",               // flags
+        "0000000100000002", // origin
+        "0000000000000000", // stamp
+        "0102030405060708", // the ceiling
+    );
+    assert_eq!(hex(&bytes), expect);
+}
+
+#[test]
+fn the_bytes_of_an_index_are_the_documented_ones() {
+    let disk = MemDisk::new();
+    let journal = open(&disk).unwrap();
+    for n in 1..10 {
+        let record = Record {
+            stamp: Stamp(n),
+            prev: Stamp(n - 1),
+            ..change()
+        };
+        journal.append(&[record]).unwrap();
+    }
+    journal.append(&[change()]).unwrap();
+    journal.append(&[change()]).unwrap();
+    let bytes = disk.read_at("00000000000000000000.idx", 0, 200).unwrap();
+    let expect = concat!(
+        "44554c5345494458", // magic
+        "0001",             // format
+        "0000",             // reserved
+        "0102030405060708", // store
+        "0000000000000000", // first position
+        "000000000000019a", // position behind the last record
+        "1112131415161718", // greatest stamp
+        "01",               // origins
+        "0000000100000002", // origin
+        "1112131415161718", // its last stamp
+        "0a",               // records
+        "01",               // marks
+        "01",               // stamp, from the one before
+        "00",               // position, from the one before
+        "00",               // records before it
+        "03b08e10",         // checksum
+    );
+    assert_eq!(hex(&bytes), expect);
+}
+
+#[test]
 fn the_bytes_of_a_checkpoint_are_the_documented_ones() {
     let disk = MemDisk::new();
-    open(&disk).unwrap().write_checkpoint(b"content").unwrap();
+    let journal = open(&disk).unwrap();
+    journal.write_checkpoint(&checkpoint()).unwrap();
     let bytes = disk.read_at("checkpoint", 0, 100).unwrap();
-    assert_eq!(hex(&bytes), concat!("61af7533", "636f6e74656e74"));
+    let expect = concat!(
+        "5cf0a48c",         // checksum
+        "01",               // format
+        "0000000000000064", // position
+        "636f6e74656e74",   // content
+    );
+    assert_eq!(hex(&bytes), expect);
+}
+
+/// A later version's files are refused by name and number, not as damage.
+#[test]
+fn a_later_format_is_refused_with_a_clear_error() {
+    let whole = filled();
+    for (file, at) in [
+        ("00000000000000000000.seg", 9),
+        ("00000000000000000000.idx", 9),
+        ("checkpoint", 4),
+    ] {
+        let disk = MemDisk::new();
+        for name in whole.list().unwrap() {
+            let mut bytes = whole.read_at(&name, 0, usize::MAX >> 1).unwrap();
+            if name == file {
+                bytes[at] = 7;
+                if name == "checkpoint" {
+                    let sum = crc32c::crc32c(&bytes[4..]);
+                    bytes[..4].copy_from_slice(&sum.to_be_bytes());
+                }
+            }
+            disk.replace(&name, &bytes).unwrap();
+        }
+        let error = open(&disk).map(drop).unwrap_err();
+        let expect = format!("`{file}` has format version 7, this program reads 1; upgrade it");
+        assert_eq!(error.to_string(), expect);
+    }
 }
 
 #[test]
@@ -74,15 +204,15 @@ fn a_spoiled_bit_of_a_checkpoint_is_found() {
     let len = usize::try_from(disk.len("checkpoint").unwrap()).unwrap();
     for at in 0..len {
         disk.corrupt("checkpoint", at);
-        let read = open(&disk).unwrap().read_checkpoint();
+        let opened = open(&disk);
         assert!(
-            matches!(read, Err(JournalError::Corrupt { .. })),
+            matches!(opened, Err(JournalError::Corrupt { .. })),
             "byte {at}"
         );
         disk.corrupt("checkpoint", at);
     }
-    let read = open(&disk).unwrap().read_checkpoint().unwrap();
-    assert_eq!(read.as_deref(), Some(&b"some content"[..]));
+    let (_, recovery) = Journal::open(Arc::new(disk), OPTIONS).unwrap();
+    assert_eq!(recovery.checkpoint, Some(checkpoint()));
 }
 
 #[test]
@@ -102,7 +232,6 @@ fn fuzz_no_bytes_on_disk_make_the_journal_panic_or_give_other_records() {
             spoil(&disk, &names[rng.random_range(0..names.len())], rng);
         }
         let Ok(journal) = open(&disk) else { continue };
-        let _ = journal.read_checkpoint();
         let Ok(found) = journal.read(journal.begin(), journal.end(), usize::MAX) else {
             continue;
         };

@@ -3,7 +3,8 @@
 
 pub mod metrics;
 
-use std::path::Path;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use metrics::{MeteredDisk, MeteredEngine};
@@ -31,6 +32,12 @@ pub enum OpenError {
         /// Which engine was asked for.
         asked: String,
     },
+    /// Another process has the store open.
+    #[error(
+        "the store in `{}` is in use by another process; stop that one, or choose another \
+         directory", .0.display()
+    )]
+    InUse(PathBuf),
     /// The directory cannot be used.
     #[error("open the store's directory")]
     Dir(#[source] std::io::Error),
@@ -60,12 +67,19 @@ pub fn open_embedded(
         return Err(OpenError::UnknownEngine(engine.to_owned()));
     }
     std::fs::create_dir_all(dir).map_err(OpenError::Dir)?;
+    // Order: nothing is looked at before the directory is ours alone. The lock lives as long as
+    // the journal's disk, which the replica holds.
+    let disk = RealDisk::open(&dir.join("journal")).map_err(|error| {
+        if error.is_locked() {
+            return OpenError::InUse(dir.to_owned());
+        }
+        error.into()
+    })?;
     remember_engine(engine, dir)?;
     let opened: Arc<dyn Engine> = match engine {
         "redb" => Arc::new(RedbEngine::open(dir)?),
         _ => Arc::new(SqliteEngine::open(dir)?),
     };
-    let disk = RealDisk::open(&dir.join("journal"))?;
     let replica = Replica::open(ReplicaOptions {
         disk: Arc::new(MeteredDisk(disk)),
         engine: MeteredEngine::around(opened),
@@ -82,16 +96,22 @@ fn remember_engine(engine: &str, dir: &Path) -> Result<(), OpenError> {
     let path = dir.join("engine");
     match std::fs::read_to_string(&path) {
         Ok(found) if found.trim() == engine => Ok(()),
-        Ok(found) => {
+        Ok(found) if !found.trim().is_empty() => {
             let found = found.trim().to_owned();
             Err(OpenError::OtherEngine {
                 found,
                 asked: engine.to_owned(),
             })
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::write(&path, engine).map_err(OpenError::Dir)
-        }
-        Err(e) => Err(OpenError::Dir(e)),
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(OpenError::Dir(e)),
+        // New, or a crash came before its name was on disk.
+        _ => write_durably(&path, engine, dir).map_err(OpenError::Dir),
     }
+}
+
+fn write_durably(path: &Path, content: &str, dir: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()?;
+    std::fs::File::open(dir)?.sync_all()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dulse_journal::{Disk, DiskError, RealDisk};
+use dulse_journal::{Disk, DiskError, RealDisk, Space};
 use dulse_kv::{Batch, Engine, Error, Order, Read, Usage, Visitor};
 use dulse_telemetry::Exporter;
 
@@ -50,6 +50,10 @@ impl Disk for MeteredDisk {
         self.0.append(file, bytes)
     }
 
+    fn rewrite(&self, file: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        self.0.rewrite(file, offset, bytes)
+    }
+
     fn read_at(&self, file: &str, offset: u64, len: usize) -> Result<Vec<u8>, DiskError> {
         self.0.read_at(file, offset, len)
     }
@@ -84,6 +88,14 @@ impl Disk for MeteredDisk {
 
     fn list(&self) -> Result<Vec<String>, DiskError> {
         self.0.list()
+    }
+
+    fn space(&self) -> Result<Option<Space>, DiskError> {
+        self.0.space()
+    }
+
+    fn reserve(&self, file: &str, len: u64) -> Result<(), DiskError> {
+        self.0.reserve(file, len)
     }
 }
 

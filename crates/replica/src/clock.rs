@@ -109,10 +109,10 @@ impl HybridClock {
         state.ceiling = state.ceiling.max(ceiling);
     }
 
-    /// The journal was synced: the ceiling is on disk.
-    pub(crate) fn synced(&self) {
+    /// The journal was synced: the ceiling that was journaled before the sync began is on disk.
+    pub(crate) fn synced(&self, ceiling: Stamp) {
         let mut state = self.0.lock();
-        state.synced_ceiling = state.ceiling;
+        state.synced_ceiling = state.synced_ceiling.max(ceiling);
     }
 
     /// The journaled ceiling.
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(clock.promise(500), Stamp(100));
         clock.raise_ceiling(Stamp(1_000));
         assert_eq!(clock.promise(500), Stamp(100), "journaled is not on disk");
-        clock.synced();
+        clock.synced(Stamp(1_000));
         assert_eq!(clock.promise(500), Stamp(499));
         let first = clock.begin(499);
         assert_eq!(first, Stamp(500), "above what was promised");

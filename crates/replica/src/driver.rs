@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 use crate::metrics;
 use crate::sequencer::{Applied, Replica};
 use crate::shared::{Garbage, Shared};
+use crate::syncer::{Progress, Reporter, Syncer};
 use crate::transfer::ExportPart;
 
 /// Requests that may wait; more are refused as `Unavailable`.
@@ -31,17 +32,6 @@ const IDLE: Duration = Duration::from_secs(2);
 
 /// Calls of [`Replica::forget`] in a row while nobody waits.
 const IDLE_FORGETS_MAX: usize = 64;
-
-/// What is applied and durable; each change wakes those who watch.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Progress {
-    /// Applied of everybody's log.
-    pub applied: Vector,
-    /// On disk of everybody's log.
-    pub durable: Vector,
-    /// Local and peers' changes applied since start.
-    pub n_changes: u64,
-}
 
 enum Request {
     Commit(Transaction, Done),
@@ -77,15 +67,15 @@ impl ReplicaStore {
     pub fn start(replica: Replica) -> Result<Self, Error> {
         let shared = replica.shared();
         let (queue, requests) = sync_channel(QUEUE_MAX);
-        let first = progress_of(&shared, 0);
-        let (report, progress) = watch::channel(first);
+        let (reporter, progress) = Reporter::new(Arc::clone(&shared));
+        let syncer = Syncer::start(Arc::clone(&shared), Arc::clone(&reporter))?;
         let stable = Arc::default();
         let driver = Driver {
             replica,
             stable: Arc::clone(&stable),
             requests,
-            report,
-            n_changes: 0,
+            reporter,
+            syncer,
         };
         let thread = std::thread::Builder::new()
             .name("replica".to_owned())
@@ -287,8 +277,8 @@ struct Driver {
     replica: Replica,
     requests: Receiver<Request>,
     stable: Arc<Mutex<Option<Vector>>>,
-    report: watch::Sender<Progress>,
-    n_changes: u64,
+    reporter: Arc<Reporter>,
+    syncer: Syncer,
 }
 
 impl Driver {
@@ -319,7 +309,13 @@ impl Driver {
                 other => self.single(other),
             }
         }
-        self.tell();
+        self.reporter.tell();
+        let journal = &self.replica.shared.journal;
+        if journal.synced() < journal.end() {
+            self.syncer.wake();
+        }
+        // Under load nobody rests: the clock's ceilings alone fill a log, too.
+        self.replica.checkpoint_when_due();
         true
     }
 
@@ -343,7 +339,7 @@ impl Driver {
         }
         metrics::GROUP.record(transactions.len() as f64);
         for (done, result) in waiting.into_iter().zip(self.replica.commit(transactions)) {
-            self.n_changes += u64::from(result.is_ok());
+            self.reporter.count(u64::from(result.is_ok()));
             done(result);
         }
         ended_by
@@ -356,7 +352,7 @@ impl Driver {
                 let result = self.replica.apply_remote(&changes);
                 if let Ok(applied) = &result {
                     let now = applied.iter().filter(|a| **a == Applied::Now).count();
-                    self.n_changes += now as u64;
+                    self.reporter.count(now as u64);
                 }
                 let _ = answer.send(result);
             }
@@ -416,28 +412,10 @@ impl Driver {
         if self.replica.shared.journal.end() > self.replica.checkpointed
             && let Err(error) = self.replica.checkpoint()
         {
-            tracing::error!(%error, "checkpoint failed; writes are refused until it succeeds");
+            tracing::error!(%error, "checkpoint failed; tried again soon");
         }
         self.forget();
-        self.tell();
-    }
-
-    fn tell(&self) {
-        let now = progress_of(&self.replica.shared, self.n_changes);
-        self.report.send_if_modified(|before| {
-            let is_new = *before != now;
-            *before = now;
-            is_new
-        });
-    }
-}
-
-fn progress_of(shared: &Shared, n_changes: u64) -> Progress {
-    let vectors = shared.vectors.read();
-    Progress {
-        applied: vectors.applied.clone(),
-        durable: vectors.durable.clone(),
-        n_changes,
+        self.reporter.tell();
     }
 }
 

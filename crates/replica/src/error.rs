@@ -24,7 +24,8 @@ pub(crate) fn journal(operation: Operation, error: JournalError) -> Error {
     let kind = match &error {
         error if error.is_full() => ErrorKind::DiskFull,
         JournalError::Corrupt { .. } | JournalError::Gap { .. } => ErrorKind::Corrupt,
-        JournalError::OtherStore { .. } => ErrorKind::Corrupt,
+        JournalError::OtherStore { .. } | JournalError::Ahead { .. } => ErrorKind::Corrupt,
+        JournalError::Version { .. } => ErrorKind::Invalid,
         JournalError::TooLarge(_) => ErrorKind::Invalid,
         JournalError::Poisoned => ErrorKind::Unavailable,
         JournalError::Disk(_) => ErrorKind::Io,

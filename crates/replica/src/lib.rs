@@ -6,9 +6,11 @@
 //! on a thread of its own and is the [`dulse_store::EntryStore`] of a filer.
 //!
 //! Order, which everything rests on: records are appended to the journal and synced,
-//! then the engine batch is applied unsynced, then callers are answered. The engine
+//! then the engine batch is applied unsynced, then callers are answered. Where the sync
+//! comes later (peers' changes, `os`), the batch carries the records. So the engine
 //! is never ahead of the log, and state and peers are fed from the same records.
 
+mod checkpoint;
 mod clock;
 mod driver;
 mod error;
@@ -16,16 +18,20 @@ mod forgetting;
 pub mod metrics;
 mod options;
 mod recover;
+mod room;
 mod sequencer;
 mod shared;
+mod syncer;
+mod tail;
 mod transfer;
 
 pub use clock::{Clock, SystemClock};
-pub use driver::{Progress, ReplicaStore};
+pub use driver::ReplicaStore;
 pub use options::{
     CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, Durability, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,
     RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES,
 };
 pub use sequencer::{Applied, Replica};
 pub use shared::{Garbage, Shared};
+pub use syncer::Progress;
 pub use transfer::{Export, ExportPart, ImportCursor, ImportRow, PART_ROWS};

@@ -23,10 +23,9 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::error;
 use crate::forgetting::Forgetting;
 use crate::options::{Durability, Limits, ReplicaOptions};
+use crate::room::{Look, Room};
 use crate::shared::{EngineRows, Garbage, STORE_ID_KEY, Shared};
-
-/// First byte of the checkpoint file's content.
-pub(crate) const CHECKPOINT_VERSION: u8 = 1;
+use crate::tail::{TAIL_BYTES_MAX, Tail};
 
 /// One replica. Not shared: whoever owns it is the sequencer.
 pub struct Replica {
@@ -36,12 +35,25 @@ pub struct Replica {
     /// What every member is known to have on disk.
     pub(crate) stable: Vector,
     pub(crate) forgetting: Forgetting,
+    /// Position of the last checkpoint, and when it was.
     pub(crate) checkpointed: u64,
+    pub(crate) checkpointed_at_ns: i64,
     /// Set when an engine batch failed after its records were journaled: the engine lacks
-    /// what the log has, and only a restart replays it.
+    /// what the log has until it is replayed.
     pub(crate) is_behind_log: bool,
     /// The transfer that is being taken in.
     pub(crate) importing: Option<crate::transfer::Importing>,
+    pub(crate) tail: Tail,
+    pub(crate) room: Room,
+}
+
+/// When records are made durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sync {
+    /// Before the engine batch and the answer.
+    Now,
+    /// In the background; the engine batch carries them.
+    Later,
 }
 
 /// What came of a peer's change.
@@ -90,21 +102,31 @@ impl Replica {
     ///
     /// `DiskFull`, `Io`.
     pub fn raise_ceiling(&mut self) -> Result<(), Error> {
-        if self.is_behind_log {
-            return Err(unavailable("an earlier write failed"));
-        }
+        self.catch_up()?;
         let now = self.shared.wall.now_ns();
         let Some(ceiling) = self.shared.clock.idle_ceiling(now) else {
             return Ok(());
         };
         self.journal_ceiling(ceiling)?;
-        self.shared
-            .journal
-            .sync()
-            .map_err(|e| error::journal(Operation::Checkpoint, e))?;
         self.shared.clock.raise_ceiling(ceiling);
-        self.shared.clock.synced();
-        Ok(())
+        self.shared.sync()
+    }
+
+    /// Whether a write may be tried: the engine has what the log has, and there is room.
+    pub(crate) fn ready(&mut self) -> Result<(), Error> {
+        self.catch_up()?;
+        match self.room.look() {
+            Look::Enough => return Ok(()),
+            Look::Short => {}
+            Look::ShortNow => {
+                tracing::error!("the disk is full: writes are refused until there is room");
+                // While the released reserve is there: what is in memory goes to the disk.
+                if let Err(error) = self.checkpoint() {
+                    tracing::error!(%error, "checkpoint failed; tried again soon");
+                }
+            }
+        }
+        Err(self.room.error())
     }
 
     fn journal_ceiling(&self, ceiling: Stamp) -> Result<(), Error> {
@@ -124,11 +146,8 @@ impl Replica {
     /// Applies a group of local transactions: one append, one sync, one engine batch.
     /// The results are in the order of the transactions; a failed one changes nothing.
     pub fn commit(&mut self, group: Vec<Transaction>) -> Vec<Result<Commit, Error>> {
-        if self.is_behind_log {
-            return group
-                .iter()
-                .map(|_| Err(unavailable("an earlier write failed")))
-                .collect();
+        if let Err(error) = self.ready() {
+            return group.iter().map(|_| Err(same(&error))).collect();
         }
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
@@ -149,7 +168,8 @@ impl Replica {
             self.shared.clock.published();
             return results;
         }
-        if let Err(failure) = self.write(txn, &records, vector) {
+        let sync = self.local_sync();
+        if let Err(failure) = self.write(txn, &records, vector, sync) {
             for result in results.iter_mut().filter(|r| r.is_ok()) {
                 *result = Err(same(&failure));
             }
@@ -158,8 +178,16 @@ impl Replica {
         results
     }
 
-    /// What was stamped is visible now, or never will be. ⚠ Unless it is in the log and only
-    /// a restart applies it: then promises stay below it.
+    /// When local changes are made durable.
+    fn local_sync(&self) -> Sync {
+        match self.durability {
+            Durability::Fsync => Sync::Now,
+            Durability::Os => Sync::Later,
+        }
+    }
+
+    /// What was stamped is visible now, or never will be. ⚠ Unless it is in the log and
+    /// not applied yet: then promises stay below it.
     fn landed(&self) {
         if !self.is_behind_log {
             self.shared.clock.published();
@@ -172,6 +200,7 @@ impl Replica {
     ///
     /// As a commit.
     pub fn member(&mut self, step: MemberStep) -> Result<Stamp, Error> {
+        self.ready()?;
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
@@ -187,23 +216,22 @@ impl Replica {
         let written = made.and_then(|change| {
             self.shared.clock.see(change.stamp);
             vector.set(change.origin, change.stamp);
-            self.write(txn, &[record(&change)], vector)?;
+            self.write(txn, &[record(&change)], vector, Sync::Now)?;
             Ok(change.stamp)
         });
         self.landed();
         written
     }
 
-    /// Merges a batch of peers' changes, each origin's in order: one append, one sync, one
-    /// engine batch. Those that cannot be merged are told, never skipped silently.
+    /// Merges a batch of peers' changes, each origin's in order: one append, one engine
+    /// batch. They are durable after a later [`Replica::sync`]: what is lost can be pulled
+    /// again. Those that cannot be merged are told, never skipped silently.
     ///
     /// # Errors
     ///
     /// When journal or engine fail; then nothing of the batch counts as applied.
     pub fn apply_remote(&mut self, changes: &[Bytes]) -> Result<Vec<Applied>, Error> {
-        if self.is_behind_log {
-            return Err(unavailable("an earlier write failed"));
-        }
+        self.ready()?;
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
@@ -239,53 +267,9 @@ impl Replica {
             );
         }
         if !records.is_empty() {
-            self.write(txn, &records, vector)?;
+            self.write(txn, &records, vector, Sync::Later)?;
         }
         Ok(results)
-    }
-
-    /// Makes the engine durable and notes the journal position it covers.
-    ///
-    /// # Errors
-    ///
-    /// `DiskFull`, `Io`.
-    pub fn checkpoint(&mut self) -> Result<(), Error> {
-        if self.is_behind_log {
-            return Err(unavailable("an earlier write failed"));
-        }
-        let operation = Operation::Checkpoint;
-        self.sync()?;
-        let position = self.shared.journal.end();
-        self.shared
-            .engine
-            .checkpoint()
-            .map_err(|e| error::engine(operation, e))?;
-        let mut out = Writer::new();
-        out.u8(CHECKPOINT_VERSION);
-        out.u64_be(position);
-        out.i64_be(self.shared.clock.ceiling().0);
-        self.shared.vector().write(&mut out);
-        let written = self.shared.journal.write_checkpoint(out.as_slice());
-        written.map_err(|e| error::journal(operation, e))?;
-        self.checkpointed = position;
-        self.forgetting.checkpointed(&self.stable);
-        Ok(())
-    }
-
-    /// Makes everything in the journal durable.
-    ///
-    /// # Errors
-    ///
-    /// `DiskFull`, `Io`.
-    pub fn sync(&mut self) -> Result<(), Error> {
-        if self.shared.journal.synced() < self.shared.journal.end() {
-            let synced = self.shared.journal.sync();
-            synced.map_err(|e| error::journal(Operation::Checkpoint, e))?;
-        }
-        self.shared.clock.synced();
-        let mut vectors = self.shared.vectors.write();
-        vectors.durable = vectors.applied.clone();
-        Ok(())
     }
 
     /// Every member has everything up to `vector` on disk. What that makes superfluous goes:
@@ -296,6 +280,7 @@ impl Replica {
     /// `DiskFull`, `Io`; what could not go now goes with a later call.
     pub fn stable(&mut self, vector: Vector) -> Result<(), Error> {
         self.stable = vector;
+        self.cut_log()?;
         self.forget().map(drop)
     }
 
@@ -323,43 +308,43 @@ impl Replica {
         txn: Txn<'_>,
         records: &[Record],
         vector: Vector,
+        sync: Sync,
     ) -> Result<(), Error> {
         let operation = Operation::Commit;
         let (mut writes, deltas) = txn.finish().map_err(|e| error::read(operation, e))?;
         let mut encoded = Writer::new();
         vector.write(&mut encoded);
         writes.push((Space::Vector.key(b""), Some(encoded.into_bytes())));
-        let appended = self.shared.journal.append(records);
-        appended.map_err(|e| error::journal(operation, e))?;
-        if self.durability == Durability::Fsync {
-            let synced = self.shared.journal.sync();
+        let begin = self.shared.journal.end();
+        let end = self.shared.journal.append(records);
+        let end = end.map_err(|e| error::journal(operation, e))?;
+        let is_large = self.tail.bytes() + (end - begin) > TAIL_BYTES_MAX;
+        let is_synced = sync == Sync::Now || is_large;
+        if is_synced {
             // The records may be on disk: a restart would replay them.
-            synced.map_err(|e| {
+            self.shared.sync().map_err(|error| {
                 self.is_behind_log = true;
-                error::journal(operation, e).unknown_outcome()
+                error.unknown_outcome()
             })?;
-            self.shared.clock.synced();
+        } else {
+            self.tail.carry(records, end, &mut writes);
         }
+        let synced = self.shared.journal.synced();
+        self.tail.drop_synced(synced, &mut writes);
         if let Err(failure) = self.shared.engine.write(Batch { writes }) {
             self.is_behind_log = true;
             return Err(error::engine(operation, failure).unknown_outcome());
         }
-        self.publish(vector, &deltas);
-        if self.shared.journal.end() - self.checkpointed >= self.limits.checkpoint_every_bytes {
-            // The group is in the log and applied: its callers are answered whatever comes of
-            // this; the log is kept until a checkpoint succeeds.
-            if let Err(error) = self.checkpoint() {
-                tracing::error!(%error, "checkpoint failed; tried again soon");
-            }
-        }
+        self.publish(vector, &deltas, is_synced);
+        self.checkpoint_when_due();
         Ok(())
     }
 
-    fn publish(&self, vector: Vector, deltas: &Deltas) {
+    fn publish(&self, vector: Vector, deltas: &Deltas, is_synced: bool) {
         let mut vectors = self.shared.vectors.write();
         self.shared.count(deltas);
-        if self.durability == Durability::Fsync {
-            vectors.durable = vector.clone();
+        if is_synced {
+            vectors.durable.merge_max(&vector);
         }
         vectors.applied = vector;
     }
@@ -531,10 +516,6 @@ fn record(change: &Change) -> Record {
         payload: change.encode(),
         ..record_of(change)
     }
-}
-
-fn unavailable(why: &str) -> Error {
-    Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", why)
 }
 
 /// The same failure for each caller of a group.

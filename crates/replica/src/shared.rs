@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dulse_journal::{Journal, Record, RecordKind};
+use dulse_journal::{Journal, JournalError, Record, RecordKind};
 use dulse_kv::{Engine, Read, ReadExt};
 use dulse_merge::digest::{BUCKETS, Deltas, Sum, bucket_of};
 use dulse_merge::keys::{self, Space};
@@ -238,7 +238,12 @@ impl Shared {
         after: Stamp,
         max_bytes: usize,
     ) -> Result<Vec<Record>, Error> {
-        let records = self.journal.read_origin_after(origin, after, max_bytes);
+        let read = || self.journal.read_origin_after(origin, after, max_bytes);
+        // A part that was dropped while it was read is not there the second time.
+        let records = match read() {
+            Err(JournalError::Gap { .. }) => read(),
+            records => records,
+        };
         let mut records = records.map_err(|e| error::journal(Operation::Transfer, e))?;
         records.retain(|record| matches!(record.kind, RecordKind::Change | RecordKind::Kept));
         Ok(records)
@@ -252,6 +257,22 @@ impl Shared {
     pub fn n_changes_after(&self, origin: Origin, after: Stamp) -> Result<u64, Error> {
         let counted = self.journal.count_after(origin, after);
         counted.map_err(|e| error::journal(Operation::Transfer, e))
+    }
+
+    /// Makes everything durable that was appended to the journal so far. Runs beside the
+    /// sequencer: what it appends meanwhile is not counted.
+    ///
+    /// # Errors
+    ///
+    /// `DiskFull`, `Io`; the journal takes no more writes then.
+    pub(crate) fn sync(&self) -> Result<(), Error> {
+        // Order: both are read before the sync, so what they say was appended before it.
+        let (applied, ceiling) = (self.vector(), self.clock.ceiling());
+        let synced = self.journal.sync();
+        synced.map_err(|e| error::journal(Operation::Checkpoint, e))?;
+        self.clock.synced(ceiling);
+        self.vectors.write().durable.merge_max(&applied);
+        Ok(())
     }
 
     /// The journal, for those who read it in its own order.

@@ -384,6 +384,7 @@ impl Replica {
     /// `Corrupt` when one cannot be decoded; `DiskFull`, `Io`.
     pub fn import_kept(&mut self, changes: &[Bytes]) -> Result<(), Error> {
         let operation = Operation::Transfer;
+        self.ready()?;
         let record = |payload: &Bytes| {
             let change = Change::decode(payload)
                 .map_err(|e| Error::new(operation, ErrorKind::Corrupt).source(e))?;
@@ -426,6 +427,7 @@ impl Replica {
     /// `DiskFull`, `Io`.
     pub fn import(&mut self, part: ExportPart) -> Result<(), Error> {
         let operation = Operation::Transfer;
+        self.ready()?;
         let is_carried = |key: &Bytes| {
             transferred()
                 .iter()
@@ -497,6 +499,8 @@ impl Replica {
             .engine
             .checkpoint()
             .map_err(|e| error::engine(operation, e))?;
+        // ⚠ The engine must never have more than the checkpoint and the log behind it say.
+        self.note_checkpoint(self.shared.journal.end(), &vector)?;
         let mut out = Writer::new();
         vector.write(&mut out);
         let writes = vec![

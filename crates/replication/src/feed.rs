@@ -39,9 +39,16 @@ impl Cursor {
     ///
     /// `Corrupt`, `Io`.
     pub fn next(&mut self, shared: &Shared, max_bytes: usize) -> Result<Next, Error> {
+        // Order: what is durable now is in the log when it is read, or no longer.
+        let durable = shared.durable_vector().get(self.origin);
         let records = shared.changes_after(self.origin, self.after, max_bytes)?;
         let (Some(first), Some(last)) = (records.first(), records.last()) else {
-            return Ok(Next::Idle);
+            let is_cut = durable > self.after;
+            return Ok(if is_cut {
+                Next::Cut(durable)
+            } else {
+                Next::Idle
+            });
         };
         if first.prev > self.after {
             return Ok(Next::Cut(first.prev));

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is on disk when: crashes under every durability, groups, retention, full disks, formats.
+
+mod crashes;
+mod formats;
+mod groups;
+mod machine;
+mod retention;
+mod room;
