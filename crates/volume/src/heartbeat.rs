@@ -91,8 +91,9 @@ pub(crate) fn max_volumes(options: &VolumeOptions, store: &Store) -> u32 {
 }
 
 fn beat(options: &VolumeOptions, store: &Store) -> pb::Heartbeat {
-    let volumes: Vec<_> = store.all().iter().map(|volume| report(volume)).collect();
     let (total, free) = disk(store);
+    store.tidy(free);
+    let volumes: Vec<_> = store.living().iter().map(|volume| report(volume)).collect();
     let max = max_volumes(options, store);
     let max_file_key = store
         .all()

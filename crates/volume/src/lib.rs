@@ -4,6 +4,7 @@
 //! [`needle`] is one record, [`store`] the files, [`service`] and `web` what is served.
 //! Not here: moving, compacting and replicating volumes.
 
+mod contents;
 mod heartbeat;
 pub mod metrics;
 pub mod needle;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Volumes on disk: a data file, an index, and a small description each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -12,17 +12,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
+use crate::contents::{Contents, INDEX_ROW_LEN, SUPER_BLOCK_LEN, Slot, TOMBSTONE, index_row};
 use crate::metrics;
-use crate::needle::{ALIGNMENT, HEADER_LEN, Needle, record_len};
+use crate::needle::{Needle, record_len};
 
-/// Bytes of an index row: key, offset of five bytes, size.
-const INDEX_ROW_LEN: usize = 17;
+/// Why a volume takes no writes while there is no room; it does again by itself.
+const DISK_FULL: &str = "disk is full";
 
-/// Bytes of a super block.
-const SUPER_BLOCK_LEN: u64 = 8;
+/// Bytes that must be free before a volume that ran out of room takes writes again.
+const ROOM_BYTES: u64 = 64 << 20;
 
-/// Size that marks a delete in the index.
-const TOMBSTONE: u32 = u32::MAX;
+/// An expired volume goes after a tenth of its life more, at most this long.
+const EXPIRED_GRACE_S_MAX: u64 = 600;
 
 /// Why a volume refused.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,9 @@ pub enum VolumeError {
     /// Stored bytes do not check out.
     #[error("damaged: {0}")]
     Corrupt(String),
+    /// Another process serves the directory.
+    #[error("`{0}` is locked: another volume server runs on this directory")]
+    Locked(String),
     /// The disk failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -64,23 +68,6 @@ pub struct Kind {
     pub replication: u8,
     /// Time to live: count and unit.
     pub ttl: [u8; 2],
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    offset: u64,
-    size: u32,
-}
-
-struct Contents {
-    index: HashMap<u64, Slot>,
-    end: u64,
-    deleted_bytes: u64,
-    n_deleted: u64,
-    last_append_ns: u64,
-    modified_s: u64,
-    read_only: Option<String>,
-    max_key: u64,
 }
 
 /// One volume.
@@ -163,31 +150,13 @@ impl Volume {
         }
         kind.replication = head[1];
         kind.ttl = [head[2], head[3]];
-        let index_path = base.with_extension("idx");
+        check_description(&base)?;
         let mut index = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
-            .open(&index_path)?;
-        let rows = std::fs::read(&index_path)?;
-        let whole = rows.len() - rows.len() % INDEX_ROW_LEN;
-        if whole < rows.len() {
-            index.set_len(whole as u64)?;
-        }
-        let mut contents = Contents {
-            index: HashMap::new(),
-            end: SUPER_BLOCK_LEN,
-            deleted_bytes: 0,
-            n_deleted: 0,
-            last_append_ns: 0,
-            modified_s: 0,
-            read_only: None,
-            max_key: 0,
-        };
-        for row in rows[..whole].chunks(INDEX_ROW_LEN) {
-            contents.load(row);
-        }
-        contents.recover(&data, &mut index)?;
+            .open(base.with_extension("idx"))?;
+        let contents = Contents::open(kind.id, &data, &mut index)?;
         Ok(Self {
             kind,
             data,
@@ -224,7 +193,8 @@ impl Volume {
                 return Ok(true);
             }
         }
-        self.append(&mut contents, &mut needle)?;
+        let size = needle.body_len();
+        self.append(&mut contents, &mut needle, size)?;
         drop(contents);
         if is_synced {
             self.data.sync_data()?;
@@ -232,34 +202,47 @@ impl Volume {
         Ok(false)
     }
 
-    fn append(&self, contents: &mut Contents, needle: &mut Needle) -> Result<(), VolumeError> {
+    /// Appends a record and its index row; `size` is what the row says.
+    fn append(
+        &self,
+        contents: &mut Contents,
+        needle: &mut Needle,
+        size: u32,
+    ) -> Result<(), VolumeError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         needle.append_at_ns = (now.as_nanos() as u64).max(contents.last_append_ns + 1);
         let offset = contents.end;
         let record = needle.encode();
-        if let Err(error) = self.data.write_all_at(&record, offset) {
-            // Nothing refers to what was written; it is overwritten or cut.
+        // Until the row is there nothing refers to the record: it is overwritten or cut.
+        let written = self.data.write_all_at(&record, offset);
+        let written = written.and_then(|()| {
+            let row = index_row(needle.key, offset, size);
+            self.index.lock().write_all(&row)
+        });
+        if let Err(error) = written {
+            self.undo_row(contents);
             if error.kind() == std::io::ErrorKind::StorageFull {
-                contents.read_only = Some("disk is full".to_owned());
+                contents.read_only = Some(DISK_FULL.to_owned());
             }
             return Err(error.into());
         }
-        let size = needle.body_len();
-        let stored = if needle.data.is_empty() && contents.index.contains_key(&needle.key) {
-            TOMBSTONE
-        } else {
-            size
-        };
-        self.index
-            .lock()
-            .write_all(&index_row(needle.key, offset, stored))?;
+        contents.index_len += INDEX_ROW_LEN as u64;
         contents.end = offset + record.len() as u64;
         contents.last_append_ns = needle.append_at_ns;
         contents.modified_s = now.as_secs();
-        contents.note(needle.key, offset, stored);
+        contents.note(needle.key, offset, size);
         Ok(())
+    }
+
+    /// ⚠ A row that was written in part would shift all rows behind it.
+    fn undo_row(&self, contents: &mut Contents) {
+        if let Err(error) = self.index.lock().set_len(contents.index_len) {
+            tracing::error!(volume = self.kind.id, %error, "an index row may be torn; the volume \
+                takes no more writes");
+            contents.read_only = Some("its index may be torn".to_owned());
+        }
     }
 
     fn record(&self, slot: Slot) -> Result<Needle, VolumeError> {
@@ -276,7 +259,7 @@ impl Volume {
     ///
     /// # Errors
     ///
-    /// `NotFound`, also for a wrong cookie; `Corrupt`, `Io`.
+    /// `NotFound`, also for a wrong cookie and when its time to live is over; `Corrupt`, `Io`.
     pub fn read(&self, key: u64, cookie: u32) -> Result<Needle, VolumeError> {
         let slot = self
             .contents
@@ -286,11 +269,12 @@ impl Volume {
             .copied()
             .ok_or(VolumeError::NotFound)?;
         let needle = self.record(slot)?;
-        if needle.cookie != cookie {
-            Err(VolumeError::NotFound)
-        } else {
-            Ok(needle)
+        let is_expired = needle.ttl != [0, 0]
+            && needle.append_at_ns / 1_000_000_000 + ttl_seconds(needle.ttl) < now_s();
+        if needle.cookie != cookie || is_expired {
+            return Err(VolumeError::NotFound);
         }
+        Ok(needle)
     }
 
     /// Deletes a needle; gives the size of its body. `cookie` is checked where given.
@@ -314,7 +298,7 @@ impl Volume {
             key,
             ..Needle::default()
         };
-        self.append(&mut contents, &mut grave)?;
+        self.append(&mut contents, &mut grave, TOMBSTONE)?;
         Ok(slot.size)
     }
 
@@ -338,6 +322,22 @@ impl Volume {
         self.contents.write().read_only = why;
     }
 
+    /// Whether all in it has outlived its time to live, by `slack` seconds more.
+    fn is_expired(&self, slack: u64) -> bool {
+        let contents = self.contents.read();
+        let life = ttl_seconds(self.kind.ttl);
+        life > 0 && contents.end > SUPER_BLOCK_LEN && contents.modified_s + life + slack < now_s()
+    }
+
+    /// Takes writes again when there is room again.
+    fn recheck_room(&self, free_bytes: u64) {
+        let mut contents = self.contents.write();
+        if contents.read_only.as_deref() == Some(DISK_FULL) && free_bytes >= ROOM_BYTES {
+            tracing::info!(volume = self.kind.id, "there is room again");
+            contents.read_only = None;
+        }
+    }
+
     fn remove(&self) {
         for extension in ["dat", "idx", "vif"] {
             // What is gone needs no removing.
@@ -346,78 +346,43 @@ impl Volume {
     }
 }
 
-impl Contents {
-    fn load(&mut self, row: &[u8]) {
-        let key = u64::from_be_bytes(row[..8].try_into().unwrap_or_default());
-        let low = u32::from_be_bytes(row[8..12].try_into().unwrap_or_default());
-        let offset = (u64::from(row[12]) << 32 | u64::from(low)) * ALIGNMENT;
-        let size = u32::from_be_bytes(row[13..17].try_into().unwrap_or_default());
-        self.note(key, offset, size);
-        let body = if size == TOMBSTONE { 0 } else { size };
-        if offset > 0 {
-            self.end = self.end.max(offset + record_len(body));
-        }
-    }
-
-    fn note(&mut self, key: u64, offset: u64, size: u32) {
-        self.max_key = self.max_key.max(key);
-        let before = if size == TOMBSTONE || offset == 0 {
-            self.index.remove(&key)
-        } else {
-            self.index.insert(key, Slot { offset, size })
-        };
-        if let Some(before) = before {
-            self.n_deleted += 1;
-            self.deleted_bytes += u64::from(before.size);
-        }
-    }
-
-    /// Takes in whole records that the index lacks and cuts what is no whole record.
-    fn recover(&mut self, data: &File, index: &mut File) -> Result<(), VolumeError> {
-        let length = data.metadata()?.len();
-        if self.end > length {
-            self.read_only = Some(format!("data ends at {length}, the index at {}", self.end));
-            return Ok(());
-        }
-        while self.end + (HEADER_LEN as u64) <= length {
-            let mut head = [0; HEADER_LEN];
-            data.read_exact_at(&mut head, self.end)?;
-            let size = u32::from_be_bytes(head[12..].try_into().unwrap_or_default());
-            let whole = record_len(size);
-            if self.end + whole > length {
-                break;
-            }
-            let mut record = vec![0; whole as usize];
-            data.read_exact_at(&mut record, self.end)?;
-            let Ok(needle) = Needle::decode(&Bytes::from(record)) else {
-                break;
-            };
-            let size = if size == 0 { TOMBSTONE } else { size };
-            index.write_all(&index_row(needle.key, self.end, size))?;
-            self.note(needle.key, self.end, size);
-            self.last_append_ns = self.last_append_ns.max(needle.append_at_ns);
-            self.end += whole;
-        }
-        if self.end < length {
-            tracing::warn!(bytes = length - self.end, "cut a torn tail off a volume");
-            data.set_len(self.end)?;
-        }
-        Ok(())
+/// Volumes with four-byte offsets have other index rows, which this server would misread.
+fn check_description(base: &Path) -> Result<(), VolumeError> {
+    let Ok(text) = std::fs::read(base.with_extension("vif")) else {
+        return Ok(());
+    };
+    let description: serde_json::Value = serde_json::from_slice(&text)
+        .map_err(|e| VolumeError::Corrupt(format!("description: {e}")))?;
+    match description["bytesOffset"].as_u64() {
+        None | Some(0 | 5) => Ok(()),
+        Some(width) => Err(VolumeError::Corrupt(format!(
+            "offsets of {width} bytes, expected 5: it was made by a server built for small volumes"
+        ))),
     }
 }
 
-fn index_row(key: u64, offset: u64, size: u32) -> [u8; INDEX_ROW_LEN] {
-    let mut row = [0; INDEX_ROW_LEN];
-    let units = offset / ALIGNMENT;
-    row[..8].copy_from_slice(&key.to_be_bytes());
-    row[8..12].copy_from_slice(&((units & u64::from(u32::MAX)) as u32).to_be_bytes());
-    row[12] = (units >> 32) as u8;
-    row[13..].copy_from_slice(&size.to_be_bytes());
-    row
+fn now_s() -> u64 {
+    u64::try_from(crate::now_ns() / 1_000_000_000).unwrap_or(0)
+}
+
+/// Seconds of a time to live; 0 for none.
+fn ttl_seconds([count, unit]: [u8; 2]) -> u64 {
+    let unit = match unit {
+        1 => 60,
+        2 => 3_600,
+        3 => 86_400,
+        4 => 7 * 86_400,
+        5 => 30 * 86_400,
+        6 => 365 * 86_400,
+        _ => 0,
+    };
+    u64::from(count) * unit
 }
 
 /// All volumes of one directory.
 pub struct Store {
+    /// Held open, and locked, for as long as this process serves the directory.
+    _lock: File,
     dir: PathBuf,
     volumes: RwLock<BTreeMap<u32, Arc<Volume>>>,
     /// The directory's own id.
@@ -429,13 +394,15 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// When the directory cannot be used or a volume is damaged.
+    /// When the directory cannot be used, or another process serves it. A damaged volume is
+    /// left out, with an ERROR.
     pub fn open(dir: &Path) -> Result<Self, VolumeError> {
         std::fs::create_dir_all(dir)?;
         let uuid_path = dir.join("vol_dir.uuid");
+        let lock = lock(&uuid_path)?;
         let uuid = match std::fs::read_to_string(&uuid_path) {
-            Ok(uuid) => uuid,
-            Err(_) => {
+            Ok(uuid) if !uuid.is_empty() => uuid,
+            _ => {
                 let h = format!("{:032x}", rand::random::<u128>());
                 let uuid = format!(
                     "{}-{}-{}-{}-{}",
@@ -466,9 +433,17 @@ impl Store {
                 collection: collection.to_owned(),
                 ..Kind::default()
             };
-            volumes.insert(id, Arc::new(Volume::open(dir, kind)?));
+            // One that is damaged does not keep the others from being served.
+            match Volume::open(dir, kind) {
+                Ok(volume) => drop(volumes.insert(id, Arc::new(volume))),
+                Err(error) => {
+                    tracing::error!(volume = id, %error, "a volume cannot be opened and is left \
+                        out");
+                }
+            }
         }
         Ok(Self {
+            _lock: lock,
             dir: dir.to_owned(),
             volumes: RwLock::new(volumes),
             uuid,
@@ -515,6 +490,30 @@ impl Store {
         }
     }
 
+    /// Every volume worth reporting: those whose time is over are not.
+    #[must_use]
+    pub fn living(&self) -> Vec<Arc<Volume>> {
+        let mut all = self.all();
+        all.retain(|volume| !volume.is_expired(0));
+        all
+    }
+
+    /// Removes volumes whose time has been over for a while, and lets volumes take writes
+    /// again that ran out of room. Gives how many are gone. To be called now and then.
+    pub fn tidy(&self, free_bytes: u64) -> usize {
+        let mut n_gone = 0;
+        for volume in self.all() {
+            volume.recheck_room(free_bytes);
+            let life = ttl_seconds(volume.kind.ttl);
+            if volume.is_expired((life / 10).min(EXPIRED_GRACE_S_MAX)) {
+                tracing::info!(volume = volume.kind.id, "its time to live is over; removed");
+                self.remove(volume.kind.id);
+                n_gone += 1;
+            }
+        }
+        n_gone
+    }
+
     /// Where it is.
     #[must_use]
     pub fn dir(&self) -> &Path {
@@ -522,71 +521,16 @@ impl Store {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn needle(key: u64, text: &'static str) -> Needle {
-        Needle {
-            cookie: 7,
-            key,
-            data: Bytes::from_static(text.as_bytes()),
-            ..Needle::default()
-        }
-    }
-
-    #[test]
-    fn needles_survive_a_reopen_and_a_torn_tail_is_cut() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        store
-            .allocate(Kind {
-                id: 3,
-                ..Kind::default()
-            })
-            .unwrap();
-        let volume = store.volume(3).unwrap();
-        assert!(!volume.write(needle(1, "one"), true).unwrap());
-        assert!(volume.write(needle(1, "one"), true).unwrap(), "unchanged");
-        volume.write(needle(2, "two"), true).unwrap();
-        volume.delete(1, Some(7)).unwrap();
-        assert!(matches!(volume.read(2, 8), Err(VolumeError::NotFound)));
-        drop((volume, store));
-        let data = dir.path().join("3.dat");
-        let mut file = OpenOptions::new().append(true).open(&data).unwrap();
-        file.write_all(&needle(9, "torn").encode()[..20]).unwrap();
-        // A row that the crash tore off is taken in again from the data.
-        let index = OpenOptions::new()
-            .write(true)
-            .open(dir.path().join("3.idx"))
-            .unwrap();
-        index.set_len(index.metadata().unwrap().len() - 5).unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        let volume = store.volume(3).unwrap();
-        assert_eq!(&volume.read(2, 7).unwrap().data[..], b"two");
-        assert!(matches!(volume.read(1, 7), Err(VolumeError::NotFound)));
-        volume.write(needle(4, "four"), true).unwrap();
-        assert_eq!(&volume.read(4, 7).unwrap().data[..], b"four");
-        assert_eq!(volume.figures().n_files, 2);
-    }
-
-    #[test]
-    fn a_flipped_byte_is_not_served() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
-        store
-            .allocate(Kind {
-                id: 1,
-                ..Kind::default()
-            })
-            .unwrap();
-        let volume = store.volume(1).unwrap();
-        volume.write(needle(1, "one"), true).unwrap();
-        let file = OpenOptions::new()
-            .write(true)
-            .open(dir.path().join("1.dat"))
-            .unwrap();
-        file.write_all_at(b"X", 8 + 16 + 4).unwrap();
-        assert!(matches!(volume.read(1, 7), Err(VolumeError::Corrupt(_))));
-    }
+fn lock(path: &Path) -> Result<File, VolumeError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    let locked = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    locked.map_err(|_| VolumeError::Locked(path.display().to_string()))?;
+    Ok(file)
 }
+
+#[cfg(test)]
+mod tests;
