@@ -6,6 +6,7 @@
 
 mod contents;
 mod heartbeat;
+mod kept;
 pub mod metrics;
 pub mod needle;
 pub mod service;

@@ -16,6 +16,7 @@ use dulse_types::FileId;
 use md5::{Digest, Md5};
 use serde_json::json;
 
+use crate::kept;
 use crate::needle::{IS_GZIP, IS_MANIFEST, Needle};
 use crate::store::{Store, VolumeError};
 
@@ -150,10 +151,7 @@ async fn read(web: &Web, id: FileId, headers: &HeaderMap, is_head: bool) -> Resp
         Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
     let etag = format!("\"{}\"", needle.etag());
-    if headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|v| v.as_bytes() == etag.as_bytes())
-    {
+    if kept::is_unmodified(&needle, &etag, headers) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
     }
     let accepts_gzip = headers
@@ -221,6 +219,7 @@ fn answer(
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
     let out = response.headers_mut();
+    kept::give_back(needle, out);
     let mut set = |name: header::HeaderName, text: &str| {
         if let Ok(value) = HeaderValue::from_str(text) {
             out.insert(name, value);
@@ -229,9 +228,6 @@ fn answer(
     set(header::ETAG, etag);
     set(header::ACCEPT_RANGES, "bytes");
     set(header::CONTENT_LENGTH, &body.len().to_string());
-    if !needle.mime.is_empty() {
-        set(header::CONTENT_TYPE, &String::from_utf8_lossy(&needle.mime));
-    }
     if is_encoded {
         set(header::CONTENT_ENCODING, "gzip");
     }
@@ -274,6 +270,10 @@ async fn write(
     query: &HashMap<String, String>,
     request: Request,
 ) -> Response {
+    let pairs = match kept::pairs(request.headers()) {
+        Ok(pairs) => pairs,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error),
+    };
     let upload = match take(request).await {
         Ok(upload) => upload,
         Err(response) => return response,
@@ -314,6 +314,7 @@ async fn write(
             .and_then(|ts| ts.parse().ok())
             .unwrap_or(now),
         ttl,
+        pairs,
         ..Needle::default()
     };
     let etag = needle.etag();
