@@ -191,6 +191,8 @@ pub struct Cluster {
     pub dir: tempfile::TempDir,
     /// HTTP port of the master.
     pub master_port: u16,
+    /// HTTP port of the volume server.
+    pub volume_port: u16,
     /// The master.
     pub master: Role,
     /// The volume server.
@@ -353,6 +355,7 @@ impl Cluster {
         let mut cluster = Self {
             dir,
             master_port,
+            volume_port,
             master,
             volume,
             filers: Vec::new(),
