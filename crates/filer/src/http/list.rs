@@ -142,6 +142,8 @@ struct Listing {
     rows: Vec<Row>,
     n_rows: usize,
     next: Option<String>,
+    /// Whether nothing comes before this page.
+    is_first: bool,
     nonce: String,
     version: &'static str,
     is_read_only: bool,
@@ -182,6 +184,7 @@ fn as_html(http: &Http, path: &FullPath, page: Page, query: &Query) -> Result<Re
         n_rows: rows.len(),
         rows,
         next,
+        is_first: query.text("lastFileName").is_empty(),
         nonce: nonce.clone(),
         version: super::VERSION,
         is_read_only: http.options.is_read_only,
