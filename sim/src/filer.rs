@@ -18,6 +18,11 @@ use rand::rngs::StdRng;
 /// Bytes of journal after which a filer checkpoints: small, so that crashes find all ages.
 const CHECKPOINT_EVERY_BYTES: u64 = 8_000;
 
+/// Bytes of a segment, and of log above which stable parts go: small, so that all filers cut
+/// their logs under all that happens.
+const SEGMENT_SIZE_BYTES: u64 = 4_000;
+const LOG_BUDGET_BYTES: u64 = 12_000;
+
 /// The virtual wall clock of one filer.
 pub(crate) struct VirtualClock(AtomicI64);
 
@@ -100,6 +105,8 @@ impl Filer {
             durability: Durability::Fsync,
             limits: Limits {
                 checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
+                segment_size_bytes: SEGMENT_SIZE_BYTES,
+                log_budget_bytes: LOG_BUDGET_BYTES,
                 ..Limits::STANDARD
             },
         });
@@ -136,7 +143,13 @@ impl Filer {
         self.running = None;
         let kept = rng.random_range(0..200);
         self.engine.crash(|batch| batch < kept);
-        self.disk.crash(|unsynced| rng.random_range(0..=unsynced));
+        // Cut at a byte, or a disk of blocks that wrote some of them.
+        if rng.random_bool(0.5) {
+            self.disk.crash(|unsynced| rng.random_range(0..=unsynced));
+        } else {
+            let keeps = rng.random_range(0.0..1.0);
+            self.disk.crash_blocks(512, || rng.random_bool(keeps));
+        }
     }
 
     /// Its machine is replaced by an empty one.
@@ -197,11 +210,14 @@ impl Running {
     }
 
     /// What threads and the director do beside the requests: sync, and tell what is stable.
-    pub(crate) fn in_background(&mut self, now: u64) -> Result<(), String> {
+    /// Whether the log was cut.
+    pub(crate) fn in_background(&mut self, now: u64) -> Result<bool, String> {
         self.replica.sync().map_err(|e| format!("sync: {e}"))?;
+        let begin = self.shared().journal().begin();
         let stable = self.stable(now)?;
         let told = self.replica.stable(stable);
-        told.map_err(|e| format!("forget what is stable: {e}"))
+        told.map_err(|e| format!("forget what is stable: {e}"))?;
+        Ok(self.shared().journal().begin() > begin)
     }
 
     /// The watermark as a subscriber is told it.

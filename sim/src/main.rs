@@ -53,12 +53,13 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{} seeds: {} writes acknowledged, {} changes delivered, {} crashes, {} cuts, {} joins, \
-         {} of them resumed, {} relays, no violation, {:.1} s",
+        "{} seeds: {} writes acknowledged, {} changes delivered, {} crashes, {} log cuts, \
+         {} cuts, {} joins,          {} of them resumed, {} relays, no violation, {:.1} s",
         behind - first,
         totals.writes,
         totals.applied,
         totals.crashes,
+        totals.log_cuts,
         totals.cuts,
         totals.joins,
         totals.resumes,

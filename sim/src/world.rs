@@ -40,6 +40,7 @@ pub(crate) struct Counts {
     pub(crate) writes: u64,
     pub(crate) applied: u64,
     pub(crate) crashes: u64,
+    pub(crate) log_cuts: u64,
     pub(crate) cuts: u64,
     pub(crate) joins: u64,
     pub(crate) relays: u64,
@@ -52,6 +53,7 @@ impl Counts {
         self.writes += other.writes;
         self.applied += other.applied;
         self.crashes += other.crashes;
+        self.log_cuts += other.log_cuts;
         self.cuts += other.cuts;
         self.joins += other.joins;
         self.relays += other.relays;
@@ -291,7 +293,7 @@ impl World {
         self.poll(f)?;
         let now = self.now;
         if let Some(running) = self.filers[f].running.as_mut() {
-            running.in_background(now)?;
+            self.counts.log_cuts += u64::from(running.in_background(now)?);
         }
         // Subscribers are served by filers that are ready.
         let is_ready = self.filers[f].is_ready();

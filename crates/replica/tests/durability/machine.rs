@@ -2,8 +2,8 @@
 //! A machine in memory: disk, engine with faults, clock; and what is done on it.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use dulse_journal::MemDisk;
@@ -29,6 +29,8 @@ impl Clock for Ticking {
 pub(crate) struct Faulty {
     pub(crate) engine: MemoryEngine,
     pub(crate) is_full: Arc<AtomicBool>,
+    /// Held by whoever wants writes to wait.
+    pub(crate) gate: Arc<Mutex<()>>,
     pub(crate) n_writes: Arc<AtomicU64>,
     pub(crate) n_checkpoints: Arc<AtomicU64>,
 }
@@ -54,6 +56,7 @@ impl Engine for Faulty {
             return Err(Error::new("faulty", ErrorKind::DiskFull, "write"));
         }
         self.n_writes.fetch_add(1, Ordering::Relaxed);
+        drop(self.gate.lock().unwrap());
         self.engine.write(batch)
     }
 

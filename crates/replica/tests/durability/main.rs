@@ -5,5 +5,6 @@ mod crashes;
 mod formats;
 mod groups;
 mod machine;
+mod reading;
 mod retention;
 mod room;
