@@ -46,8 +46,14 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Runs every decoder over random input, as plain tests.
-    Fuzz,
+    /// Fuzzes one decoder, or all: under libFuzzer with `cargo fuzz`, else with mutations.
+    Fuzz {
+        /// The target; all when none is named.
+        target: Option<String>,
+        /// How long each runs, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Measures against upstream's program in the same run and prints ratios; `bench load …`
     /// puts load on a filer that is running; `bench -- --help` tells all.
     Bench {
@@ -69,7 +75,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test { ring } => test::test(ring),
         Command::Conformance { store } => test::conformance(&store),
         Command::Sim { arguments } => test::sim(&arguments),
-        Command::Fuzz => test::fuzz(),
+        Command::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         Command::Bench { arguments } => bench::bench(&arguments),
         Command::Setup => fetch::setup(),
         Command::Dist => test::dist(),

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use crate::cache;
 use crate::plan::{Ring, steps_of};
-use crate::run::{cargo, run};
+use crate::run::{cargo, output, run};
 
 /// A run that takes longer fails, so that CI's own limit is never met.
 const RUN_TIME_MAX: Duration = Duration::from_secs(75 * 60);
@@ -98,22 +98,36 @@ pub(crate) fn sim(arguments: &[String]) -> Result<()> {
     run(command.args(arguments))
 }
 
-/// Runs the decoders' random-input tests with more cases than usual.
+/// Fuzzes one target, or all, each for some seconds: under libFuzzer where `cargo fuzz` is
+/// installed, else with mutations from a new seed.
 ///
 /// # Errors
 ///
-/// When a decoder misbehaves.
-pub(crate) fn fuzz() -> Result<()> {
-    let mut command = cargo(&[
-        "test",
-        "--profile",
-        "ci",
-        "--workspace",
-        "--exclude",
-        "dulse-tests",
-        "fuzz",
-    ]);
-    run(command.env("PROPTEST_CASES", "20000"))
+/// When a decoder misbehaves, or no target has this name.
+pub(crate) fn fuzz(target: Option<&str>, seconds: u64) -> Result<()> {
+    let seconds = seconds.to_string();
+    let plain = || cargo(&["run", "--profile", "ci", "-q", "-p", "dulse-fuzz", "--"]);
+    let has_libfuzzer = output(&mut cargo(&["fuzz", "--version"])).is_ok();
+    let Some(target) = target.filter(|_| has_libfuzzer) else {
+        println!("without libFuzzer: that takes `cargo fuzz` and the name of one target");
+        let mut command = plain();
+        return run(command.args(target).args(["--seconds", &seconds]));
+    };
+    let corpus = cache::cache().join("fuzz").join(target);
+    run(plain().args([target, "--write-seeds"]).arg(&corpus))?;
+    // Sanitizers are unstable options of the compiler.
+    run(
+        cargo(&["fuzz", "run", "--fuzz-dir", "fuzz/libfuzzer", "any"])
+            .arg(&corpus)
+            .args([
+                "--",
+                &format!("-max_total_time={seconds}"),
+                "-max_len=65536",
+            ])
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("DULSE_FUZZ_TARGET", target)
+            .env("CARGO_TARGET_DIR", cache::target().join("fuzz")),
+    )
 }
 
 /// Builds `dist/dulse-VERSION-linux-x86_64.tar.gz`.

@@ -46,7 +46,7 @@ const ARROWS: &[(&str, &str)] = &[
 ];
 
 /// Directories whose files are sources of this repository.
-const SOURCES: &[&str] = &["crates", "sim", "bench", "tests", "xtask"];
+const SOURCES: &[&str] = &["crates", "sim", "bench", "tests", "fuzz", "xtask"];
 
 /// Checks everything.
 ///

@@ -11,6 +11,8 @@ mod body;
 mod condition;
 mod entry_json;
 mod extended;
+#[doc(hidden)]
+pub mod fuzz;
 mod glob;
 mod list;
 mod mime;

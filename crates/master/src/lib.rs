@@ -8,6 +8,8 @@
 
 mod assign;
 pub mod cluster;
+#[doc(hidden)]
+pub mod fuzz;
 mod growth;
 pub mod metrics;
 mod page;

@@ -30,7 +30,7 @@ const KEYS_AHEAD: u64 = 1_000_000;
 const MEMBERS_MAX: usize = 4_096;
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
-struct Content {
+pub(crate) struct Content {
     version: u32,
     max_volume_id: u32,
     topology_id: String,
@@ -207,7 +207,7 @@ impl Stored {
     }
 }
 
-fn unseal(bytes: &[u8]) -> Result<Content, String> {
+pub(crate) fn unseal(bytes: &[u8]) -> Result<Content, String> {
     let sealed: Sealed = serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
     let compact = serde_json::to_vec(&sealed.content).map_err(|e| e.to_string())?;
     match sealed.crc32c {

@@ -5,6 +5,8 @@
 //! Not here: moving, compacting and replicating volumes.
 
 mod contents;
+#[doc(hidden)]
+pub mod fuzz;
 mod heartbeat;
 mod kept;
 pub mod metrics;

@@ -212,7 +212,9 @@ impl Volume {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        needle.append_at_ns = (now.as_nanos() as u64).max(contents.last_append_ns + 1);
+        // A damaged record may hold any time.
+        let after = contents.last_append_ns.saturating_add(1);
+        needle.append_at_ns = (now.as_nanos() as u64).max(after);
         let offset = contents.end;
         let record = needle.encode();
         // Until the row is there nothing refers to the record: it is overwritten or cut.

@@ -82,7 +82,7 @@ fn refused(error: &VolumeError) -> Response {
 }
 
 /// The file id of `/3,02efc2db58`, `/3/02efc2db58`, with an extension or a file name.
-fn file_id(path: &str) -> Option<FileId> {
+pub(crate) fn file_id(path: &str) -> Option<FileId> {
     let path = path.strip_prefix('/')?;
     let (volume, rest) = path.split_once([',', '/'])?;
     let key = rest.split(['.', '/']).next()?;
@@ -244,7 +244,7 @@ fn answer(
 }
 
 /// One range of `bytes=…` as from and behind; `None` when it cannot be met.
-fn range(text: &str, total: usize) -> Option<(usize, usize)> {
+pub(crate) fn range(text: &str, total: usize) -> Option<(usize, usize)> {
     let (from, to) = text.strip_prefix("bytes=")?.split_once('-')?;
     let (from, to) = match (from.parse::<usize>(), to.parse::<usize>()) {
         (Ok(from), Ok(to)) => (from, to.saturating_add(1).min(total)),

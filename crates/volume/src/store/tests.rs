@@ -171,3 +171,26 @@ fn a_directory_is_served_by_one_process_and_a_damaged_volume_is_left_out() {
     let ids: Vec<u32> = store.all().iter().map(|v| v.kind.id).collect();
     assert_eq!(ids, [1]);
 }
+
+/// Found by fuzzing: the time of a record that recovery takes in was added to unchecked,
+/// and the time is under no checksum.
+#[test]
+fn behind_the_last_time_there_is_needles_are_still_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let kind = Kind {
+        id: 3,
+        ..Kind::default()
+    };
+    Store::open(dir.path()).unwrap().allocate(kind).unwrap();
+    let last = Needle {
+        append_at_ns: u64::MAX,
+        ..needle(1, "one")
+    };
+    let data = dir.path().join("3.dat");
+    let mut file = OpenOptions::new().append(true).open(data).unwrap();
+    file.write_all(&last.encode()).unwrap();
+    let volume = Store::open(dir.path()).unwrap().volume(3).unwrap();
+    assert_eq!(volume.read(1, 7).unwrap().data, "one");
+    volume.write(needle(2, "two"), true).unwrap();
+    assert_eq!(volume.read(2, 7).unwrap().data, "two");
+}
