@@ -15,10 +15,13 @@ mod extended;
 pub mod fuzz;
 mod glob;
 mod list;
+mod list_json;
 mod mime;
 mod moves;
 mod names;
 mod over_namespace;
+#[cfg(test)]
+mod parsers;
 mod plan;
 mod proxy;
 mod range;

@@ -5,6 +5,7 @@
 mod cluster;
 
 use cluster::start;
+use futures::StreamExt;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
@@ -339,4 +340,46 @@ async fn bad_requests_get_their_statuses() {
     let origin = [("origin", "http://x")];
     let got = send(Method::OPTIONS, format!("{base}/f"), &origin, b"").await;
     assert_eq!(header(&got, "access-control-allow-origin"), "*");
+}
+
+#[tokio::test]
+async fn a_long_listing_comes_whole_and_in_pages_alike() {
+    let (base, _) = start(|o| o.inline_below = 10).await;
+    let mut expect: Vec<String> = (0..1203).map(|i| format!("f{i}")).collect();
+    expect.sort_unstable();
+    let client = Client::new();
+    let puts = expect.iter().map(|name| {
+        let put = client.put(format!("{base}/many/{name}")).body("x");
+        put.send()
+    });
+    let mut puts = futures::stream::iter(puts).buffer_unordered(16);
+    while let Some(done) = puts.next().await {
+        assert_eq!(done.unwrap().status(), 201);
+    }
+
+    let accept = [("accept", "application/json")];
+    for limit in [99, 499, 500, 501, 1000, 1202, 1203, 1204, 9999] {
+        let (mut names, mut after) = (Vec::new(), String::new());
+        loop {
+            let url = format!("{base}/many/?limit={limit}&lastFileName={after}");
+            let got = send(Method::GET, url, &accept, b"").await;
+            assert_eq!(header(&got, "content-type"), "application/json");
+            let page: Value = serde_json::from_slice(&got.bytes().await.unwrap()).unwrap();
+            assert_eq!(page["Limit"], limit);
+            let rows = page["Entries"].as_array().unwrap();
+            assert!(rows.len() <= limit && !rows.is_empty());
+            let name = |row: &Value| row["FullPath"].as_str().unwrap()[6..].to_owned();
+            names.extend(rows.iter().map(name));
+            after = page["LastFileName"].as_str().unwrap().to_owned();
+            assert_eq!(Some(&after), names.last());
+            if page["ShouldDisplayLoadMore"] == false {
+                break;
+            }
+        }
+        assert_eq!(names, expect, "{limit}");
+    }
+    let url = format!("{base}/many/?namePattern=f*7&limit=2000");
+    let got = send(Method::GET, url, &accept, b"").await;
+    let page: Value = serde_json::from_slice(&got.bytes().await.unwrap()).unwrap();
+    assert_eq!(page["Entries"].as_array().unwrap().len(), 120);
 }

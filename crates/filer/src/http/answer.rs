@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Answers: JSON, errors, and the status of each kind of failure.
 
+use std::fmt;
+
 use axum::body::Body;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
@@ -54,6 +56,14 @@ pub(super) fn client_closed_request() -> StatusCode {
     StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.status, self.text)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 impl From<NameError> for Refusal {
     /// The one table from the namespace's refusals to statuses.
     fn from(error: NameError) -> Self {
@@ -95,7 +105,7 @@ pub(super) fn accepted() -> Reply {
     reply
 }
 
-fn mark_json(reply: &mut Reply) {
+pub(super) fn mark_json(reply: &mut Reply) {
     let headers = reply.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

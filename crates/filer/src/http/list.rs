@@ -8,33 +8,20 @@ use dulse_types::FullPath;
 use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use jiff::Timestamp;
-use serde::Serialize;
 
 use super::Http;
-use super::answer::{Refusal, Reply, json, set};
-use super::entry_json::EntryJson;
+use super::answer::{Refusal, Reply, set};
 use super::glob;
+use super::list_json;
 use super::target::{Query, percent_encode_path};
 
 /// Entries of one page of the HTML listing when the query gives no limit.
 const PAGE_ROWS: usize = 500;
 
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListJson<'a> {
-    version: &'a str,
-    path: &'a str,
-    entries: Option<Vec<EntryJson>>,
-    limit: usize,
-    last_file_name: String,
-    should_display_load_more: bool,
-    empty_folder: bool,
-}
-
 /// What part of a directory is shown.
-struct Page {
-    rows: Vec<Listed>,
-    has_more: bool,
+pub(super) struct Page {
+    pub(super) rows: Vec<Listed>,
+    pub(super) has_more: bool,
 }
 
 /// Answers with the entries of a directory.
@@ -62,76 +49,77 @@ pub(super) async fn directory(
     if method == Method::HEAD {
         return Ok(html(String::new()));
     }
-    let page = page_of(http, path, query, limit).await?;
-    match is_json {
-        true => as_json(path, page, limit, query),
-        false => as_html(http, path, page, query),
+    if is_json {
+        return list_json::answer(http, path, query, limit).await;
     }
+    let page = Filter::of(query).next(http, path, limit).await?;
+    as_html(http, path, page, query)
 }
 
-/// Reads rows that the patterns let through until `limit` of them are found.
-async fn page_of(
-    http: &Http,
-    path: &FullPath,
-    query: &Query,
-    limit: usize,
-) -> Result<Page, Refusal> {
-    let pattern = query.text("namePattern");
-    let pattern = if glob::is_pattern(pattern) {
-        pattern
-    } else {
-        ""
-    };
-    let exclude = query.text("namePatternExclude");
-    let mut start = query.text("lastFileName").to_owned();
-    let mut rows: Vec<Listed> = Vec::new();
-    loop {
-        let n_asked = (limit + 1 - rows.len()).min(LIST_MAX);
-        let range = ListRange {
-            prefix: glob::literal_prefix(pattern).to_owned(),
-            start: start.clone(),
-            inclusive: false,
-            limit: n_asked,
-        };
-        let found = http.names.list(path, range).await?;
-        let is_end = found.len() < n_asked;
-        if let Some(last) = found.last() {
-            last.name.clone_into(&mut start);
-        }
-        let shown = found.into_iter().filter(|row| {
-            (pattern.is_empty() || glob::matches(pattern, &row.name))
-                && (exclude.is_empty() || !glob::matches(exclude, &row.name))
-        });
-        rows.extend(shown);
-        if rows.len() > limit || is_end {
-            let has_more = rows.len() > limit;
-            rows.truncate(limit);
-            return Ok(Page { rows, has_more });
-        }
-    }
+/// Which names are shown, and how far the listing has come.
+pub(super) struct Filter {
+    pattern: String,
+    exclude: String,
+    /// Where reading goes on: behind this name.
+    read_to: String,
+    /// The last name that was shown, at first the one the query starts behind.
+    pub(super) last_shown: String,
 }
 
-fn as_json(path: &FullPath, page: Page, limit: usize, query: &Query) -> Result<Reply, Refusal> {
-    let base = if path.is_root() { "" } else { path.as_str() };
-    let mut entries = Vec::with_capacity(page.rows.len());
-    let last_file_name = page.rows.last();
-    let last_file_name = last_file_name.map_or(query.text("lastFileName"), |r| r.name.as_str());
-    let last_file_name = last_file_name.to_owned();
-    for row in page.rows {
-        let fields = row.entry.fields().map_err(super::write::damaged)?;
-        entries.push(EntryJson::of(&format!("{base}/{}", row.name), fields));
+impl Filter {
+    pub(super) fn of(query: &Query) -> Self {
+        let pattern = query.text("namePattern");
+        let start = query.text("lastFileName").to_owned();
+        Self {
+            // Upstream ignores a pattern that is none.
+            pattern: match glob::is_pattern(pattern) {
+                true => pattern.to_owned(),
+                false => String::new(),
+            },
+            exclude: query.text("namePatternExclude").to_owned(),
+            read_to: start.clone(),
+            last_shown: start,
+        }
     }
-    let is_empty = entries.is_empty();
-    let list = ListJson {
-        version: super::VERSION,
-        path: base,
-        entries: (!is_empty || page.has_more).then_some(entries),
-        limit,
-        last_file_name,
-        should_display_load_more: page.has_more,
-        empty_folder: is_empty,
-    };
-    Ok(json(StatusCode::OK, &list, query.is_pretty()))
+
+    /// Reads until `limit` rows that are shown are found, and whether one more is.
+    pub(super) async fn next(
+        &mut self,
+        http: &Http,
+        path: &FullPath,
+        limit: usize,
+    ) -> Result<Page, Refusal> {
+        let mut rows: Vec<Listed> = Vec::new();
+        self.read_to.clone_from(&self.last_shown);
+        loop {
+            let n_asked = (limit + 1 - rows.len()).min(LIST_MAX);
+            let range = ListRange {
+                prefix: glob::literal_prefix(&self.pattern).to_owned(),
+                start: self.read_to.clone(),
+                inclusive: false,
+                limit: n_asked,
+            };
+            let found = http.names.list(path, range).await?;
+            let is_end = found.len() < n_asked;
+            if let Some(last) = found.last() {
+                last.name.clone_into(&mut self.read_to);
+            }
+            rows.extend(found.into_iter().filter(|row| self.shows(&row.name)));
+            if rows.len() > limit || is_end {
+                let has_more = rows.len() > limit;
+                rows.truncate(limit);
+                if let Some(last) = rows.last() {
+                    last.name.clone_into(&mut self.last_shown);
+                }
+                return Ok(Page { rows, has_more });
+            }
+        }
+    }
+
+    fn shows(&self, name: &str) -> bool {
+        (self.pattern.is_empty() || glob::matches(&self.pattern, name))
+            && (self.exclude.is_empty() || !glob::matches(&self.exclude, name))
+    }
 }
 
 #[derive(Template)]
