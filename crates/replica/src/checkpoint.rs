@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Making the engine durable, catching up with the log, and cutting the log.
 
+use std::time::Duration;
+
 use dulse_journal::Checkpoint;
 use dulse_kv::Batch;
 use dulse_store::{Error, Operation};
@@ -12,6 +14,9 @@ use crate::recover;
 use crate::sequencer::Replica;
 use crate::tail::Tail;
 
+/// A checkpoint that failed is not tried again with every group.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 impl Replica {
     /// Makes the engine durable and notes the journal position it covers.
     ///
@@ -21,8 +26,9 @@ impl Replica {
     pub fn checkpoint(&mut self) -> Result<(), Error> {
         self.catch_up()?;
         let operation = Operation::Checkpoint;
-        // Whatever comes of it, the next one is not due at once.
         self.checkpointed_at_ns = self.shared.wall.now_ns();
+        // Until the end is reached.
+        self.has_checkpoint_failed = true;
         self.sync()?;
         let position = self.shared.journal.end();
         self.drop_tail()?;
@@ -30,6 +36,7 @@ impl Replica {
         durable.map_err(|e| error::engine(operation, e))?;
         self.note_checkpoint(position, &self.shared.vector())?;
         self.checkpointed = position;
+        self.has_checkpoint_failed = false;
         self.forgetting.checkpointed(&self.stable);
         if let Err(error) = self.cut_log() {
             tracing::warn!(%error, "the log could not be cut; tried again later");
@@ -75,6 +82,9 @@ impl Replica {
         }
         // A clock that was set back counts as well.
         let since = self.checkpointed_at_ns.abs_diff(self.shared.wall.now_ns());
+        if self.has_checkpoint_failed {
+            return u128::from(since) >= RETRY_AFTER.as_nanos();
+        }
         log_bytes >= self.limits.checkpoint_every_bytes
             || u128::from(since) >= self.limits.checkpoint_every.as_nanos()
             || self.room.is_tight(log_bytes)

@@ -32,6 +32,6 @@ pub use options::{
     RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES,
 };
 pub use sequencer::{Applied, Replica};
-pub use shared::{Garbage, Shared};
+pub use shared::{Following, Garbage, Shared};
 pub use syncer::Progress;
 pub use transfer::{Export, ExportPart, ImportCursor, ImportRow, PART_ROWS};

@@ -84,6 +84,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         forgetting: Forgetting::default(),
         checkpointed: noted.position,
         checkpointed_at_ns: shared.wall.now_ns(),
+        has_checkpoint_failed: false,
         is_behind_log: false,
         importing: None,
         tail: Tail::load(&*shared.engine)?,

@@ -38,6 +38,7 @@ pub struct Replica {
     /// Position of the last checkpoint, and when it was.
     pub(crate) checkpointed: u64,
     pub(crate) checkpointed_at_ns: i64,
+    pub(crate) has_checkpoint_failed: bool,
     /// Set when an engine batch failed after its records were journaled: the engine lacks
     /// what the log has until it is replayed.
     pub(crate) is_behind_log: bool,
@@ -114,9 +115,8 @@ impl Replica {
 
     /// Whether a write may be tried: the engine has what the log has, and there is room.
     pub(crate) fn ready(&mut self) -> Result<(), Error> {
-        self.catch_up()?;
         match self.room.look() {
-            Look::Enough => return Ok(()),
+            Look::Enough => return self.catch_up(),
             Look::Short => {}
             Look::ShortNow => {
                 tracing::error!("the disk is full: writes are refused until there is room");

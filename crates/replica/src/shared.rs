@@ -62,6 +62,15 @@ pub(crate) struct Vectors {
     pub(crate) durable: Vector,
 }
 
+/// What follows a stamp in an origin's log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Following {
+    /// These, in order; none when there is nothing yet.
+    Changes(Vec<Record>),
+    /// It is no longer kept: the log goes on behind this stamp.
+    Cut(Stamp),
+}
+
 /// A chunk that the present data lacks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Garbage {
@@ -247,6 +256,28 @@ impl Shared {
         let mut records = records.map_err(|e| error::journal(Operation::Transfer, e))?;
         records.retain(|record| matches!(record.kind, RecordKind::Change | RecordKind::Kept));
         Ok(records)
+    }
+
+    /// What follows `after` in one origin's log: durable changes in order, up to about
+    /// `max_bytes`, or that it is no longer kept. ⚠ I9: for whoever must not skip anything.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn following(
+        &self,
+        origin: Origin,
+        after: Stamp,
+        max_bytes: usize,
+    ) -> Result<Following, Error> {
+        // Order: what is durable now is in the log when it is read, or no longer.
+        let durable = self.vectors.read().durable.get(origin);
+        let records = self.changes_after(origin, after, max_bytes)?;
+        let begin = records.first().map_or(durable, |first| first.prev);
+        if begin > after {
+            return Ok(Following::Cut(begin));
+        }
+        Ok(Following::Changes(records))
     }
 
     /// How many changes of one origin behind `after` this log holds.

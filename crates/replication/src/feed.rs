@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use dulse_proto::replication::{Heartbeat, Known};
-use dulse_replica::Shared;
+use dulse_replica::{Following, Shared};
 use dulse_store::Error;
 use dulse_types::{Origin, Stamp, Vector};
 
@@ -39,20 +39,13 @@ impl Cursor {
     ///
     /// `Corrupt`, `Io`.
     pub fn next(&mut self, shared: &Shared, max_bytes: usize) -> Result<Next, Error> {
-        // Order: what is durable now is in the log when it is read, or no longer.
-        let durable = shared.durable_vector().get(self.origin);
-        let records = shared.changes_after(self.origin, self.after, max_bytes)?;
-        let (Some(first), Some(last)) = (records.first(), records.last()) else {
-            let is_cut = durable > self.after;
-            return Ok(if is_cut {
-                Next::Cut(durable)
-            } else {
-                Next::Idle
-            });
+        let records = match shared.following(self.origin, self.after, max_bytes)? {
+            Following::Changes(records) => records,
+            Following::Cut(at) => return Ok(Next::Cut(at)),
         };
-        if first.prev > self.after {
-            return Ok(Next::Cut(first.prev));
-        }
+        let Some(last) = records.last() else {
+            return Ok(Next::Idle);
+        };
         self.after = last.stamp;
         Ok(Next::Changes(
             records.into_iter().map(|r| r.payload).collect(),
