@@ -3,8 +3,10 @@
 
 mod convert;
 mod entries;
-mod merging;
+mod listing;
+mod renaming;
 pub mod subscribe;
+mod volumes;
 
 pub use subscribe as subscribers;
 
@@ -14,11 +16,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dulse_proto::filer as pb;
 use dulse_proto::filer::seaweed_filer_server::SeaweedFiler;
-use dulse_proto::master as mpb;
-use dulse_types::Entry;
+use dulse_types::Stamp;
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::session::{self, SessionToken};
 use crate::state::FilerState;
 
 /// A boxed answer stream.
@@ -37,12 +39,26 @@ impl FilerService {
         Self { state }
     }
 
-    /// Namespace calls are refused until the filer is ready.
-    pub(crate) fn ready(&self) -> Result<(), Status> {
-        match self.state.not_ready() {
-            None => Ok(()),
-            Some(why) => Err(Status::unavailable(format!("filer is not ready: {why}"))),
+    /// Namespace calls are refused until the filer is ready, and wait, bounded, for the
+    /// writes whose tokens they present.
+    async fn ready<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        if let Some(why) = self.state.not_ready() {
+            return Err(Status::unavailable(format!("filer is not ready: {why}")));
         }
+        session::wait_for_all(request.metadata(), || self.state.store.progress()).await
+    }
+
+    /// An answer with the session token of the write.
+    pub(crate) fn with_token<T>(&self, message: T, stamp: Option<Stamp>) -> Response<T> {
+        let mut response = Response::new(message);
+        if let Some(stamp) = stamp {
+            let origin = self.state.namespace.origin();
+            let token = SessionToken { origin, stamp };
+            response
+                .metadata_mut()
+                .insert(session::METADATA_KEY, token.to_metadata());
+        }
+        response
     }
 }
 
@@ -66,7 +82,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::LookupDirectoryEntryRequest>,
     ) -> Result<Response<pb::LookupDirectoryEntryResponse>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         self.lookup(request.get_ref()).map(Response::new)
     }
 
@@ -74,8 +90,8 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::LookupDirectoryEntriesRequest>,
     ) -> Result<Response<pb::LookupDirectoryEntriesResponse>, Status> {
-        self.ready()?;
-        Ok(Response::new(self.lookup_many(request.get_ref())))
+        self.ready(&request).await?;
+        self.lookup_many(request.get_ref()).map(Response::new)
     }
 
     type ListEntriesStream = Answers<pb::ListEntriesResponse>;
@@ -84,7 +100,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::ListEntriesRequest>,
     ) -> Result<Response<Self::ListEntriesStream>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         Ok(Response::new(self.list(request.into_inner())))
     }
 
@@ -92,7 +108,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::CreateEntryRequest>,
     ) -> Result<Response<pb::CreateEntryResponse>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         self.create(request.into_inner()).await
     }
 
@@ -100,7 +116,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::UpdateEntryRequest>,
     ) -> Result<Response<pb::UpdateEntryResponse>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         self.update(request.into_inner()).await
     }
 
@@ -115,7 +131,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::AppendToEntryRequest>,
     ) -> Result<Response<pb::AppendToEntryResponse>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         self.append(request.into_inner()).await
     }
 
@@ -123,7 +139,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::DeleteEntryRequest>,
     ) -> Result<Response<pb::DeleteEntryResponse>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         self.delete(request.into_inner()).await
     }
 
@@ -152,7 +168,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::AtomicRenameEntryRequest>,
     ) -> Result<Response<pb::AtomicRenameEntryResponse>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         let r = request.into_inner();
         let (from, to) = ((r.old_directory, r.old_name), (r.new_directory, r.new_name));
         let change = self.rename(from, to, r.signatures).await?;
@@ -165,7 +181,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::StreamRenameEntryRequest>,
     ) -> Result<Response<Self::StreamRenameEntryStream>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         self.stream_rename(request.into_inner()).await
     }
 
@@ -182,7 +198,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::AssignVolumeRequest>,
     ) -> Result<Response<pb::AssignVolumeResponse>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         Ok(Response::new(self.assign(request.into_inner()).await))
     }
 
@@ -190,42 +206,15 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::LookupVolumeRequest>,
     ) -> Result<Response<pb::LookupVolumeResponse>, Status> {
-        let mut locations_map = std::collections::HashMap::new();
-        for id in request.into_inner().volume_ids {
-            let Ok(volume_id) = id.split(',').next().unwrap_or(&id).parse() else {
-                continue;
-            };
-            if let Ok(copies) = self.state.blobs.control().lookup(volume_id).await {
-                let locations = copies.into_iter().map(convert::location).collect();
-                locations_map.insert(id, pb::Locations { locations });
-            }
-        }
-        Ok(Response::new(pb::LookupVolumeResponse { locations_map }))
+        let volume_ids = request.into_inner().volume_ids;
+        Ok(Response::new(self.locate(volume_ids).await))
     }
 
     async fn collection_list(
         &self,
         request: Request<pb::CollectionListRequest>,
     ) -> Result<Response<pb::CollectionListResponse>, Status> {
-        let r = request.into_inner();
-        let asked = mpb::CollectionListRequest {
-            include_normal_volumes: r.include_normal_volumes,
-            include_ec_volumes: r.include_ec_volumes,
-        };
-        let reply = self
-            .state
-            .master()
-            .await?
-            .collection_list(asked)
-            .await?
-            .into_inner();
-        let collections = reply
-            .collections
-            .into_iter()
-            .map(|c| pb::Collection { name: c.name });
-        Ok(Response::new(pb::CollectionListResponse {
-            collections: collections.collect(),
-        }))
+        self.collections(request.into_inner()).await
     }
 
     async fn delete_collection(
@@ -233,7 +222,7 @@ impl SeaweedFiler for FilerService {
         request: Request<pb::DeleteCollectionRequest>,
     ) -> Result<Response<pb::DeleteCollectionResponse>, Status> {
         let name = request.into_inner().collection;
-        let asked = mpb::CollectionDeleteRequest { name };
+        let asked = dulse_proto::master::CollectionDeleteRequest { name };
         self.state.master().await?.collection_delete(asked).await?;
         Ok(Response::new(pb::DeleteCollectionResponse {}))
     }
@@ -242,46 +231,14 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::StatisticsRequest>,
     ) -> Result<Response<pb::StatisticsResponse>, Status> {
-        let r = request.into_inner();
-        let asked = mpb::StatisticsRequest {
-            replication: r.replication,
-            collection: r.collection,
-            ttl: r.ttl,
-            disk_type: r.disk_type,
-        };
-        let s = self
-            .state
-            .master()
-            .await?
-            .statistics(asked)
-            .await?
-            .into_inner();
-        Ok(Response::new(pb::StatisticsResponse {
-            total_size: s.total_size,
-            used_size: s.used_size,
-            file_count: s.file_count,
-            logical_total_size: s.logical_total_size,
-            logical_used_size: s.logical_used_size,
-        }))
+        self.total(request.into_inner()).await
     }
 
     async fn ping(
         &self,
         request: Request<pb::PingRequest>,
     ) -> Result<Response<pb::PingResponse>, Status> {
-        let target = request.into_inner().target;
-        let own = self.state.options.address.to_string();
-        if !target.is_empty() && target != own {
-            return Err(Status::invalid_argument(format!(
-                "unknown ping target {target}"
-            )));
-        }
-        let now = now_ns();
-        Ok(Response::new(pb::PingResponse {
-            start_time_ns: now,
-            remote_time_ns: now,
-            stop_time_ns: now_ns(),
-        }))
+        self.pong(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_filer_configuration(
@@ -297,7 +254,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::TraverseBfsMetadataRequest>,
     ) -> Result<Response<Self::TraverseBfsMetadataStream>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         self.traverse(request.into_inner())
     }
 
@@ -307,7 +264,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::SubscribeMetadataRequest>,
     ) -> Result<Response<Self::SubscribeMetadataStream>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         self.subscribe(request, false)
     }
 
@@ -317,7 +274,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::SubscribeMetadataRequest>,
     ) -> Result<Response<Self::SubscribeLocalMetadataStream>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         self.subscribe(request, true)
     }
 
@@ -336,7 +293,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::KvGetRequest>,
     ) -> Result<Response<pb::KvGetResponse>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         let (value, error) = match self.state.namespace.kv_get(&request.into_inner().key) {
             Ok(value) => (value.unwrap_or_default(), String::new()),
             Err(error) => (bytes::Bytes::new(), error.to_string()),
@@ -348,7 +305,7 @@ impl SeaweedFiler for FilerService {
         &self,
         request: Request<pb::KvPutRequest>,
     ) -> Result<Response<pb::KvPutResponse>, Status> {
-        self.ready()?;
+        self.ready(&request).await?;
         let r = request.into_inner();
         match self.state.namespace.kv_put(r.key, r.value).await {
             Ok(change) => Ok(self.with_token(pb::KvPutResponse::default(), change.stamp)),
@@ -413,9 +370,4 @@ impl SeaweedFiler for FilerService {
     ) -> Result<Response<pb::MountListResponse>, Status> {
         unserved("MountList")
     }
-}
-
-/// The entry of a request, which must carry one.
-pub(crate) fn required(entry: Option<Entry>) -> Result<Entry, Status> {
-    entry.ok_or_else(|| Status::invalid_argument("the request has no entry"))
 }

@@ -5,10 +5,13 @@
 //! at once, namespace calls are refused until the filer is ready.
 
 mod discovery;
+pub mod errors;
+pub mod expiry;
 mod garbage;
 pub mod grpc;
 pub mod http;
 pub mod metrics;
+mod rules;
 pub mod session;
 pub mod state;
 pub mod status;
@@ -104,13 +107,14 @@ impl Filer {
         let blobs = Arc::new(Blobs::new(Arc::new(GrpcControl::new(
             options.masters.clone(),
         ))));
+        let subscribers = grpc::subscribers::Subscribers::new(Arc::clone(store.shared()));
         let state = Arc::new(FilerState {
             options,
             namespace,
             blobs: Arc::clone(&blobs),
             store,
             replicator,
-            subscribers: grpc::subscribers::Subscribers::default(),
+            subscribers,
         });
         let (stop, stopped) = watch::channel(false);
         let asked = Arc::clone(&state);
@@ -132,11 +136,21 @@ impl Filer {
         ];
         let collecting = tokio::spawn(garbage::collect(Arc::clone(&state)));
         let sweeping = tokio::spawn(Arc::clone(&state.blobs).sweep());
+        let expiring = tokio::spawn(expiry::sweep(Arc::clone(&state)));
+        let ruling = tokio::spawn(rules::follow(Arc::clone(&state)));
+        let following = tokio::spawn(grpc::subscribers::follow(Arc::clone(&state)));
         Ok(Self {
             state,
             stop,
             servers,
-            helpers: vec![discovering, collecting, sweeping],
+            helpers: vec![
+                discovering,
+                collecting,
+                sweeping,
+                expiring,
+                following,
+                ruling,
+            ],
         })
     }
 

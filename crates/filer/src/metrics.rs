@@ -27,6 +27,8 @@ dulse_telemetry::declare! {
         "Dropped chunks that this filer freed.";
     GARBAGE_FAILED: counter "dulse_chunks_free_failed_total", Count, [], Stable,
         "Attempts to free a chunk that failed; they are repeated for ever.";
+    ENTRIES_EXPIRED: counter "dulse_entries_expired_total", Count, [], Stable,
+        "Entries that this filer removed because their time to live was over.";
     VOLUMES_FAILING: gauge "dulse_chunks_failing_volumes", Count, [], Stable,
         "Volumes whose dropped chunks cannot be freed at present.";
     PEERS: gauge "dulse_peers", Count, ["state"], Stable,

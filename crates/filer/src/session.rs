@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Session tokens: what a write returns and a read waits for.
+//! Session tokens: what a write returns and later calls wait for.
 //!
-//! A client that presents its last token reads its own writes at any filer.
+//! A client that presents its last token reads its own writes at any filer, and writes on
+//! top of them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,9 +11,19 @@ use std::time::Duration;
 use dulse_replica::Progress;
 use dulse_types::{Origin, Stamp};
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 
-/// How long a read waits for the write that its token names.
-const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a call waits for the writes that its tokens name.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// gRPC metadata key of a token: in the answer to a write, in the requests after it. It may
+/// be there several times, one token per filer written to.
+pub const METADATA_KEY: &str = "dulse-token";
+
+/// Tokens of one request that count; a session has one per filer it wrote to.
+const TOKENS_MAX: usize = 64;
 
 /// Position of a change: whose log, and where in it. Text form `origin:stamp`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,11 +58,51 @@ impl FromStr for SessionToken {
     }
 }
 
+/// Waits for every write that a request's metadata names.
+///
+/// # Errors
+///
+/// `InvalidArgument` for what is no token, `Unavailable` when a write has not arrived in time:
+/// the client asks again, here or elsewhere.
+pub(crate) async fn wait_for_all(
+    metadata: &MetadataMap,
+    progress: impl Fn() -> watch::Receiver<Progress>,
+) -> Result<(), Status> {
+    let mut until = None;
+    for value in metadata.get_all(METADATA_KEY).iter().take(TOKENS_MAX) {
+        let text = value.to_str().unwrap_or("not ASCII");
+        let token = text.parse::<SessionToken>();
+        let token = token.map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let until = *until.get_or_insert_with(|| Instant::now() + WAIT_MAX);
+        if !token.is_applied_until(progress(), until).await {
+            let text = format!("the write `{token}` has not arrived here yet, try again");
+            return Err(Status::unavailable(text));
+        }
+    }
+    Ok(())
+}
+
 impl SessionToken {
+    /// The token as a metadata value.
+    pub(crate) fn to_metadata(self) -> AsciiMetadataValue {
+        let text = self.to_string();
+        let value = AsciiMetadataValue::try_from(text);
+        value.unwrap_or_else(|_| AsciiMetadataValue::from_static(""))
+    }
+
     /// Waits until the change is applied here; `false` when it is not in time.
-    pub async fn is_applied(self, mut progress: watch::Receiver<Progress>) -> bool {
+    pub async fn is_applied(self, progress: watch::Receiver<Progress>) -> bool {
+        self.is_applied_until(progress, Instant::now() + WAIT_MAX)
+            .await
+    }
+
+    async fn is_applied_until(
+        self,
+        mut progress: watch::Receiver<Progress>,
+        until: Instant,
+    ) -> bool {
         let applied = |p: &Progress| p.applied.get(self.origin) >= self.stamp;
-        let waited = tokio::time::timeout(WAIT_MAX, progress.wait_for(applied)).await;
+        let waited = tokio::time::timeout_at(until, progress.wait_for(applied)).await;
         waited.is_ok_and(|seen| seen.is_ok())
     }
 }

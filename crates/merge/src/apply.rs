@@ -17,7 +17,7 @@ use crate::txn::{ReadError, Txn};
 use crate::view;
 
 pub use chunks::{NEVER, decode_owner};
-pub use links::{find_by_hard_link_id, n_links};
+pub use links::{find_by_hard_link_id, live_names, n_links};
 pub(crate) use links::{names_of, put_inodes_of_id};
 pub(crate) use locate::find;
 pub use locate::{Located, Where, locate};

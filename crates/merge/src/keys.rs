@@ -48,6 +48,8 @@ pub enum Space {
     Meta = 17,
     /// key → value that is local by nature: store ids, peers' offsets.
     LocalKv = 18,
+    /// last second ‖ what → a hint that something expires then.
+    Expiry = 19,
 }
 
 impl Space {

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use dulse_types::entry::etag;
 use dulse_types::{EntryFields, FileChunk};
 
-use crate::entry::etag;
+/// Extended key by which the S3 gateway stores an object's tag.
+const S3_ETAG_KEY: &str = "Seaweed-X-Amz-ETag";
 
 /// All clauses must hold; none is no condition.
 pub type Condition = Vec<Clause>;
@@ -44,6 +46,8 @@ pub struct Clause {
     pub kind: ClauseKind,
     /// ETags to compare with.
     pub etags: Vec<String>,
+    /// Whether weak tags, `W/"…"`, compare like strong ones; else they equal nothing.
+    pub allow_weak: bool,
     /// Seconds since 1970.
     pub unix_time: i64,
     /// Extended key.
@@ -64,10 +68,8 @@ impl Clause {
     pub fn holds(&self, entry: Option<&EntryFields>, now_s: i64) -> bool {
         let mtime = entry.map(|e| e.attrs().mtime);
         let is_listed = |e: &EntryFields| {
-            let tag = etag(e);
-            self.etags
-                .iter()
-                .any(|wanted| wanted.trim_matches('"') == tag || wanted == "*")
+            let tag = stored_etag(e);
+            self.etags.iter().any(|wanted| self.is_tag(wanted, &tag))
         };
         match self.kind {
             ClauseKind::None => true,
@@ -86,6 +88,15 @@ impl Clause {
         }
     }
 
+    fn is_tag(&self, wanted: &str, tag: &str) -> bool {
+        let (wanted, tag) = match (wanted.strip_prefix("W/"), tag.strip_prefix("W/")) {
+            (None, None) => (wanted, tag),
+            _ if !self.allow_weak => return false,
+            (weak, weak_tag) => (weak.unwrap_or(wanted), weak_tag.unwrap_or(tag)),
+        };
+        wanted.trim_matches('"') == tag.trim_matches('"')
+    }
+
     fn time_elapsed(&self, entry: Option<&EntryFields>, now_s: i64) -> bool {
         let is_gated = !self.gate_key.is_empty()
             && extended(entry, &self.gate_key) != Some(self.gate_value.as_bytes());
@@ -99,6 +110,15 @@ impl Clause {
             .ok()
             .and_then(|text| text.parse::<i64>().ok());
         time.is_some_and(|time| time <= now_s)
+    }
+}
+
+/// The tag that the S3 gateway stored, else the one that follows from the content.
+fn stored_etag(entry: &EntryFields) -> String {
+    let stored = entry.extended.get(S3_ETAG_KEY);
+    match stored.filter(|tag| !tag.is_empty()) {
+        Some(tag) => String::from_utf8_lossy(tag).into_owned(),
+        None => etag(entry),
     }
 }
 

@@ -6,8 +6,9 @@ use dulse_types::entry::MODE_DIRECTORY;
 use dulse_types::{Entry, EntryFields, FullPath, FuseAttributes, UnknownFields};
 
 use crate::condition::{Condition, holds};
-use crate::entry::inode_number;
-use crate::{Caller, Change, Error, ErrorKind, Namespace, now};
+use crate::entry::{complete, inode_number, mark_s3_expiry};
+use crate::parents::OnFile;
+use crate::{Caller, Change, Error, ErrorKind, Namespace, texts};
 
 /// How an entry is made.
 #[derive(Clone, PartialEq, Default, Debug)]
@@ -18,6 +19,8 @@ pub struct CreateOptions {
     pub condition: Condition,
     /// Parents are there already; none is made or looked at.
     pub skip_parents: bool,
+    /// A file above stays one and the create fails; else it becomes a directory.
+    pub keeps_file_parents: bool,
     /// Who asked.
     pub caller: Caller,
 }
@@ -28,7 +31,8 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// `NameTooLong`, `Exists`, `Precondition`, `IsDirectory`, `IsFile`, or the store's.
+    /// `NameTooLong`, `Exists`, `Precondition`, `IsDirectory`, `IsFile`, `ParentIsFile`,
+    /// `Invalid` for a bucket's name, `ReadOnly`, or the store's.
     pub async fn create(
         &self,
         path: &FullPath,
@@ -40,134 +44,81 @@ impl Namespace {
         }
         self.check_name(path)?;
         let unknown = entry.unknown();
-        let fields = entry.fields()?;
-        self.transact(&options.caller, || {
-            let found = self.find_opt(path)?;
-            self.create_on(path, &fields, &unknown, found, &options)
-                .map(Some)
+        self.transact(path, &options.caller, || {
+            let mut fields = entry.fields()?;
+            self.apply_rule(path, &mut fields)?;
+            self.create_on(path, fields, &unknown, &options).map(Some)
         })
         .await
+    }
+
+    /// What the rules say of writes there: not at all, or with a time to live.
+    fn apply_rule(&self, path: &FullPath, fields: &mut EntryFields) -> Result<(), Error> {
+        let Some(rule) = self.rule_of(path.as_str()) else {
+            return Ok(());
+        };
+        if rule.read_only {
+            let message = format!("{} {}", texts::READ_ONLY, rule.location_prefix);
+            return Err(Error::new(ErrorKind::ReadOnly, message));
+        }
+        let attributes = fields.attrs_mut();
+        if attributes.ttl_sec == 0 {
+            attributes.ttl_sec = rule.ttl_sec();
+        }
+        Ok(())
     }
 
     fn create_on(
         &self,
         path: &FullPath,
-        fields: &EntryFields,
+        mut fields: EntryFields,
         unknown: &UnknownFields,
-        found: Option<Found>,
         options: &CreateOptions,
     ) -> Result<Transaction, Error> {
-        let there = found
-            .as_ref()
-            .map(|found| found.entry.fields())
-            .transpose()?;
-        if !options.condition.is_empty() && !holds(&options.condition, there.as_ref(), now().0) {
-            return Err(Error::new(
+        let now = self.now();
+        let found = self.store.find(path)?;
+        let shown = found.as_ref().filter(|f| !f.entry.is_expired(now.s));
+        let there = shown.map(|found| found.entry.fields()).transpose()?;
+        if !holds(&options.condition, there.as_ref(), now.s) {
+            return Err(Error::of(
                 ErrorKind::Precondition,
-                "precondition failed".into(),
+                texts::PRECONDITION_FAILED,
             ));
         }
-        let mut fields = fields.clone();
-        complete(&mut fields, path, there.as_ref());
-        if let (Some(found), Some(there)) = (found, there) {
+        complete(&mut fields, path, there.as_ref(), now);
+        mark_s3_expiry(&mut fields);
+        if let (Some(found), Some(there)) = (shown, &there) {
             if options.is_exclusive {
-                return Err(Error::new(ErrorKind::Exists, "entry already exists".into()));
+                return Err(Error::of(ErrorKind::Exists, texts::ALREADY_EXISTS));
             }
-            if there.is_dir() != fields.is_dir() {
-                let was_dir = there.is_dir();
-                return Err(if was_dir {
-                    Error::is_directory()
-                } else {
-                    Error::is_file()
-                });
-            }
-            return Ok(Transaction {
-                expects: vec![Expect::Same(path.clone(), found.token)],
-                steps: vec![Step::Update {
-                    path: path.clone(),
-                    entry: fields.to_entry(unknown),
-                    delete_chunks: true,
-                }],
-                ..Transaction::default()
-            });
+            return overwrite(path, found, there, fields, unknown);
         }
         let mut transaction = Transaction::default();
-        // An expired entry is still there for the store: it goes first.
-        if self.store.find(path)?.is_some() {
-            let step = Step::Delete {
-                path: path.clone(),
-                delete_chunks: true,
-            };
-            transaction.steps.push(step);
-        } else {
-            transaction.expects.push(Expect::Absent(path.clone()));
+        match &found {
+            None => transaction.expects.push(Expect::Absent(path.clone())),
+            // An expired entry is still there for the store: it goes first.
+            Some(expired) => {
+                let expect = Expect::Same(path.clone(), expired.token);
+                transaction.expects.push(expect);
+                transaction.steps.push(Step::Delete {
+                    path: path.clone(),
+                    delete_chunks: true,
+                });
+            }
         }
         if !options.skip_parents {
-            self.parents(path, &fields, &mut transaction)?;
+            let on_file = if options.keeps_file_parents {
+                OnFile::Refuse
+            } else {
+                OnFile::Promote
+            };
+            self.parents(path, &fields, on_file, &mut transaction)?;
         }
         transaction.steps.push(Step::Create {
             path: path.clone(),
             entry: fields.to_entry(unknown),
         });
         Ok(transaction)
-    }
-
-    /// Adds steps that make what is missing above `path`, topmost first. A file that is
-    /// where a directory is needed becomes one and keeps its content.
-    pub(crate) fn parents(
-        &self,
-        path: &FullPath,
-        child: &EntryFields,
-        transaction: &mut Transaction,
-    ) -> Result<(), Error> {
-        let mut missing = Vec::new();
-        let mut at = path.parent();
-        while let Some(dir) = at.filter(|dir| !dir.is_root()) {
-            let found = self.store.find(&dir)?;
-            match found {
-                Some(found) if found.entry.is_dir() => {
-                    transaction.expects.push(Expect::Directory(dir));
-                    break;
-                }
-                Some(_) => {
-                    return Err(Error::new(
-                        ErrorKind::IsFile,
-                        format!("parent path is a file: {dir}"),
-                    ));
-                }
-                None => missing.push(dir.clone()),
-            }
-            at = dir.parent();
-        }
-        for dir in missing.into_iter().rev() {
-            self.check_bucket(&dir)?;
-            self.check_name(&dir)?;
-            transaction.expects.push(Expect::Absent(dir.clone()));
-            let entry = directory_like(child, &dir);
-            transaction.steps.push(Step::Create { path: dir, entry });
-        }
-        Ok(())
-    }
-
-    /// The first component below the buckets folder must be a bucket's name.
-    fn check_bucket(&self, dir: &FullPath) -> Result<(), Error> {
-        let Some((parent, name)) = dir.split() else {
-            return Ok(());
-        };
-        if parent != self.options().buckets_folder || name.starts_with('.') {
-            return Ok(());
-        }
-        let is_fine = (3..=63).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-')
-            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name.ends_with(|c: char| c.is_ascii_alphanumeric());
-        if is_fine {
-            Ok(())
-        } else {
-            Err(Error::invalid(format!("invalid bucket name {name}")))
-        }
     }
 
     /// Makes a directory; parents too.
@@ -194,60 +145,41 @@ impl Namespace {
     }
 }
 
-/// Fills what a stored entry always has: times, inode number, both forms of file ids.
-pub(crate) fn complete(fields: &mut EntryFields, path: &FullPath, there: Option<&EntryFields>) {
-    let (now_s, now_ns) = now();
-    for chunk in &mut fields.chunks {
-        chunk.fill_ids();
+/// Writes over what is there. Another inode takes the name's place when the name was a hard
+/// link and the new entry is none, or one of something else: its other names keep theirs.
+pub(crate) fn overwrite(
+    path: &FullPath,
+    found: &Found,
+    there: &EntryFields,
+    mut fields: EntryFields,
+    unknown: &UnknownFields,
+) -> Result<Transaction, Error> {
+    if there.is_dir() != fields.is_dir() {
+        return Err(Error::other_type(there.is_dir()));
     }
-    let size = fields.size();
-    let hard_link_id = fields.hard_link_id.clone();
-    let is_dir = fields.is_dir();
-    let attributes = fields.attrs_mut();
-    attributes.file_size = if is_dir { 0 } else { size };
-    if attributes.mime == "application/octet-stream" {
-        attributes.mime.clear();
-    }
-    if is_dir {
-        attributes.ttl_sec = 0;
-    }
-    if attributes.mtime == 0 {
-        (attributes.mtime, attributes.mtime_ns) = (now_s, now_ns);
-    }
-    match there.map(EntryFields::attrs) {
-        // An update keeps birth and inode number, whatever the caller says.
-        Some(there) => {
-            attributes.crtime = there.crtime;
-            attributes.crtime_ns = there.crtime_ns;
-            attributes.inode = there.inode;
-        }
-        None => {
-            if attributes.crtime == 0 {
-                attributes.crtime = now_s;
-            }
-            if attributes.inode == 0 {
-                attributes.inode = inode_number(path, attributes.crtime, &hard_link_id);
-            }
-        }
-    }
-}
-
-/// A directory made for a child: its owner, its mode with search permission.
-fn directory_like(child: &EntryFields, dir: &FullPath) -> Entry {
-    let child = child.attrs();
-    let (now_s, now_ns) = now();
-    let mut fields = EntryFields::default();
-    *fields.attrs_mut() = FuseAttributes {
-        file_mode: MODE_DIRECTORY | (child.file_mode & 0o777) | 0o111,
-        uid: child.uid,
-        gid: child.gid,
-        user_name: child.user_name,
-        group_name: child.group_name,
-        mtime: now_s,
-        mtime_ns: now_ns,
-        crtime: now_s,
-        inode: inode_number(dir, now_s, b""),
-        ..FuseAttributes::default()
+    let path = path.clone();
+    let expects = vec![Expect::Same(path.clone(), found.token)];
+    let leaves_links = !there.hard_link_id.is_empty() && there.hard_link_id != fields.hard_link_id;
+    let steps = if leaves_links {
+        let id = fields.hard_link_id.clone();
+        let attributes = fields.attrs_mut();
+        attributes.inode = inode_number(&path, attributes.crtime, &id);
+        let entry = fields.to_entry(unknown);
+        let delete = Step::Delete {
+            path: path.clone(),
+            delete_chunks: true,
+        };
+        vec![delete, Step::Create { path, entry }]
+    } else {
+        vec![Step::Update {
+            path,
+            entry: fields.to_entry(unknown),
+            delete_chunks: true,
+        }]
     };
-    fields.to_entry(&UnknownFields::default())
+    Ok(Transaction {
+        expects,
+        steps,
+        ..Transaction::default()
+    })
 }

@@ -4,16 +4,26 @@
 use dulse_store::{Expect, ListRange, Step, Transaction};
 use dulse_types::FullPath;
 
-use crate::{Caller, Change, Error, ErrorKind, Namespace};
+use crate::{Caller, Change, Error, Namespace};
 
 /// Entries that one change of a recursive delete removes.
 const PART_MAX: usize = 1_000;
+
+/// Bytes of entries and paths in one change of a recursive delete: half of what a change may
+/// have, as they are in its record.
+const PART_BYTES_MAX: usize = 2 << 20;
+
+/// Bytes that a step takes in a record beside its entry and paths, at most.
+const STEP_BYTES: usize = 256;
 
 /// How an entry is removed.
 #[derive(Clone, PartialEq, Default, Debug)]
 pub struct DeleteOptions {
     /// Everything below goes too.
     pub is_recursive: bool,
+    /// What cannot be removed below is left, and the rest is removed nevertheless. The
+    /// directories above it stay, and the call fails in the end.
+    pub ignores_errors_below: bool,
     /// The chunks stay on the volume servers.
     pub keep_chunks: bool,
     /// When above 0: an entry written after it, in seconds since 1970, stays.
@@ -22,9 +32,16 @@ pub struct DeleteOptions {
     pub caller: Caller,
 }
 
+/// A directory that is being emptied, and behind which name to go on.
+struct Open {
+    dir: FullPath,
+    after: String,
+}
+
 impl Namespace {
-    /// Removes an entry. One that is not there is removed already. A tree goes in parts,
-    /// deepest first: what others create below meanwhile stops it with `NotEmpty`.
+    /// Removes an entry. One that is not there is removed already. A tree goes in changes
+    /// of bounded size, deepest first: what others create below meanwhile is kept and stops
+    /// it with `NotEmpty`; what was removed before stays removed.
     ///
     /// # Errors
     ///
@@ -48,94 +65,155 @@ impl Namespace {
     }
 
     async fn delete_one(&self, path: &FullPath, options: &DeleteOptions) -> Result<Change, Error> {
-        self.transact(&options.caller, || {
+        self.transact(path, &options.caller, || {
+            let mut transaction = Transaction::default();
             let Some(found) = self.store.find(path)? else {
                 return Ok(None);
             };
-            let mut expects = vec![Expect::Same(path.clone(), found.token)];
-            if found.entry.is_dir() {
-                if !self.store.list(path, &first(1))?.is_empty() {
-                    let message = format!("fail to delete non-empty folder: {path}");
-                    return Err(Error::new(ErrorKind::NotEmpty, message));
-                }
-                expects.push(Expect::Empty(path.clone()));
+            let expect = Expect::Same(path.clone(), found.token);
+            transaction.expects.push(expect);
+            if found.entry.is_dir() && !self.delete_expired_below(path, &mut transaction)? {
+                return Err(Error::not_empty(path));
             }
-            let delete_chunks = !options.keep_chunks;
-            let steps = vec![Step::Delete {
+            transaction.steps.push(Step::Delete {
                 path: path.clone(),
-                delete_chunks,
-            }];
-            Ok(Some(Transaction {
-                expects,
-                steps,
-                ..Transaction::default()
-            }))
+                delete_chunks: !options.keep_chunks,
+            });
+            Ok(Some(transaction))
         })
         .await
     }
 
+    /// A directory that shows nothing is empty to its users: what has expired in it goes
+    /// first, as far as one change reaches. False when something is left.
+    pub(crate) fn delete_expired_below(
+        &self,
+        dir: &FullPath,
+        transaction: &mut Transaction,
+    ) -> Result<bool, Error> {
+        let now_s = self.now().s;
+        let rows = self.store.list(dir, &behind("", 1))?;
+        if rows.is_empty() {
+            transaction.expects.push(Expect::Empty(dir.clone()));
+            return Ok(true);
+        }
+        if !rows[0].entry.is_expired(now_s) {
+            return Ok(false);
+        }
+        let rows = self.store.list(dir, &behind("", PART_MAX))?;
+        if rows.len() >= PART_MAX || rows.iter().any(|row| !row.entry.is_expired(now_s)) {
+            return Ok(false);
+        }
+        for row in rows {
+            let path = FullPath::of(dir.as_str(), &row.name)?;
+            let Some(found) = self.store.find(&path)? else {
+                continue;
+            };
+            let expect = Expect::Same(path.clone(), found.token);
+            transaction.expects.push(expect);
+            transaction.steps.push(Step::Delete {
+                path,
+                delete_chunks: true,
+            });
+        }
+        Ok(true)
+    }
+
     /// Removes what is below a directory, depth first without recursion.
     async fn delete_below(&self, top: &FullPath, options: &DeleteOptions) -> Result<(), Error> {
-        let mut open = vec![top.clone()];
-        while let Some(dir) = open.last().cloned() {
-            let rows = self.store.list(&dir, &first(PART_MAX))?;
-            let mut files = Vec::new();
-            let mut is_deeper = false;
-            for row in &rows {
+        let opened = |dir: FullPath| Open {
+            dir,
+            after: String::new(),
+        };
+        let mut open = vec![opened(top.clone())];
+        while let Some(Open { dir, after }) = open.last_mut() {
+            let rows = self.store.list(dir, &behind(after, PART_MAX))?;
+            let is_end = rows.len() < PART_MAX;
+            let (mut part, mut bytes, mut deeper, mut is_whole) = (Vec::new(), 0, None, true);
+            for row in rows {
                 let child = FullPath::of(dir.as_str(), &row.name)?;
-                if row.entry.is_dir() && !self.store.list(&child, &first(1))?.is_empty() {
-                    open.push(child);
-                    is_deeper = true;
+                if row.entry.is_dir() && !self.store.list(&child, &behind("", 1))?.is_empty() {
+                    *after = row.name;
+                    deeper = Some(child);
                     break;
                 }
-                files.push(child);
+                bytes += STEP_BYTES + 2 * child.as_str().len() + row.entry.raw().len();
+                *after = row.name;
+                part.push(child);
+                if bytes >= PART_BYTES_MAX {
+                    is_whole = false;
+                    break;
+                }
             }
-            self.delete_part(&files, options).await?;
-            if !is_deeper && rows.len() < PART_MAX {
-                open.pop();
+            self.delete_part(&part, options).await?;
+            if let Some(child) = deeper {
+                open.push(opened(child));
+            } else if is_end && is_whole {
+                let emptied = open.pop();
+                if let Some(emptied) = emptied.filter(|_| !open.is_empty()) {
+                    self.delete_single(&emptied.dir, options).await?;
+                }
             }
         }
         Ok(())
     }
 
+    async fn delete_single(&self, path: &FullPath, options: &DeleteOptions) -> Result<(), Error> {
+        match self.delete_one(path, options).await {
+            Err(error) if options.ignores_errors_below => {
+                tracing::warn!(%path, %error, "a recursive delete leaves an entry");
+                Ok(())
+            }
+            other => other.map(drop),
+        }
+    }
+
     /// Removes these entries in one change; those that are gone meanwhile are fine.
     async fn delete_part(&self, paths: &[FullPath], options: &DeleteOptions) -> Result<(), Error> {
-        if paths.is_empty() {
+        let Some(first) = paths.first() else {
             return Ok(());
-        }
-        self.transact(&options.caller, || {
+        };
+        let removed = self.transact(first, &options.caller, || {
             let mut transaction = Transaction::default();
             for path in paths {
                 let Some(found) = self.store.find(path)? else {
                     continue;
                 };
-                transaction
-                    .expects
-                    .push(Expect::Same(path.clone(), found.token));
                 if found.entry.is_dir() {
-                    if !self.store.list(path, &first(1))?.is_empty() {
+                    // Filled meanwhile: the directory above says so in the end.
+                    if !self.store.list(path, &behind("", 1))?.is_empty() {
                         continue;
                     }
                     transaction.expects.push(Expect::Empty(path.clone()));
                 }
-                let delete_chunks = !options.keep_chunks;
+                let expect = Expect::Same(path.clone(), found.token);
+                transaction.expects.push(expect);
                 transaction.steps.push(Step::Delete {
                     path: path.clone(),
-                    delete_chunks,
+                    delete_chunks: !options.keep_chunks,
                 });
             }
             Ok((!transaction.steps.is_empty()).then_some(transaction))
-        })
-        .await?;
-        Ok(())
+        });
+        match removed.await {
+            Err(error) if options.ignores_errors_below => {
+                tracing::warn!(%error, "part of a recursive delete failed; one by one");
+                for path in paths {
+                    self.delete_single(path, options).await?;
+                }
+                Ok(())
+            }
+            other => other.map(drop),
+        }
     }
 }
 
-fn first(limit: usize) -> ListRange {
+/// The first names behind one.
+fn behind(after: &str, limit: usize) -> ListRange {
     ListRange {
         prefix: String::new(),
-        start: String::new(),
-        inclusive: true,
+        start: after.to_owned(),
+        inclusive: false,
         limit,
     }
 }

@@ -3,8 +3,7 @@
 
 use dulse_types::{FullPath, PathError};
 
-/// Upstream's text for a missing entry; clients compare it.
-pub const NOT_FOUND: &str = "filer: no entry is found in filer store";
+use crate::texts;
 
 /// What went wrong, as protocols must tell it apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -17,6 +16,8 @@ pub enum ErrorKind {
     IsDirectory,
     /// A file is where a directory was meant.
     IsFile,
+    /// Something lies below a file that cannot become a directory.
+    ParentIsFile,
     /// Something is there though it must not be.
     Exists,
     /// A condition of the caller does not hold.
@@ -25,12 +26,33 @@ pub enum ErrorKind {
     NotEmpty,
     /// The request cannot be meant.
     Invalid,
+    /// A rule forbids writes there.
+    ReadOnly,
     /// The disk is full.
     DiskFull,
     /// Not now: not ready, too busy, clock out of bounds.
     Unavailable,
     /// Bytes or disks failed; the outcome may be unknown.
     Internal,
+}
+
+impl ErrorKind {
+    /// Every kind, for tables that must be complete.
+    pub const ALL: [Self; 13] = [
+        Self::NotFound,
+        Self::NameTooLong,
+        Self::IsDirectory,
+        Self::IsFile,
+        Self::ParentIsFile,
+        Self::Exists,
+        Self::Precondition,
+        Self::NotEmpty,
+        Self::Invalid,
+        Self::ReadOnly,
+        Self::DiskFull,
+        Self::Unavailable,
+        Self::Internal,
+    ];
 }
 
 /// A failed operation: its kind and the text for the client.
@@ -54,23 +76,30 @@ impl Error {
         self.kind
     }
 
-    pub(crate) fn not_found(_: &FullPath) -> Self {
-        Self::new(ErrorKind::NotFound, NOT_FOUND.to_owned())
+    pub(crate) fn of(kind: ErrorKind, text: &str) -> Self {
+        Self::new(kind, text.to_owned())
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::of(ErrorKind::NotFound, texts::NOT_FOUND)
     }
 
     pub(crate) fn invalid(message: String) -> Self {
         Self::new(ErrorKind::Invalid, message)
     }
 
-    pub(crate) fn is_directory() -> Self {
-        Self::new(
-            ErrorKind::IsDirectory,
-            "existing entry is a directory".to_owned(),
-        )
+    /// What is there is of the other type than what was meant.
+    pub(crate) fn other_type(is_directory_there: bool) -> Self {
+        if is_directory_there {
+            Self::of(ErrorKind::IsDirectory, texts::EXISTING_IS_DIRECTORY)
+        } else {
+            Self::of(ErrorKind::IsFile, texts::EXISTING_IS_FILE)
+        }
     }
 
-    pub(crate) fn is_file() -> Self {
-        Self::new(ErrorKind::IsFile, "existing entry is a file".to_owned())
+    pub(crate) fn not_empty(path: &FullPath) -> Self {
+        let message = format!("{}: {path}", texts::NON_EMPTY_FOLDER);
+        Self::new(ErrorKind::NotEmpty, message)
     }
 }
 
@@ -90,7 +119,7 @@ impl From<dulse_store::Error> for Error {
     fn from(error: dulse_store::Error) -> Self {
         use dulse_store::ErrorKind as K;
         let kind = match error.kind() {
-            K::NotFound => return Self::new(ErrorKind::NotFound, NOT_FOUND.to_owned()),
+            K::NotFound => return Self::not_found(),
             K::Invalid => ErrorKind::Invalid,
             K::DroppedChunk => ErrorKind::Precondition,
             K::NotEmpty => ErrorKind::NotEmpty,

@@ -5,30 +5,40 @@
 //! writes are transactions that say what must still hold; when it does not, they look
 //! again. Rules and texts are upstream's (`docs/semantics.md` tells where ours differ).
 
+mod append;
+mod clock;
 mod condition;
 mod create;
 mod delete;
 mod entry;
 mod error;
+mod expire;
+mod parents;
 mod rename;
+mod rules;
+pub mod texts;
+mod transact;
 mod update;
 
+pub use clock::{Clock, system_clock};
 pub use condition::{Clause, ClauseKind, Condition};
 pub use create::CreateOptions;
 pub use delete::DeleteOptions;
-pub use entry::{etag, is_expired, root_entry};
-pub use error::{Error, ErrorKind, NOT_FOUND};
+pub use entry::root_entry;
+pub use error::{Error, ErrorKind};
+pub use rules::{RULES_LEN_MAX, RULES_PATH, Rule, Rules, RulesError};
+pub use texts::NOT_FOUND;
 pub use update::UpdateOptions;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use dulse_store::{Commit, EntryStore, Found, ListRange, Listed, Step, StepResult, Transaction};
+use dulse_store::{EntryStore, Found, ListRange, Listed, Step, Transaction};
 use dulse_types::{Entry, FullPath, Origin, Stamp};
+use parking_lot::RwLock;
 
-/// Times an operation looks again after its expectations failed.
-const RETRIES_MAX: usize = 64;
+use crate::clock::Moment;
+use crate::transact::Queues;
 
 /// Longest key of the key-value space, in bytes.
 const KV_KEY_LEN_MAX: usize = 4096;
@@ -66,6 +76,15 @@ pub struct Happened {
     pub delete_chunks: bool,
 }
 
+/// One page of a listing.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Page {
+    /// Its rows, expired ones left out.
+    pub rows: Vec<Listed>,
+    /// Behind which name it goes on; `None` at the end.
+    pub next: Option<String>,
+}
+
 /// What an operation did: the change's position and its last event, if any.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Change {
@@ -80,16 +99,44 @@ pub struct Change {
 pub struct Namespace {
     store: Arc<dyn EntryStore>,
     options: Arc<Options>,
+    clock: Clock,
+    queues: Queues,
+    rules: Arc<RwLock<Arc<Rules>>>,
 }
 
 impl Namespace {
-    /// A namespace over a store.
+    /// A namespace over a store, by the system's clock.
     #[must_use]
     pub fn new(store: Arc<dyn EntryStore>, options: Options) -> Self {
+        Self::with_clock(store, options, system_clock())
+    }
+
+    /// A namespace by another clock.
+    #[must_use]
+    pub fn with_clock(store: Arc<dyn EntryStore>, options: Options, clock: Clock) -> Self {
         Self {
             store,
             options: Arc::new(options),
+            clock,
+            queues: Queues::default(),
+            rules: Arc::default(),
         }
+    }
+
+    /// Sets the rules that hold from now on, for all clones.
+    pub fn set_rules(&self, rules: Rules) {
+        *self.rules.write() = Arc::new(rules);
+    }
+
+    /// What the rules say of a path; `None` when none names it.
+    #[must_use]
+    pub fn rule_of(&self, path: &str) -> Option<Rule> {
+        let rules = Arc::clone(&self.rules.read());
+        rules.of(path)
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        Moment::of((self.clock)())
     }
 
     /// Settings.
@@ -121,7 +168,7 @@ impl Namespace {
         }
         self.find_opt(path)?
             .map(|found| found.entry)
-            .ok_or_else(|| Error::not_found(path))
+            .ok_or_else(Error::not_found)
     }
 
     /// The same with the store's token; `None` when nothing is there.
@@ -131,7 +178,7 @@ impl Namespace {
     /// The store's.
     pub fn find_opt(&self, path: &FullPath) -> Result<Option<Found>, Error> {
         let found = self.store.find(path)?;
-        Ok(found.filter(|found| !is_expired(&found.entry, now_s())))
+        Ok(found.filter(|found| !found.entry.is_expired(self.now().s)))
     }
 
     /// Lists a directory in byte order of names, expired entries left out.
@@ -140,24 +187,46 @@ impl Namespace {
     ///
     /// The store's. A missing directory or a file is an empty list.
     pub fn list(&self, directory: &FullPath, range: &ListRange) -> Result<Vec<Listed>, Error> {
-        let now = now_s();
         let mut out = Vec::new();
         let mut range = range.clone();
         let wanted = range.limit;
         while out.len() < wanted {
-            range.limit = (wanted - out.len()).min(dulse_store::LIST_MAX);
-            let rows = self.store.list(directory, &range)?;
-            let is_end = rows.len() < range.limit;
-            if let Some(last) = rows.last() {
-                range.start.clone_from(&last.name);
-                range.inclusive = false;
+            range.limit = wanted - out.len();
+            let page = self.page(directory, &range)?;
+            out.extend(page.rows);
+            match page.next {
+                Some(next) => range.start = next,
+                None => break,
             }
-            out.extend(rows.into_iter().filter(|row| !is_expired(&row.entry, now)));
-            if is_end {
-                break;
-            }
+            range.inclusive = false;
         }
         Ok(out)
+    }
+
+    /// Reads one page of a listing: at most `limit` names are looked at, so that its cost
+    /// is bounded however many of them have expired.
+    ///
+    /// # Errors
+    ///
+    /// The store's.
+    pub fn page(&self, directory: &FullPath, range: &ListRange) -> Result<Page, Error> {
+        let limit = range.limit.clamp(1, dulse_store::LIST_MAX);
+        let now_s = self.now().s;
+        let read;
+        let range = if limit == range.limit {
+            range
+        } else {
+            read = ListRange {
+                limit,
+                ..range.clone()
+            };
+            &read
+        };
+        let mut rows = self.store.list(directory, range)?;
+        let last = rows.last().filter(|_| rows.len() >= limit);
+        let next = last.map(|row| row.name.clone());
+        rows.retain(|row| !row.entry.is_expired(now_s));
+        Ok(Page { rows, next })
     }
 
     /// Reads a key; `None` when it is not there.
@@ -199,105 +268,14 @@ impl Namespace {
     /// Checks a name's length; the path's own shape is checked by its type.
     fn check_name(&self, path: &FullPath) -> Result<(), Error> {
         let max = self.options.name_len_max;
-        if path.name().len() > max {
-            return Err(Error::new(
-                ErrorKind::NameTooLong,
-                "entry name too long".to_owned(),
-            ));
+        if path.name().len() <= max {
+            return Ok(());
+        }
+        let rule = self.rule_of(path.as_str());
+        let raised = rule.map_or(0, |rule| rule.max_file_name_length as usize);
+        if path.name().len() > raised {
+            return Err(Error::of(ErrorKind::NameTooLong, texts::NAME_TOO_LONG));
         }
         Ok(())
     }
-
-    async fn commit(&self, transaction: Transaction) -> Result<Commit, dulse_store::Error> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        self.store.commit(
-            transaction,
-            Box::new(move |result| drop(answer.send(result))),
-        );
-        answered.await.unwrap_or_else(|_| {
-            let kind = dulse_store::ErrorKind::Unavailable;
-            Err(dulse_store::Error::new(dulse_store::Operation::Commit, kind).unknown_outcome())
-        })
-    }
-
-    /// Builds a transaction from what is there now and commits it; when something changed
-    /// meanwhile, builds it again. `None` means there is nothing to do.
-    async fn transact(
-        &self,
-        caller: &Caller,
-        build: impl Fn() -> Result<Option<Transaction>, Error>,
-    ) -> Result<Change, Error> {
-        for _ in 0..RETRIES_MAX {
-            let Some(mut transaction) = build()? else {
-                return Ok(Change::default());
-            };
-            transaction.signatures.clone_from(&caller.signatures);
-            transaction.is_from_other_cluster = caller.is_from_other_cluster;
-            let steps = transaction.steps.clone();
-            match self.commit(transaction).await {
-                Ok(commit) => return Ok(change(&steps, commit)),
-                Err(error) if error.kind() == dulse_store::ErrorKind::Conflict => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            "too many concurrent changes, try again".into(),
-        ))
-    }
-}
-
-fn change(steps: &[Step], commit: Commit) -> Change {
-    let events = steps
-        .iter()
-        .zip(commit.results)
-        .filter_map(|(step, result)| {
-            let StepResult {
-                stamp,
-                old_entry,
-                new_entry,
-            } = result;
-            let at = |path: &FullPath, entry: Option<Entry>| entry.map(|e| (path.clone(), e));
-            let (old, new, delete_chunks) = match step {
-                Step::Create { path, .. } => (None, at(path, new_entry), true),
-                Step::Update {
-                    path,
-                    delete_chunks,
-                    ..
-                } => (at(path, old_entry), at(path, new_entry), *delete_chunks),
-                Step::Rename { from, to } => (at(from, old_entry), at(to, new_entry), false),
-                Step::Delete {
-                    path,
-                    delete_chunks,
-                } => (at(path, old_entry), None, *delete_chunks),
-                Step::Link { to, .. } => (None, at(to, new_entry), false),
-                Step::KvPut { .. } | Step::KvDelete { .. } => return None,
-            };
-            Some(Happened {
-                stamp,
-                old,
-                new,
-                delete_chunks,
-            })
-        });
-    Change {
-        stamp: Some(commit.stamp),
-        events: events.collect(),
-    }
-}
-
-/// Seconds since 1970.
-fn now_s() -> i64 {
-    now().0
-}
-
-/// Seconds since 1970 and the nanoseconds of the present one.
-fn now() -> (i64, i32) {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    (
-        since.as_secs().cast_signed(),
-        since.subsec_nanos().cast_signed(),
-    )
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Moving entries and trees, and further names of files.
 
-use dulse_store::{Expect, ListRange, Step, Transaction};
+use dulse_store::{Expect, Found, Step, Transaction};
 use dulse_types::FullPath;
 
-use crate::{Caller, Change, Error, ErrorKind, Namespace};
+use crate::parents::OnFile;
+use crate::{Caller, Change, Error, ErrorKind, Namespace, texts};
 
 impl Namespace {
     /// Moves an entry with all that is below it. A file that is at the target goes; an
@@ -12,8 +13,9 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// `NotFound`, `IsDirectory`, `IsFile`, `NotEmpty`, `Invalid`, or the store's. Texts hold
-    /// the words by which upstream's mount tells them apart.
+    /// `NotFound`, `IsDirectory`, `IsFile`, `NotEmpty`, `Invalid`, also for a directory with
+    /// more names below it than one change moves, or the store's. Texts hold the words by
+    /// which upstream's mount tells them apart.
     pub async fn rename(
         &self,
         from: &FullPath,
@@ -22,64 +24,74 @@ impl Namespace {
     ) -> Result<Change, Error> {
         self.check_name(to)?;
         if to.is_below(from) || from.is_root() {
-            let message = "mv: can not move directory to a subdirectory of itself";
-            return Err(Error::invalid(message.to_owned()));
+            return Err(Error::of(ErrorKind::Invalid, texts::RENAME_INTO_ITSELF));
+        }
+        if to.is_root() {
+            let error = Error::other_type(true);
+            let message = format!("{error}: {to} {}", texts::RENAME_NOT_EMPTY);
+            return Err(Error::new(error.kind(), message));
         }
         self.check_buckets(from, to)?;
-        self.transact(&caller, || {
-            let Some(source) = self.find_opt(from)? else {
-                let message = format!("{from} not found: {}", crate::error::NOT_FOUND);
-                return Err(Error::new(ErrorKind::NotFound, message));
-            };
-            if from == to {
-                return Ok(None);
+        self.transact(from, &caller, || self.rename_on(from, to))
+            .await
+    }
+
+    fn rename_on(&self, from: &FullPath, to: &FullPath) -> Result<Option<Transaction>, Error> {
+        let Some(source) = self.find_opt(from)? else {
+            let (words, text) = (texts::RENAME_NOT_FOUND, texts::NOT_FOUND);
+            let message = format!("{from} {words}: {text}");
+            return Err(Error::new(ErrorKind::NotFound, message));
+        };
+        if from == to {
+            return Ok(None);
+        }
+        let mut transaction = Transaction {
+            expects: vec![Expect::Same(from.clone(), source.token)],
+            ..Transaction::default()
+        };
+        match self.store.find(to)? {
+            None => transaction.expects.push(Expect::Absent(to.clone())),
+            Some(target) => self.replace(to, &source, &target, &mut transaction)?,
+        }
+        let fields = source.entry.fields()?;
+        self.parents(to, &fields, OnFile::Promote, &mut transaction)?;
+        transaction.steps.push(Step::Rename {
+            from: from.clone(),
+            to: to.clone(),
+        });
+        Ok(Some(transaction))
+    }
+
+    /// Adds the removal of what is at the target, where it may be removed.
+    fn replace(
+        &self,
+        to: &FullPath,
+        source: &Found,
+        target: &Found,
+        transaction: &mut Transaction,
+    ) -> Result<(), Error> {
+        let (is_dir, was_dir) = (source.entry.is_dir(), target.entry.is_dir());
+        // What has expired is in nobody's way.
+        if is_dir != was_dir && !target.entry.is_expired(self.now().s) {
+            let error = Error::other_type(was_dir);
+            if was_dir {
+                return Err(error);
             }
-            let mut transaction = Transaction {
-                expects: vec![Expect::Same(from.clone(), source.token)],
-                ..Transaction::default()
-            };
-            match self.store.find(to)? {
-                None => transaction.expects.push(Expect::Absent(to.clone())),
-                Some(target) => {
-                    let (is_dir, was_dir) = (source.entry.is_dir(), target.entry.is_dir());
-                    if is_dir && !was_dir {
-                        let message = format!("{to} is not directory");
-                        return Err(Error::new(ErrorKind::IsFile, message));
-                    }
-                    if !is_dir && was_dir {
-                        return Err(Error::is_directory());
-                    }
-                    if was_dir {
-                        let any = ListRange {
-                            prefix: String::new(),
-                            start: String::new(),
-                            inclusive: true,
-                            limit: 1,
-                        };
-                        if !self.store.list(to, &any)?.is_empty() {
-                            let message = format!("{to} is not empty");
-                            return Err(Error::new(ErrorKind::NotEmpty, message));
-                        }
-                        transaction.expects.push(Expect::Empty(to.clone()));
-                    }
-                    transaction
-                        .expects
-                        .push(Expect::Same(to.clone(), target.token));
-                    transaction.steps.push(Step::Delete {
-                        path: to.clone(),
-                        delete_chunks: true,
-                    });
-                }
-            }
-            let fields = source.entry.fields()?;
-            self.parents(to, &fields, &mut transaction)?;
-            transaction.steps.push(Step::Rename {
-                from: from.clone(),
-                to: to.clone(),
-            });
-            Ok(Some(transaction))
-        })
-        .await
+            let message = format!("{error}: {to} {}", texts::RENAME_NOT_DIRECTORY);
+            return Err(Error::new(error.kind(), message));
+        }
+        if was_dir && !self.delete_expired_below(to, transaction)? {
+            let error = Error::not_empty(to);
+            let message = format!("{error} {}", texts::RENAME_NOT_EMPTY);
+            return Err(Error::new(error.kind(), message));
+        }
+        let expect = Expect::Same(to.clone(), target.token);
+        transaction.expects.push(expect);
+        transaction.steps.push(Step::Delete {
+            path: to.clone(),
+            delete_chunks: true,
+        });
+        Ok(())
     }
 
     /// Buckets are not renamed, and nothing moves from one to another.
@@ -96,14 +108,14 @@ impl Namespace {
             .parent()
             .is_some_and(|parent| parent.as_str() == folder)
         {
-            return Err(Error::invalid("bucket renaming is not allowed".to_owned()));
+            return Err(Error::of(ErrorKind::Invalid, texts::RENAME_BUCKET));
         }
         let (a, b) = (
             bucket(from).unwrap_or_default(),
             bucket(to).unwrap_or_default(),
         );
         if a != b {
-            let message = format!("can not move across collection {a} => {b}");
+            let message = format!("{} {a} => {b}", texts::RENAME_ACROSS);
             return Err(Error::invalid(message));
         }
         Ok(())

@@ -45,6 +45,7 @@ enum Request {
     RaiseCeiling(oneshot::Sender<Result<(), Error>>),
     Freed(Vec<Garbage>, oneshot::Sender<Result<(), Error>>),
     Stable,
+    HintsFollowed(Vec<Bytes>, oneshot::Sender<Result<(), Error>>),
     Stop,
 }
 
@@ -215,6 +216,16 @@ impl ReplicaStore {
         }
     }
 
+    /// Forgets hints of expiry that were followed.
+    ///
+    /// # Errors
+    ///
+    /// `DiskFull`, `Io`.
+    pub async fn hints_followed(&self, hints: Vec<Bytes>) -> Result<(), Error> {
+        self.ask(|answer| Request::HintsFollowed(hints, answer))
+            .await?
+    }
+
     /// Finishes what is queued, checkpoints, and ends the thread.
     pub fn stop(&self) {
         // When the queue is gone the thread has ended already.
@@ -381,6 +392,9 @@ impl Driver {
                 let _ = answer.send(self.replica.garbage_freed(&freed));
             }
             Request::Stable => self.take_stable(),
+            Request::HintsFollowed(hints, answer) => {
+                let _ = answer.send(self.replica.hints_followed(&hints));
+            }
             Request::Commit(..) | Request::Stop => {}
         }
     }

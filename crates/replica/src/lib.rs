@@ -14,6 +14,7 @@ mod checkpoint;
 mod clock;
 mod driver;
 mod error;
+mod expiry;
 mod forgetting;
 pub mod metrics;
 mod options;
@@ -27,6 +28,7 @@ mod transfer;
 
 pub use clock::{Clock, SystemClock};
 pub use driver::ReplicaStore;
+pub use expiry::Due;
 pub use options::{
     CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, Durability, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,
     RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES,

@@ -224,6 +224,7 @@ pub(crate) fn replay(shared: &Shared, mut position: u64) -> Result<(Vector, Stam
         let mut encoded = Writer::new();
         vector.write(&mut encoded);
         writes.push((Space::Vector.key(b""), Some(encoded.into_bytes())));
+        crate::expiry::note(&mut writes);
         let written = shared.engine.write(Batch { writes });
         written.map_err(|e| error::engine(operation, e))?;
     }

@@ -315,6 +315,7 @@ impl Replica {
         let mut encoded = Writer::new();
         vector.write(&mut encoded);
         writes.push((Space::Vector.key(b""), Some(encoded.into_bytes())));
+        crate::expiry::note(&mut writes);
         let begin = self.shared.journal.end();
         let end = self.shared.journal.append(records);
         let end = end.map_err(|e| error::journal(operation, e))?;

@@ -9,7 +9,7 @@ use dulse_kv::{Engine, Read, ReadExt};
 use dulse_merge::digest::{BUCKETS, Deltas, Sum, bucket_of};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::row::MemberRow;
-use dulse_merge::txn::{RowsError, decode_name};
+use dulse_merge::txn::{ReadError, RowsError, decode_name};
 use dulse_merge::{InodeRow, KvRow, NameRow, Rows, Txn};
 use dulse_store::{Error, ErrorKind, ListRange, Listed, Operation, Token};
 use dulse_types::entry::DataPart;
@@ -377,7 +377,7 @@ impl Shared {
             .get(&key)
             .map_err(|e| error::engine(Operation::Find, e))?;
         let Some(value) = value else { return Ok(None) };
-        let row = decode_name(Space::Entries, &value, path.as_str().as_bytes())
+        let row = shown_row(&value, || Bytes::copy_from_slice(path.as_str().as_bytes()))
             .map_err(|e| error::read(Operation::Find, e))?;
         let token = token(read, &row, &value)?;
         let (entry, n_links) = show(read, &row)?;
@@ -415,8 +415,7 @@ impl Shared {
         let name_at = dir.len() + 2;
         let listed = rows.into_iter().map(|(key, value)| {
             let name = String::from_utf8_lossy(key.get(name_at..).unwrap_or_default());
-            let path = keys::join_path(dir, name.as_bytes());
-            let row = decode_name(Space::Entries, &value, &path)
+            let row = shown_row(&value, || keys::join_path(dir, name.as_bytes()).into())
                 .map_err(|e| error::read(Operation::List, e))?;
             let (entry, _) = show(&*self.engine, &row)?;
             Ok(Listed {
@@ -459,6 +458,16 @@ fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
         }
     }
     None
+}
+
+/// A row that is shown. Its path is only made for a derived directory, which shows the
+/// attributes of what is above it: most rows are read to be sent.
+fn shown_row(value: &Bytes, path: impl FnOnce() -> Bytes) -> Result<NameRow, ReadError> {
+    let mut row = decode_name(Space::Entries, value, b"")?;
+    if row.is_implied {
+        row.path = path();
+    }
+    Ok(row)
 }
 
 /// Names the present state of what a row shows.

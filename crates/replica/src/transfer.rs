@@ -462,6 +462,7 @@ impl Replica {
             };
             writes.push((import_key(), Some(cursor.encode())));
         }
+        crate::expiry::note(&mut writes);
         importing.n_rows += n_rows;
         let is_due = importing.n_rows >= SYNC_EVERY_ROWS;
         if is_due {

@@ -1,45 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Between messages and the namespace; one table from error kind to gRPC status.
+//! Between messages and the namespace.
 
 use dulse_blobs::Location;
-use dulse_namespace::{Clause, ClauseKind, Error, ErrorKind, Happened};
+use dulse_namespace::{Clause, ClauseKind, Happened};
 use dulse_proto::filer as pb;
 use dulse_types::{FullPath, Origin};
-use tonic::{Code, Status};
-
-/// The status a failed call ends with. Upstream's own errors are `Unknown` with a text
-/// that clients compare; only those that clients tell apart by code have one.
-pub(crate) fn status(error: &Error) -> Status {
-    let code = match error.kind() {
-        ErrorKind::Precondition => Code::FailedPrecondition,
-        ErrorKind::Invalid => Code::InvalidArgument,
-        ErrorKind::DiskFull => Code::ResourceExhausted,
-        ErrorKind::Unavailable => Code::Unavailable,
-        ErrorKind::Internal => Code::Internal,
-        ErrorKind::NotFound
-        | ErrorKind::NameTooLong
-        | ErrorKind::IsDirectory
-        | ErrorKind::IsFile
-        | ErrorKind::Exists
-        | ErrorKind::NotEmpty => Code::Unknown,
-    };
-    Status::new(code, error.to_string())
-}
-
-/// Upstream's number of a create's error; `None` where it is a status instead.
-pub(crate) fn create_code(error: &Error) -> Option<pb::FilerError> {
-    Some(match error.kind() {
-        ErrorKind::NameTooLong => pb::FilerError::EntryNameTooLong,
-        ErrorKind::IsDirectory => pb::FilerError::ExistingIsDirectory,
-        ErrorKind::IsFile if error.to_string().starts_with("parent") => {
-            pb::FilerError::ParentIsFile
-        }
-        ErrorKind::IsFile => pb::FilerError::ExistingIsFile,
-        ErrorKind::Exists => pb::FilerError::EntryAlreadyExists,
-        ErrorKind::Precondition => pb::FilerError::PreconditionFailed,
-        _ => return None,
-    })
-}
+use tonic::Status;
 
 pub(crate) fn path(directory: &str, name: &str) -> Result<FullPath, Status> {
     FullPath::of(directory, name).map_err(|e| Status::invalid_argument(e.to_string()))
@@ -63,6 +29,7 @@ pub(crate) fn condition(condition: Option<pb::WriteCondition>) -> Vec<Clause> {
             Ok(Kind::IfEntryEqual) | Err(_) => ClauseKind::Unknown,
         },
         etags: c.etags,
+        allow_weak: c.allow_weak,
         unix_time: c.unix_time,
         key: c.ext_key,
         value: c.ext_value,

@@ -3,101 +3,87 @@
 //!
 //! A local subscription is this filer's own changes in order. The aggregated one
 //! merges all origins in stamp order up to the low watermark; resuming is inclusive.
-//! Memory is one page per origin, whatever the backlog.
+//!
+//! A subscription is a stream that is asked for its next message: a reader that is slow
+//! is asked less often and holds a page of changes per origin, shared with the others.
+//! There is no task and no queue for each.
 
-use std::collections::{BTreeMap, VecDeque};
+mod filter;
+mod hub;
+mod log;
+mod merging;
+mod registry;
+mod replay;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dulse_merge::{Change, events};
 use dulse_proto::filer as pb;
-use dulse_store::{Error, ListRange};
-use dulse_types::{FullPath, Stamp, Vector};
+use dulse_replica::Shared;
+use dulse_store::Error;
+use dulse_types::Stamp;
 use futures::StreamExt;
-use parking_lot::Mutex;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use super::merging::Merging;
-use super::{Answers, FilerService, convert, now_ns};
+use self::hub::{Head, Hub, Seat};
+use self::merging::Merging;
+use self::registry::{Place, Registry};
+use self::replay::Replay;
+use super::{Answers, FilerService, now_ns};
 use crate::state::FilerState;
 
-/// Events that wait for a slow subscriber; then the journal is read no further.
-const EVENTS_AHEAD: usize = 256;
-
-/// Bytes of changes read at once, per origin.
-const PAGE_BYTES: usize = 256 << 10;
-
-/// An idle subscriber that asked for it hears this often.
+/// A subscriber of this filer's own changes hears this often that there are none, if it
+/// asked for it: upstream's filers hold their own subscribers' events back until then.
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(200);
+
+/// Other subscribers that asked for it.
+const AGGREGATED_HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+
+/// A local subscriber that did not ask for heartbeats hears what is on disk.
+const FLUSH_REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// Filtered events after which the cursor is told.
 const FILTERED_MAX: usize = 1000;
 
-/// Live subscriptions, for listing and for telling duplicates.
-#[derive(Default)]
+/// Events in one message, for subscribers that take several; upstream's number.
+const BATCH_MAX: usize = 256;
+
+/// Bytes of entries in one such message.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Events looked at before others may run.
+const EVENTS_AT_ONCE: usize = 4_096;
+
+/// What subscriptions share.
 pub struct Subscribers {
-    live: Mutex<BTreeMap<(bool, i32), pb::MetadataSubscriber>>,
+    registry: Registry,
+    hub: Arc<Hub>,
 }
 
 impl Subscribers {
-    /// The live ones, of these client types or all.
+    /// None yet, over a replica's log.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            registry: Registry::default(),
+            hub: Arc::new(Hub::new(shared)),
+        }
+    }
+
+    /// The live ones that have an id, of these client types or all.
     #[must_use]
     pub fn list(&self, types: &[String]) -> Vec<pb::MetadataSubscriber> {
-        let live = self.live.lock();
-        let mut rows: Vec<_> = live
-            .values()
-            .filter(|s| types.is_empty() || types.contains(&s.client_type))
-            .cloned()
-            .collect();
-        rows.sort_by(|a, b| {
-            (&a.client_name, &a.path_prefix).cmp(&(&b.client_name, &b.path_prefix))
-        });
-        rows
+        self.registry.list(types)
     }
+}
 
-    fn add(&self, is_local: bool, row: pb::MetadataSubscriber) -> Result<(), Status> {
-        let mut live = self.live.lock();
-        let key = (is_local, row.client_id);
-        if row.client_id != 0
-            && live
-                .get(&key)
-                .is_some_and(|other| other.client_epoch >= row.client_epoch)
-        {
-            let what = if is_local {
-                "duplicated local"
-            } else {
-                "duplicated"
-            };
-            return Err(Status::unknown(format!(
-                "{what} subscription detected for client {} clientId:{}",
-                row.client_name, row.client_id
-            )));
-        }
-        live.insert(key, row);
-        Ok(())
-    }
-
-    /// Whether a newer subscription of the same client took over.
-    fn is_replaced(&self, is_local: bool, id: i32, epoch: i32) -> bool {
-        id != 0
-            && self
-                .live
-                .lock()
-                .get(&(is_local, id))
-                .is_none_or(|s| s.client_epoch != epoch)
-    }
-
-    fn remove(&self, is_local: bool, id: i32, epoch: i32) {
-        let mut live = self.live.lock();
-        if live
-            .get(&(is_local, id))
-            .is_some_and(|s| s.client_epoch == epoch)
-        {
-            live.remove(&(is_local, id));
-        }
-    }
+/// Follows the log for all subscribers until the filer stops.
+pub async fn follow(state: Arc<FilerState>) {
+    let hub = Arc::clone(&state.subscribers.hub);
+    hub::follow(state, hub).await;
 }
 
 impl FilerService {
@@ -110,7 +96,8 @@ impl FilerService {
             .remote_addr()
             .map_or_else(String::new, |a| a.to_string());
         let r = request.into_inner();
-        self.state.subscribers.add(
+        let shared = &self.state.subscribers;
+        let place = shared.registry.add(
             is_local,
             pb::MetadataSubscriber {
                 client_name: format!("{}@{address}", r.client_name),
@@ -123,282 +110,262 @@ impl FilerService {
                 filer_address: self.state.options.address.to_string(),
             },
         )?;
-        let (send, receive) = mpsc::channel(EVENTS_AHEAD);
-        let state = Arc::clone(&self.state);
-        tokio::spawn(async move {
-            let (id, epoch) = (r.client_id, r.client_epoch);
-            let mut feed = Feed {
-                state: Arc::clone(&state),
-                request: r,
-                is_local,
-                send,
-                n_filtered: 0,
-            };
-            if let Err(error) = feed.run().await {
-                let _ = feed
-                    .send
-                    .send(Err(Status::internal(error.to_string())))
-                    .await;
-            }
-            state.subscribers.remove(is_local, id, epoch);
+        let feed = Feed::new(&self.state, r, is_local, place);
+        let feed = feed.map_err(|e| Status::internal(e.to_string()))?;
+        let messages = futures::stream::unfold(feed, |mut feed| async {
+            let message = feed.next().await?;
+            Some((message, feed))
         });
-        Ok(Response::new(ReceiverStream::new(receive).boxed()))
+        Ok(Response::new(messages.boxed()))
     }
 }
 
+/// One subscription.
 struct Feed {
     state: Arc<FilerState>,
     request: pb::SubscribeMetadataRequest,
     is_local: bool,
-    send: mpsc::Sender<Result<pb::SubscribeMetadataResponse, Status>>,
+    merging: Merging,
+    /// The state, while the log does not reach back far enough.
+    replay: Option<Replay>,
+    heads: watch::Receiver<Arc<Head>>,
+    ready: VecDeque<pb::SubscribeMetadataResponse>,
     n_filtered: usize,
+    beat_at: Instant,
+    is_over: bool,
+    place: Place,
+    _seat: Seat,
 }
 
-/// The subscriber went away, or has all it asked for.
-struct Done;
-
 impl Feed {
-    async fn run(&mut self) -> Result<(), Error> {
+    fn new(
+        state: &Arc<FilerState>,
+        request: pb::SubscribeMetadataRequest,
+        is_local: bool,
+        place: Place,
+    ) -> Result<Self, Error> {
         // Inclusive: an event at exactly `since_ns` may be repeated, never skipped.
-        let since = Stamp(self.request.since_ns.max(0));
+        let since = Stamp(request.since_ns.max(0));
+        let hub = &state.subscribers.hub;
         let mut merging = Merging::new(since);
-        if !self.is_local && self.is_older_than_log(since)? {
-            let Ok(vector) = self.replay_state(since).await? else {
-                return Ok(());
-            };
-            merging.skip_to(&vector);
+        let replay = replay::is_older_than_log(state, since, is_local)?.then(|| {
+            let name = &request.client_name;
+            tracing::warn!(client = %name, %since, "the log does not reach back that far: the \
+                state is sent instead; deletes before now are not told");
+            crate::metrics::SUBSCRIPTIONS_TOO_OLD.add(1);
+            Replay::new(state, since)
+        });
+        if replay.is_none() && !is_local {
+            for (origin, from) in hub.late_since(since) {
+                merging.begin_at(origin, from);
+            }
         }
-        let mut progress = self.state.store.progress();
+        Ok(Self {
+            state: Arc::clone(state),
+            is_local,
+            merging,
+            replay,
+            heads: hub.heads(),
+            ready: VecDeque::new(),
+            n_filtered: 0,
+            beat_at: Instant::now(),
+            is_over: false,
+            place,
+            _seat: hub.sit(),
+            request,
+        })
+    }
+
+    /// The next message; `None` when all that was asked for was sent, or a newer
+    /// subscription of the same client took over.
+    async fn next(&mut self) -> Option<Result<pb::SubscribeMetadataResponse, Status>> {
         loop {
-            progress.borrow_and_update();
-            // Order: what the watermark promises to be here is in the vector read after it.
-            let limit = self.watermark().await;
-            let durable = self.state.store.shared().durable_vector();
-            let mut is_idle = true;
-            loop {
-                self.read_on(&mut merging, &durable)?;
-                let Some(event) = merging.next(limit) else {
-                    break;
-                };
-                is_idle = false;
-                if self.deliver(event).await.is_err() {
-                    return Ok(());
-                }
+            if self.place.replaced.is_cancelled() {
+                return None;
             }
-            if self.is_over(limit) {
-                return Ok(());
+            if let Some(message) = self.ready.pop_front() {
+                return Some(Ok(message));
             }
-            if is_idle {
-                if self.beat(limit).await.is_err() {
-                    return Ok(());
-                }
-                tokio::select! {
-                    changed = progress.changed() => if changed.is_err() { return Ok(()) },
-                    () = tokio::time::sleep(HEARTBEAT_EVERY) => {}
-                    () = self.send.closed() => return Ok(()),
+            if self.is_over {
+                return None;
+            }
+            let worked = if self.replay.is_some() {
+                self.replay_on()
+            } else {
+                self.read_on()
+            };
+            match worked {
+                // Long stretches that are filtered out must let others run.
+                Ok(true) => tokio::task::consume_budget().await,
+                Ok(false) => self.rest().await?,
+                Err(error) => {
+                    self.is_over = true;
+                    return Some(Err(Status::internal(error.to_string())));
                 }
             }
         }
     }
 
-    /// Whether this filer's log lacks events at or above `since`: it came by a transfer of
-    /// the state, or what it had was dropped.
-    fn is_older_than_log(&self, since: Stamp) -> Result<bool, Error> {
-        let shared = self.state.store.shared();
-        for (origin, last) in shared.vector().iter() {
-            let first = shared.changes_after(origin, Stamp::ZERO, 1)?;
-            let begin = first.first().map_or(last, |record| record.prev);
-            if begin > Stamp::ZERO && since <= begin {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Sends the tree as it is, `ts_ns` counting up from `since` + 1, and a marker; gives the
-    /// vector from which the log goes on. Deletes in the gap cannot be told.
-    async fn replay_state(&mut self, since: Stamp) -> Result<Result<Vector, Done>, Error> {
-        tracing::warn!(client = %self.request.client_name, since = %since, "the log does not \
-            reach back that far: the state is sent instead; deletes before now are not told");
-        crate::metrics::SUBSCRIPTIONS_TOO_OLD.add(1);
-        let vector = self.state.store.shared().durable_vector();
-        let own = self.state.namespace.origin();
-        let mut ts = since;
-        let mut open = VecDeque::from([FullPath::root()]);
-        while let Some(dir) = open.pop_front() {
-            let mut start = String::new();
-            loop {
-                let range = ListRange {
-                    prefix: String::new(),
-                    start: start.clone(),
-                    inclusive: false,
-                    limit: dulse_store::LIST_MAX,
-                };
-                let rows = self.state.store.shared().list(&dir, &range)?;
-                let Some(last) = rows.last() else { break };
-                start.clone_from(&last.name);
-                for row in rows {
-                    let Ok(path) = FullPath::of(dir.as_str(), &row.name) else {
-                        continue;
-                    };
-                    if row.entry.is_dir() {
-                        open.push_back(path.clone());
-                    }
-                    ts = ts.next();
-                    let happened = dulse_namespace::Happened {
-                        stamp: ts,
-                        old: None,
-                        new: Some((path, row.entry)),
-                        delete_chunks: false,
-                    };
-                    let event = convert::event(&happened, own, &[], false);
-                    if self.deliver(event).await.is_err() {
-                        return Ok(Err(Done));
-                    }
-                }
-            }
-        }
-        let marker = pb::SubscribeMetadataResponse {
-            event_notification: Some(pb::EventNotification::default()),
-            ts_ns: ts.next().0,
-            ..pb::SubscribeMetadataResponse::default()
+    fn replay_on(&mut self) -> Result<bool, Error> {
+        let Some(replay) = &mut self.replay else {
+            return Ok(false);
         };
-        let sent = self.send.send(Ok(marker)).await;
-        Ok(sent.map(|()| vector).map_err(|_| Done))
-    }
-
-    /// Whether everything asked for was sent, or a newer subscription took over.
-    fn is_over(&self, limit: Stamp) -> bool {
-        let until = self.request.until_ns;
-        let (id, epoch) = (self.request.client_id, self.request.client_epoch);
-        (until > 0 && limit.0 >= until)
-            || self.state.subscribers.is_replaced(self.is_local, id, epoch)
-    }
-
-    /// The stamp up to which every event is known here.
-    async fn watermark(&self) -> Stamp {
-        if self.is_local {
-            let own = self.state.namespace.origin();
-            return self.state.store.shared().durable_vector().get(own);
+        match replay.next_part()? {
+            Some(events) => events.into_iter().for_each(|event| self.offer(event)),
+            None => {
+                let (vector, ts) = replay.end();
+                self.ready.push_back(marker(ts.0));
+                self.merging.skip_to(&vector, ts);
+                self.replay = None;
+            }
         }
-        Stamp(self.state.replicator.low_watermark().await)
+        Ok(true)
     }
 
-    /// Reads a page of every origin of which nothing waits.
-    fn read_on(&self, merging: &mut Merging, durable: &Vector) -> Result<(), Error> {
-        let shared = self.state.store.shared();
-        let own = shared.origin();
-        for (origin, last) in durable.iter() {
+    /// Takes what the log has; false when that is nothing new.
+    fn read_on(&mut self) -> Result<bool, Error> {
+        let head = Arc::clone(&self.heads.borrow_and_update());
+        let limit = if self.is_local {
+            head.durable.get(self.state.namespace.origin())
+        } else {
+            head.limit
+        };
+        for n_looked in 0..EVENTS_AT_ONCE {
+            if self.ready.len() >= BATCH_MAX || self.is_over {
+                break;
+            }
+            self.fill(&head)?;
+            let Some(event) = self.merging.next(limit) else {
+                self.batch();
+                let until = self.request.until_ns;
+                self.is_over |= until > 0 && limit.0 >= until;
+                return Ok(n_looked > 0);
+            };
+            self.offer(event);
+        }
+        self.batch();
+        Ok(true)
+    }
+
+    /// Reads on where nothing waits. ⚠ Before every event: one of an origin that was not
+    /// read so far may come first.
+    fn fill(&mut self, head: &Head) -> Result<(), Error> {
+        let own = self.state.namespace.origin();
+        let hub = &self.state.subscribers.hub;
+        for (origin, last) in head.durable.iter() {
             if self.is_local && origin != own {
                 continue;
             }
-            let Some(after) = merging.wants(origin, last) else {
-                continue;
-            };
-            let records = shared.changes_after(origin, after, PAGE_BYTES)?;
-            let reached = records.last().map_or(last, |record| record.stamp);
-            let mut page = Vec::new();
-            for record in records {
-                let change = Change::decode(&record.payload).map_err(|e| {
-                    Error::new(
-                        dulse_store::Operation::Transfer,
-                        dulse_store::ErrorKind::Corrupt,
-                    )
-                    .with("stamp", record.stamp)
-                    .source(e)
-                })?;
-                for event in events(&change) {
-                    page.push((event.stamp, message(&change, event)));
-                }
+            while let Some(after) = self.merging.wants(origin, last) {
+                let page = hub.log.page(origin, after, last, hub.page_bytes())?;
+                self.merging.add(origin, page);
             }
-            merging.add(origin, reached, page);
         }
         Ok(())
     }
 
-    async fn deliver(&mut self, event: pb::SubscribeMetadataResponse) -> Result<(), Done> {
+    /// Takes an event if it is wanted.
+    fn offer(&mut self, mut event: pb::SubscribeMetadataResponse) {
         let until = self.request.until_ns;
         if until > 0 && event.ts_ns > until {
-            return Err(Done);
+            self.is_over = true;
+            return;
         }
-        if !self.matches(&event) {
+        if !filter::matches(&self.request, &event) {
             self.n_filtered += 1;
             if self.n_filtered > FILTERED_MAX {
                 self.n_filtered = 0;
-                let marker = pb::SubscribeMetadataResponse {
-                    event_notification: Some(pb::EventNotification::default()),
-                    ts_ns: event.ts_ns,
-                    ..pb::SubscribeMetadataResponse::default()
-                };
-                return self.send.send(Ok(marker)).await.map_err(|_| Done);
+                self.ready.push_back(marker(event.ts_ns));
             }
-            return Ok(());
+            return;
         }
         self.n_filtered = 0;
-        self.send.send(Ok(event)).await.map_err(|_| Done)
+        // Who syncs clusters knows this one by the filer it is connected to.
+        let own = self.state.namespace.origin().signature();
+        if let Some(notification) = &mut event.event_notification
+            && !notification.signatures.contains(&own)
+        {
+            notification.signatures.push(own);
+        }
+        self.ready.push_back(event);
     }
 
-    fn matches(&self, event: &pb::SubscribeMetadataResponse) -> bool {
-        let r = &self.request;
-        let Some(notification) = &event.event_notification else {
-            return false;
-        };
-        if r.signature != 0 && notification.signatures.contains(&r.signature) {
-            return false;
+    /// Puts what is ready into one message, for subscribers that take that.
+    fn batch(&mut self) {
+        if !self.request.client_supports_batching || self.ready.len() < 2 {
+            return;
         }
-        if r.path_prefix.is_empty() {
-            return true;
+        let mut batched: VecDeque<pb::SubscribeMetadataResponse> = VecDeque::new();
+        let mut bytes = BATCH_BYTES_MAX;
+        for event in self.ready.drain(..) {
+            let len = size(&event);
+            let is_event = |e: &pb::SubscribeMetadataResponse| size(e) > 0;
+            match batched.back_mut() {
+                Some(first) if len > 0 && is_event(first) && bytes + len < BATCH_BYTES_MAX => {
+                    bytes += len;
+                    first.events.push(event);
+                }
+                _ => {
+                    bytes = len;
+                    batched.push_back(event);
+                }
+            }
         }
-        let name =
-            |entry: &dulse_types::Entry| entry.take_name().map_or_else(|_| String::new(), |e| e.1);
-        let old = notification.old_entry.as_ref().map(name);
-        let new = notification.new_entry.as_ref().map(name);
-        let here = old.or_else(|| new.clone()).unwrap_or_default();
-        let source = (event.directory.as_str(), here);
-        let target = new.map(|name| (notification.new_parent_path.as_str(), name));
-        [Some(source), target]
-            .into_iter()
-            .flatten()
-            .any(|(dir, name)| {
-                let slash = if dir.ends_with('/') { "" } else { "/" };
-                let path = format!("{dir}{slash}{name}");
-                path.starts_with(&r.path_prefix)
-                    || r.path_prefixes
-                        .iter()
-                        .any(|prefix| path.starts_with(prefix))
-                    || r.directories.iter().any(|d| d == dir)
-            })
+        self.ready = batched;
     }
 
-    async fn beat(&self, limit: Stamp) -> Result<(), Done> {
+    /// Waits for news, and says between that there are none.
+    async fn rest(&mut self) -> Option<()> {
         let wants = self.request.client_supports_idle_heartbeat;
-        if !wants && !self.is_local {
-            return Ok(());
-        }
-        let beat = pb::SubscribeMetadataResponse {
-            ts_ns: if wants { limit.0 } else { 0 },
-            flushed_ts_ns: if self.is_local { limit.0 } else { 0 },
-            ..pb::SubscribeMetadataResponse::default()
+        let every = match (self.is_local, wants) {
+            (true, true) => HEARTBEAT_EVERY,
+            (true, false) => FLUSH_REPORT_EVERY,
+            (false, _) => AGGREGATED_HEARTBEAT_EVERY,
         };
-        self.send.send(Ok(beat)).await.map_err(|_| Done)
+        if (wants || self.is_local) && self.beat_at.elapsed() >= every {
+            self.beat_at = Instant::now();
+            self.beat(wants);
+            return Some(());
+        }
+        tokio::select! {
+            changed = self.heads.changed() => changed.ok(),
+            () = tokio::time::sleep_until(self.beat_at + every) => {
+                if !wants && !self.is_local {
+                    self.beat_at = Instant::now();
+                }
+                Some(())
+            }
+            () = self.place.replaced.cancelled() => None,
+        }
+    }
+
+    fn beat(&mut self, wants: bool) {
+        let head = Arc::clone(&self.heads.borrow());
+        let on_disk = head.durable.get(self.state.namespace.origin());
+        let limit = if self.is_local { on_disk } else { head.limit };
+        self.ready.push_back(pb::SubscribeMetadataResponse {
+            ts_ns: if wants { limit.0 } else { 0 },
+            flushed_ts_ns: if self.is_local { on_disk.0 } else { 0 },
+            ..pb::SubscribeMetadataResponse::default()
+        });
     }
 }
 
-fn message(change: &Change, event: dulse_merge::Event) -> pb::SubscribeMetadataResponse {
-    let at = |path: Option<bytes::Bytes>, entry: Option<dulse_types::Entry>| {
-        let path = FullPath::parse(std::str::from_utf8(&path?).ok()?).ok()?;
-        Some((path, entry?))
+/// Bytes of an event's entries and a little; 0 for what is no event.
+fn size(event: &pb::SubscribeMetadataResponse) -> usize {
+    let Some(notification) = &event.event_notification else {
+        return 0;
     };
-    let happened = dulse_namespace::Happened {
-        stamp: event.stamp,
-        old: at(event.old_path, event.old_entry),
-        new: at(event.new_path, event.new_entry),
-        delete_chunks: event.delete_chunks,
-    };
-    convert::event(
-        &happened,
-        change.origin,
-        &change.signatures,
-        change.is_from_other_cluster,
-    )
+    let entries = [&notification.old_entry, &notification.new_entry];
+    let bytes: usize = entries.into_iter().flatten().map(|e| e.raw().len()).sum();
+    if bytes == 0 { 0 } else { bytes + 64 }
+}
+
+/// Moves the subscriber's cursor without an event.
+fn marker(ts_ns: i64) -> pb::SubscribeMetadataResponse {
+    pb::SubscribeMetadataResponse {
+        event_notification: Some(pb::EventNotification::default()),
+        ts_ns,
+        ..pb::SubscribeMetadataResponse::default()
+    }
 }

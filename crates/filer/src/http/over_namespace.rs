@@ -42,6 +42,7 @@ impl OverNamespace {
         let options = CreateOptions {
             is_exclusive,
             skip_parents: !write.make_parents,
+            keeps_file_parents: true,
             ..CreateOptions::default()
         };
         let change = self.namespace.create(&write.path, &write.entry, options);
@@ -119,6 +120,7 @@ impl Names for OverNamespace {
         Box::pin(async move {
             let options = DeleteOptions {
                 is_recursive: how.is_recursive,
+                ignores_errors_below: how.ignores_errors,
                 keep_chunks: !how.deletes_chunks,
                 ..DeleteOptions::default()
             };
@@ -157,10 +159,14 @@ impl From<Error> for NameError {
             ErrorKind::NotFound => Self::NotFound,
             ErrorKind::NameTooLong => Self::NameTooLong,
             ErrorKind::IsDirectory => Self::IsDirectory(text),
-            ErrorKind::IsFile => Self::IsFile(text),
+            ErrorKind::IsFile | ErrorKind::ParentIsFile => Self::IsFile(text),
             ErrorKind::Exists | ErrorKind::Precondition => Self::Conflict,
             ErrorKind::NotEmpty => Self::NotEmpty(text),
             ErrorKind::Invalid => Self::Invalid(text),
+            ErrorKind::ReadOnly => {
+                let prefix = text.strip_prefix(dulse_namespace::texts::READ_ONLY);
+                Self::ReadOnly(prefix.unwrap_or(&text).trim().to_owned())
+            }
             ErrorKind::DiskFull => Self::DiskFull(text),
             ErrorKind::Unavailable => Self::Unavailable(text),
             // The namespace does not tell whether it was applied.

@@ -261,6 +261,23 @@ fn n_links_in(txn: &Txn<'_>, inode: Identity) -> Result<usize, ReadError> {
         .count())
 }
 
+/// The names of a hard-linked inode that show, in order of identity.
+///
+/// # Errors
+///
+/// When rows cannot be read.
+pub fn live_names(txn: &Txn<'_>, inode: Identity) -> Result<Vec<NameRow>, ReadError> {
+    let mut live = Vec::new();
+    for (name, is_visible, path) in names_of(txn, inode)? {
+        if !is_visible {
+            continue;
+        }
+        let shown = txn.shown(&path)?;
+        live.extend(shown.filter(|row| row.name == name && row.inode == inode));
+    }
+    Ok(live)
+}
+
 /// How many names the inode of a row has.
 ///
 /// # Errors

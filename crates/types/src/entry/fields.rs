@@ -133,6 +133,26 @@ pub struct FileIdMessage {
     pub cookie: u32,
 }
 
+impl From<FileIdMessage> for FileId {
+    fn from(message: FileIdMessage) -> Self {
+        Self {
+            volume_id: message.volume_id,
+            key: message.file_key,
+            cookie: message.cookie,
+        }
+    }
+}
+
+impl From<FileId> for FileIdMessage {
+    fn from(id: FileId) -> Self {
+        Self {
+            volume_id: id.volume_id,
+            file_key: id.key,
+            cookie: id.cookie,
+        }
+    }
+}
+
 /// The copy of an object in a remote storage.
 #[derive(Clone, PartialEq, Message)]
 #[expect(missing_docs, reason = "upstream's field names; spec table `filer`")]
@@ -167,30 +187,32 @@ impl FileChunk {
     #[must_use]
     pub fn id(&self) -> Option<FileId> {
         match self.fid {
-            Some(f) => Some(FileId {
-                volume_id: f.volume_id,
-                key: f.file_key,
-                cookie: f.cookie,
-            }),
+            Some(message) => Some(message.into()),
             None => self.file_id.parse().ok(),
         }
     }
 
-    /// Fills both forms of the file id from the one that is there.
+    /// Fills both forms of the file id, and of the source's, from the one that is there.
     pub fn fill_ids(&mut self) {
         if let Some(id) = self.id() {
             self.set_id(id);
+        }
+        match self.source_fid {
+            Some(message) => self.source_file_id = FileId::from(message).to_string(),
+            None => {
+                self.source_fid = self
+                    .source_file_id
+                    .parse::<FileId>()
+                    .ok()
+                    .map(FileIdMessage::from)
+            }
         }
     }
 
     /// Sets both forms of the file id.
     pub fn set_id(&mut self, id: FileId) {
         self.file_id = id.to_string();
-        self.fid = Some(FileIdMessage {
-            volume_id: id.volume_id,
-            file_key: id.key,
-            cookie: id.cookie,
-        });
+        self.fid = Some(id.into());
     }
 
     /// First byte behind the chunk; saturating.

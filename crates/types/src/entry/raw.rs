@@ -8,9 +8,6 @@ use prost::encoding::{DecodeContext, WireType, decode_varint, encode_varint};
 use super::fields::MODE_DIRECTORY;
 use super::pb::{fields_of, put_field, varint_of};
 
-/// Extended key by which S3 expiry counts from the last write.
-const S3_EXPIRY_KEY: &str = "X-Seaweedfs-Expires-S3";
-
 /// Why bytes are no entry.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EntryError {
@@ -87,6 +84,20 @@ impl Entry {
         Ok((Self(Bytes::from(out)), name))
     }
 
+    /// The name in front, as the wire carries it; empty where there is none.
+    #[must_use]
+    pub fn name(&self) -> std::borrow::Cow<'_, str> {
+        let names = fields_of(&self.0).flatten().filter(|f| f.number == 1);
+        let mut names = names.filter(|f| f.wire_type == 2);
+        String::from_utf8_lossy(names.next().map_or(&[], |f| f.payload))
+    }
+
+    /// Whether any chunk is named. Cost: a scan of the fields up to the first chunk.
+    #[must_use]
+    pub fn has_chunks(&self) -> bool {
+        fields_of(&self.0).flatten().any(|f| f.number == 3)
+    }
+
     /// The mode bits, Go's `os.FileMode` as upstream stores them; 0 when absent.
     #[must_use]
     pub fn file_mode(&self) -> u32 {
@@ -104,27 +115,6 @@ impl Entry {
     pub fn ttl_sec(&self) -> i32 {
         let bits = self.attribute(10).to_le_bytes();
         i32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]])
-    }
-
-    /// The second after which it is expired; `None` when it never is.
-    ///
-    /// Its time to live counts from its creation, or, when it says so as S3's objects do,
-    /// from the last write.
-    #[must_use]
-    pub fn expires_after_s(&self) -> Option<i64> {
-        let ttl = i64::from(self.ttl_sec());
-        if ttl <= 0 {
-            return None;
-        }
-        let fields = self.fields().ok()?;
-        let attributes = fields.attrs();
-        let counts_from_write = fields.extended.contains_key(S3_EXPIRY_KEY);
-        let since = if counts_from_write {
-            attributes.mtime
-        } else {
-            attributes.crtime
-        };
-        Some(since.saturating_add(ttl))
     }
 
     /// A varint attribute by field number, the last one winning; 0 when absent.

@@ -61,6 +61,19 @@ pub fn mode_of(attributes: &[u8]) -> u32 {
     mode.map_or(0, |f| u32::try_from(varint_of(f.payload)).unwrap_or(0))
 }
 
+/// The time to live in the value of an attribute register, in seconds; 0 when absent.
+#[must_use]
+pub fn ttl_of(attributes: &[u8]) -> i32 {
+    let inner = fields_of(attributes).flatten().filter(|f| f.number == 4);
+    let inner = inner.flat_map(|f| fields_of(f.payload).flatten());
+    let ttl = inner
+        .filter(|f| f.number == 10 && f.wire_type == 0)
+        .last()
+        .map_or(0, |f| varint_of(f.payload));
+    let bits = ttl.to_le_bytes();
+    i32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]])
+}
+
 /// Upstream's hard link id in the value of an attribute register, where there is one.
 #[must_use]
 pub fn hard_link_id_of(attributes: &[u8]) -> Option<&[u8]> {

@@ -3,8 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dulse_types::{EntryFields, FileChunk};
 use md5::{Digest, Md5};
+
+use super::fields::{EntryFields, FileChunk};
 
 /// The tag without quotes: the hex MD5 of the whole body where it is known, else
 /// that of the only chunk, else the MD5 of all chunk MD5s followed by `-n`.
@@ -42,7 +43,7 @@ fn chunk_md5(chunk: &FileChunk) -> Vec<u8> {
 }
 
 /// Lower case hex digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut out = String::with_capacity(bytes.len() * 2);
     for byte in bytes {

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What all subscribers share: how far the log is complete, looked at once for all.
+//!
+//! One task asks for the low watermark and tells it; a thousand subscribers wait for that
+//! and cost nothing while nothing happens.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dulse_replica::Shared;
+use dulse_store::Error;
+use dulse_types::{Origin, Stamp, Vector};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::HEARTBEAT_EVERY;
+use super::log::Log;
+use crate::state::FilerState;
+
+/// Looks at the log are at least this far apart: what happens between counts as one.
+const ROUND_TIME_MIN: Duration = Duration::from_millis(1);
+
+/// While events wait for the watermark it is asked for this often: it moves when peers
+/// promise, and nothing else tells of that.
+const WATERMARK_EVERY: Duration = Duration::from_millis(2);
+
+/// Stretches of late events that are remembered for subscribers who resume.
+const LATE_MAX: usize = 1_024;
+
+/// Bytes of changes that all subscribers behind the shared end of the log may hold.
+const BEHIND_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of one subscriber's page at least and at most.
+const PAGE_BYTES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
+
+/// How far the log is complete.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(super) struct Head {
+    /// No event at or below it is still to come, of any filer that answers.
+    pub(super) limit: Stamp,
+    /// What is on disk here. Order: read after `limit`, so it holds all that it promises.
+    pub(super) durable: Vector,
+}
+
+/// Events of one origin that came after the watermark had passed them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Late {
+    origin: Origin,
+    /// They lie behind it.
+    from: Stamp,
+    /// Cursors up to it may lack them.
+    until: Stamp,
+}
+
+/// See the module.
+pub(super) struct Hub {
+    pub(super) log: Log,
+    heads: watch::Sender<Arc<Head>>,
+    late: Mutex<VecDeque<Late>>,
+    n_streams: AtomicUsize,
+    arrived: Notify,
+}
+
+/// A subscriber that counts while it lives.
+pub(super) struct Seat(Arc<Hub>);
+
+impl Hub {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            log: Log::new(shared),
+            heads: watch::Sender::new(Arc::default()),
+            late: Mutex::default(),
+            n_streams: AtomicUsize::new(0),
+            arrived: Notify::new(),
+        }
+    }
+
+    /// Counts a subscriber in.
+    pub(super) fn sit(self: &Arc<Self>) -> Seat {
+        self.n_streams.fetch_add(1, Ordering::Relaxed);
+        self.arrived.notify_one();
+        Seat(Arc::clone(self))
+    }
+
+    /// Told whenever the log is complete further.
+    pub(super) fn heads(&self) -> watch::Receiver<Arc<Head>> {
+        self.heads.subscribe()
+    }
+
+    /// Bytes of one page: less when there are many subscribers.
+    pub(super) fn page_bytes(&self) -> usize {
+        let n_lanes = self.n_streams.load(Ordering::Relaxed).max(1)
+            * self.heads.borrow().durable.len().max(1);
+        (BEHIND_BYTES_MAX / n_lanes).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end())
+    }
+
+    /// Where a subscriber that resumes at `since` must begin with origins whose events came
+    /// late: behind which stamp.
+    pub(super) fn late_since(&self, since: Stamp) -> Vec<(Origin, Stamp)> {
+        let late = self.late.lock();
+        let missed = late.iter().filter(|late| since <= late.until);
+        // Below `since` only: what lies above it is read anyway.
+        let missed = missed.filter(|late| late.from < since);
+        missed.map(|late| (late.origin, late.from)).collect()
+    }
+
+    /// Tells a new head; events that it adds below the old one's limit are late.
+    fn publish(&self, head: Head) -> Result<(), Error> {
+        let before = Arc::clone(&self.heads.borrow());
+        for (origin, last) in head.durable.iter() {
+            let from = before.durable.get(origin);
+            if before.limit == Stamp::ZERO || last <= from || from >= before.limit {
+                continue;
+            }
+            let n_late = self.n_events(origin, from, last.min(before.limit))?;
+            if n_late > 0 {
+                let n_late = i64::try_from(n_late).unwrap_or(i64::MAX);
+                self.remember(Late {
+                    origin,
+                    from,
+                    until: Stamp(before.limit.0.saturating_add(n_late)),
+                });
+            }
+        }
+        self.heads.send_replace(Arc::new(head));
+        Ok(())
+    }
+
+    /// Events of an origin in `(after, until]`.
+    fn n_events(&self, origin: Origin, mut after: Stamp, until: Stamp) -> Result<usize, Error> {
+        let mut n_events = 0;
+        while after < until {
+            let page = self.log.page(origin, after, until, *PAGE_BYTES.end())?;
+            let stamps = page.changes.iter().flat_map(|told| &told.events);
+            n_events += stamps.filter(|(stamp, _)| *stamp <= until).count();
+            if page.reached <= after {
+                break;
+            }
+            after = page.reached;
+        }
+        Ok(n_events)
+    }
+
+    fn remember(&self, late: Late) {
+        tracing::info!(origin = %late.origin, from = %late.from,
+            "events came after the watermark had passed them; subscribers are told them late");
+        let mut all = self.late.lock();
+        if all.len() >= LATE_MAX {
+            all.pop_front();
+            tracing::warn!(
+                "too many stretches of late events; a subscriber that resumes \
+                before the oldest may miss some"
+            );
+        }
+        all.push_back(late);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.n_streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Follows the log until the filer stops.
+pub(super) async fn follow(state: Arc<FilerState>, hub: Arc<Hub>) {
+    let mut progress = state.store.progress();
+    let mut last = Instant::now();
+    loop {
+        if hub.n_streams.load(Ordering::Relaxed) == 0 {
+            hub.arrived.notified().await;
+        }
+        progress.borrow_and_update();
+        let limit = Stamp(state.replicator.low_watermark().await);
+        let durable = state.store.shared().durable_vector();
+        let before = Arc::clone(&hub.heads.borrow());
+        let waits = |head: &Head| head.durable.iter().any(|(_, stamp)| stamp > head.limit);
+        let head = Head {
+            limit: limit.max(before.limit),
+            durable,
+        };
+        let is_waiting = waits(&head);
+        let is_news = head.durable != before.durable || waits(&before) && limit > before.limit;
+        if is_news || last.elapsed() >= HEARTBEAT_EVERY {
+            last = Instant::now();
+            if let Err(error) = hub.publish(head) {
+                tracing::error!(%error, "subscribers wait: the log cannot be read");
+            }
+        }
+        tokio::time::sleep(ROUND_TIME_MIN).await;
+        let pause = if is_waiting {
+            WATERMARK_EVERY
+        } else {
+            HEARTBEAT_EVERY
+        };
+        tokio::select! {
+            changed = progress.changed() => if changed.is_err() { return },
+            () = hub.arrived.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

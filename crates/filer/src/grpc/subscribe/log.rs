@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The changes of every origin as events: read from the journal once for all subscribers.
+//!
+//! The latest changes of each origin are kept decoded and shared, so that a thousand
+//! subscribers at the end of the log read it once. Who is further behind reads the journal
+//! itself, in pages whose size shrinks with the number of subscribers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use dulse_merge::{Change, events};
+use dulse_proto::filer::SubscribeMetadataResponse;
+use dulse_replica::Shared;
+use dulse_store::{Error, ErrorKind, Operation};
+use dulse_types::{FullPath, Origin, Stamp};
+use parking_lot::Mutex;
+
+use super::super::convert;
+
+/// Bytes of changes that are kept for all subscribers together.
+const RECENT_BYTES_MAX: usize = 32 << 20;
+
+/// Bytes of changes read from the journal at once for the shared end of the log.
+const READ_BYTES: usize = 256 << 10;
+
+/// Reads by which the shared end catches up with the log before a page is given.
+const READS_MAX: usize = 8;
+
+/// One change as its events.
+pub(super) struct Told {
+    /// The last stamp of the change.
+    pub(super) stamp: Stamp,
+    /// Its events with their stamps, in order; none for changes of keys and members.
+    pub(super) events: Vec<(Stamp, SubscribeMetadataResponse)>,
+    bytes: usize,
+}
+
+impl Told {
+    /// A change with these events.
+    #[cfg(test)]
+    pub(super) fn of(stamp: Stamp, events: Vec<(Stamp, SubscribeMetadataResponse)>) -> Self {
+        Self {
+            stamp,
+            events,
+            bytes: 1,
+        }
+    }
+}
+
+/// Changes of one origin behind a stamp, and how far they reach.
+pub(super) struct Page {
+    pub(super) changes: Vec<Arc<Told>>,
+    pub(super) reached: Stamp,
+}
+
+/// The shared end of the log of one origin: every change in `(begin, end]`.
+#[derive(Default)]
+struct Recent {
+    begin: Stamp,
+    end: Stamp,
+    changes: VecDeque<Arc<Told>>,
+    bytes: usize,
+}
+
+/// The log as events.
+pub(super) struct Log {
+    shared: Arc<Shared>,
+    recent: Mutex<BTreeMap<Origin, Recent>>,
+}
+
+impl Log {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            recent: Mutex::default(),
+        }
+    }
+
+    /// Changes of an origin behind `after` and at or below `until`, which is on disk here;
+    /// about `max_bytes` of them.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub(super) fn page(
+        &self,
+        origin: Origin,
+        after: Stamp,
+        until: Stamp,
+        max_bytes: usize,
+    ) -> Result<Page, Error> {
+        let mut all = self.recent.lock();
+        let recent = all.entry(origin).or_default();
+        if recent.changes.is_empty() && recent.end < after {
+            (recent.begin, recent.end) = (after, after);
+        }
+        for _ in 0..READS_MAX {
+            if recent.end >= until {
+                break;
+            }
+            let read = self.read(origin, recent.end, until, READ_BYTES)?;
+            recent.end = read.reached;
+            recent.bytes += read.changes.iter().map(|told| told.bytes).sum::<usize>();
+            recent.changes.extend(read.changes);
+            recent.shrink();
+        }
+        if recent.end < after {
+            *recent = Recent {
+                begin: after,
+                end: after,
+                ..Recent::default()
+            };
+        }
+        if after >= recent.begin && recent.end > after {
+            return Ok(recent.page(after, until, max_bytes));
+        }
+        drop(all);
+        self.read(origin, after, until, max_bytes)
+    }
+
+    fn read(
+        &self,
+        origin: Origin,
+        after: Stamp,
+        until: Stamp,
+        max_bytes: usize,
+    ) -> Result<Page, Error> {
+        let records = self.shared.changes_after(origin, after, max_bytes)?;
+        let mut changes = Vec::with_capacity(records.len());
+        // None left: everything up to `until` was read.
+        let mut reached = if records.is_empty() { until } else { after };
+        for record in records {
+            if record.stamp > until {
+                reached = until;
+                break;
+            }
+            let change = Change::decode(&record.payload).map_err(|e| {
+                Error::new(Operation::Transfer, ErrorKind::Corrupt)
+                    .with("stamp", record.stamp)
+                    .source(e)
+            })?;
+            reached = change.stamp;
+            changes.push(Arc::new(Told {
+                stamp: change.stamp,
+                events: events(&change)
+                    .into_iter()
+                    .map(|event| (event.stamp, message(&change, event)))
+                    .collect(),
+                bytes: record.payload.len(),
+            }));
+        }
+        Ok(Page { changes, reached })
+    }
+}
+
+impl Recent {
+    fn shrink(&mut self) {
+        while self.bytes > RECENT_BYTES_MAX {
+            let Some(oldest) = self.changes.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.bytes;
+            self.begin = oldest.stamp;
+        }
+    }
+
+    fn page(&self, after: Stamp, until: Stamp, max_bytes: usize) -> Page {
+        let at = self.changes.partition_point(|told| told.stamp <= after);
+        let (mut bytes, mut changes) = (0, Vec::new());
+        for told in self.changes.range(at..) {
+            if bytes >= max_bytes || told.stamp > until {
+                let reached = changes.last().map_or(after, |t: &Arc<Told>| t.stamp);
+                return Page { changes, reached };
+            }
+            bytes += told.bytes;
+            changes.push(Arc::clone(told));
+        }
+        Page {
+            changes,
+            reached: self.end.min(until),
+        }
+    }
+}
+
+/// An event as upstream's message.
+fn message(change: &Change, event: dulse_merge::Event) -> SubscribeMetadataResponse {
+    let at = |path: Option<bytes::Bytes>, entry: Option<dulse_types::Entry>| {
+        let path = FullPath::parse(std::str::from_utf8(&path?).ok()?).ok()?;
+        Some((path, entry?))
+    };
+    let happened = dulse_namespace::Happened {
+        stamp: event.stamp,
+        old: at(event.old_path, event.old_entry),
+        new: at(event.new_path, event.new_entry),
+        delete_chunks: event.delete_chunks,
+    };
+    convert::event(
+        &happened,
+        change.origin,
+        &change.signatures,
+        change.is_from_other_cluster,
+    )
+}

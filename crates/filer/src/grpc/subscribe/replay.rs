@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The state in place of a log that does not reach back far enough.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use dulse_namespace::Happened;
+use dulse_proto::filer::SubscribeMetadataResponse;
+use dulse_store::{Error, ListRange, Listed};
+use dulse_types::{Entry, FullPath, Stamp, Vector};
+
+use super::super::convert;
+use crate::state::FilerState;
+
+/// Entries read at once.
+const PART_MAX: usize = 256;
+
+/// Whether this filer's log lacks events at or above `since`: it came by a transfer of the
+/// state, or what it had was dropped.
+pub(super) fn is_older_than_log(
+    state: &FilerState,
+    since: Stamp,
+    is_local: bool,
+) -> Result<bool, Error> {
+    let shared = state.store.shared();
+    for (origin, last) in shared.vector().iter() {
+        if is_local && origin != shared.origin() {
+            continue;
+        }
+        let first = shared.changes_after(origin, Stamp::ZERO, 1)?;
+        let begin = first.first().map_or(last, |record| record.prev);
+        if begin > Stamp::ZERO && since <= begin {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// A walk over the tree as it is: directories before what is in them, a part of each
+/// directory of one path in memory.
+pub(super) struct Replay {
+    state: Arc<FilerState>,
+    open: Vec<Open>,
+    /// `ts_ns` of the last event; they count up from the cursor.
+    ts: Stamp,
+    /// Where the log goes on. ⚠ Read before the walk: what happens meanwhile is told again.
+    vector: Vector,
+}
+
+/// A directory that is being walked.
+struct Open {
+    dir: FullPath,
+    rows: VecDeque<Listed>,
+    /// Behind which name it goes on; `None` when the rows are its last.
+    next: Option<String>,
+}
+
+impl Open {
+    fn new(dir: FullPath) -> Self {
+        Self {
+            dir,
+            rows: VecDeque::new(),
+            next: Some(String::new()),
+        }
+    }
+}
+
+impl Replay {
+    pub(super) fn new(state: &Arc<FilerState>, since: Stamp) -> Self {
+        Self {
+            state: Arc::clone(state),
+            open: vec![Open::new(FullPath::root())],
+            ts: since,
+            vector: state.store.shared().durable_vector(),
+        }
+    }
+
+    /// The next entries as events; `None` at the end.
+    pub(super) fn next_part(&mut self) -> Result<Option<Vec<SubscribeMetadataResponse>>, Error> {
+        let own = self.state.namespace.origin();
+        let mut events = Vec::new();
+        while events.len() < PART_MAX {
+            let Some((path, entry)) = self.next_entry()? else {
+                break;
+            };
+            self.ts = self.ts.next();
+            let happened = Happened {
+                stamp: self.ts,
+                old: None,
+                new: Some((path, entry)),
+                delete_chunks: false,
+            };
+            events.push(convert::event(&happened, own, &[], false));
+        }
+        Ok((!events.is_empty()).then_some(events))
+    }
+
+    fn next_entry(&mut self) -> Result<Option<(FullPath, Entry)>, Error> {
+        while let Some(open) = self.open.last_mut() {
+            if let Some(row) = open.rows.pop_front() {
+                let Ok(path) = FullPath::of(open.dir.as_str(), &row.name) else {
+                    continue;
+                };
+                if row.entry.is_dir() {
+                    self.open.push(Open::new(path.clone()));
+                }
+                return Ok(Some((path, row.entry)));
+            }
+            let Some(start) = open.next.take() else {
+                self.open.pop();
+                continue;
+            };
+            let range = ListRange {
+                prefix: String::new(),
+                start,
+                inclusive: false,
+                limit: PART_MAX,
+            };
+            let rows = self.state.store.shared().list(&open.dir, &range)?;
+            let last = rows.last().filter(|_| rows.len() >= PART_MAX);
+            open.next = last.map(|row| row.name.clone());
+            open.rows = rows.into();
+        }
+        Ok(None)
+    }
+
+    /// Where the log goes on, and the stamp of the marker that ends the walk.
+    pub(super) fn end(&self) -> (Vector, Stamp) {
+        (self.vector.clone(), self.ts.next())
+    }
+}
