@@ -21,6 +21,10 @@ dulse_telemetry::declare! {
         "Changes applied since start, own and other filers'.";
     JOURNAL: gauge "dulse_journal_bytes", Bytes, [], Stable,
         "What the log takes on disk.";
+    STORE: gauge "dulse_store_bytes", Bytes, [], Stable,
+        "What the store takes on disk, room set aside included.";
+    SNAPSHOTS: gauge "dulse_store_snapshots", Count, [], Stable,
+        "Snapshots of the store that are held; it grows with every write while one is.";
     GARBAGE_WAITING: gauge "dulse_chunks_waiting", Count, [], Stable,
         "Dropped chunks that are not freed yet, as of the last look, every 30 s.";
     GARBAGE_FREED: counter "dulse_chunks_freed_total", Count, [], Stable,
@@ -66,6 +70,11 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
     DIGEST.set((sum.sum & ((1 << DIGEST_BITS) - 1)) as f64);
     CHANGES.total(state.store.progress().borrow().n_changes);
     JOURNAL.set(shared.journal().size_bytes() as f64);
+    // A store that cannot be looked at keeps the figures of the last look.
+    if let Ok((bytes, n_snapshots)) = shared.engine_usage() {
+        STORE.set(bytes as f64);
+        SNAPSHOTS.set(n_snapshots as f64);
+    }
     SUBSCRIBERS.set(state.subscribers.list(&[]).len() as f64);
     let peers = state.replicator.peers();
     for named in PEER_STATES {

@@ -25,6 +25,7 @@ pub mod random;
 pub mod reopen;
 pub mod scans;
 pub mod snapshots;
+pub mod speed;
 
 pub use case::{Body, Case, Open, Suite, opener, run};
 

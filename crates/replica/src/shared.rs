@@ -112,6 +112,17 @@ impl Shared {
         self.engine.name()
     }
 
+    /// Bytes that the engine takes on disk, and the snapshots that hold on to replaced ones.
+    ///
+    /// # Errors
+    ///
+    /// `Io`.
+    pub fn engine_usage(&self) -> Result<(u64, usize), Error> {
+        let usage = self.engine.usage();
+        let usage = usage.map_err(|e| error::engine(Operation::Find, e))?;
+        Ok((usage.disk_bytes, usage.n_snapshots))
+    }
+
     /// What is applied of everybody's log.
     #[must_use]
     pub fn vector(&self) -> Vector {
