@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Real processes on loopback: started, frozen, killed, asked.
 
+pub mod authority;
 pub mod raw;
+pub mod secured;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -121,6 +123,15 @@ impl Role {
         self.signal(Signal::STOP)
     }
 
+    /// SIGHUP: has it read `security.toml` again.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::HUP)
+    }
+
     /// Lets it run again.
     ///
     /// # Errors
@@ -228,13 +239,22 @@ pub fn free_port() -> Result<u16> {
     bail!("no free port found")
 }
 
+/// Upstream's flag for the directory of `security.toml`, which comes before the role.
+fn weed_config(dir: &Path) -> Vec<String> {
+    let flag = format!("-config_dir={}", dir.display());
+    let is_there = dir.join("security.toml").exists();
+    is_there.then_some(flag).into_iter().collect()
+}
+
 fn start_master(whose: Whose, dir: &Path, port: u16) -> Result<Role> {
+    let config = dir;
     let dir = dir.join("master").display().to_string();
     if whose == Whose::Ours {
         return Role::start(vec![
             "master".to_owned(),
             format!("--port={port}"),
             format!("--dir={dir}"),
+            format!("--config-dir={}", config.display()),
             "--exit-with-stdin".to_owned(),
         ]);
     }
@@ -246,25 +266,29 @@ fn start_master(whose: Whose, dir: &Path, port: u16) -> Result<Role> {
         "-peers=none",
         "-volumeSizeLimitMB=100",
     ];
-    let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
+    let arguments = arguments.map(str::to_owned);
+    let mut arguments: Vec<_> = weed_config(config).into_iter().chain(arguments).collect();
     arguments.extend([format!("-port={port}"), format!("-mdir={dir}")]);
     Role::start_program(weed()?, arguments)
 }
 
 fn start_volume(whose: Whose, dir: &Path, port: u16, master_port: u16) -> Result<Role> {
+    let config = dir;
     let dir = dir.join(format!("volume-{port}")).display().to_string();
     if whose == Whose::Ours {
         return Role::start(vec![
             "volume".to_owned(),
             format!("--port={port}"),
             format!("--dir={dir}"),
+            format!("--config-dir={}", config.display()),
             "--exit-with-stdin".to_owned(),
             format!("--master=127.0.0.1:{master_port}"),
         ]);
     }
     std::fs::create_dir_all(&dir)?;
     let arguments = ["volume", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-max=100"];
-    let mut arguments: Vec<String> = arguments.map(str::to_owned).to_vec();
+    let arguments = arguments.map(str::to_owned);
+    let mut arguments: Vec<_> = weed_config(config).into_iter().chain(arguments).collect();
     arguments.extend([
         format!("-port={port}"),
         format!("-dir={dir}"),
@@ -322,11 +346,10 @@ impl Upstream {
 ///
 /// When it cannot be started.
 pub fn start_weed_filer(dir: &Path, port: u16, master_port: u16, flags: &[&str]) -> Result<Role> {
+    let mut arguments = weed_config(dir);
     let dir = dir.join(format!("weed-filer-{port}"));
     std::fs::create_dir_all(&dir)?;
-    let mut arguments: Vec<String> = ["filer", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-        .map(str::to_owned)
-        .to_vec();
+    arguments.extend(["filer", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"].map(str::to_owned));
     arguments.extend([
         format!("-port={port}"),
         format!("-defaultStoreDir={}", dir.display()),
@@ -353,7 +376,22 @@ impl Cluster {
     ///
     /// When something does not start.
     pub async fn start_beside(engines: &[&str], master: Whose, volume: Whose) -> Result<Self> {
+        Self::start_secured(engines, master, volume, |_| Ok(())).await
+    }
+
+    /// The same with a `security.toml` that `prepare` writes to the cluster's directory.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn start_secured(
+        engines: &[&str],
+        master: Whose,
+        volume: Whose,
+        prepare: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Self> {
         let dir = tempfile::tempdir()?;
+        prepare(dir.path())?;
         let (master_port, volume_port) = (free_port()?, free_port()?);
         let master = start_master(master, dir.path(), master_port)?;
         let volume = start_volume(volume, dir.path(), volume_port, master_port)?;
@@ -402,6 +440,7 @@ impl Cluster {
             "filer".to_owned(),
             format!("--port={port}"),
             format!("--dir={}", dir.display()),
+            format!("--config-dir={}", self.dir.path().display()),
             "--exit-with-stdin".to_owned(),
             format!("--master=127.0.0.1:{}", self.master_port),
             format!("--engine={engine}"),
@@ -432,7 +471,7 @@ impl Cluster {
     ///
     /// When it takes longer than [`PATIENCE`].
     pub async fn wait_ready(&self, filer: usize) -> Result<()> {
-        let url = self.url(filer, "/?limit=1");
+        let url = self.url(filer, "/readyz");
         let ready = || async {
             let asked = self
                 .http
@@ -526,7 +565,8 @@ impl Cluster {
     pub fn verify(&self) -> Result<Option<i32>> {
         let master = format!("127.0.0.1:{}", self.master_port);
         let output = Command::new(program()?)
-            .args(["verify", "--master", &master])
+            .args(["verify", "--master", &master, "--config-dir"])
+            .arg(self.dir.path())
             .output()?;
         println!("{}", String::from_utf8_lossy(&output.stdout));
         Ok(output.status.code())
@@ -543,7 +583,14 @@ impl Cluster {
         let converged = || async {
             let mut command = Command::new(&program);
             let output = command
-                .args(["status", "--format=json", "--master", &master])
+                .args([
+                    "status",
+                    "--format=json",
+                    "--master",
+                    &master,
+                    "--config-dir",
+                ])
+                .arg(self.dir.path())
                 .output();
             output.is_ok_and(|o| {
                 let text = String::from_utf8_lossy(&o.stdout);

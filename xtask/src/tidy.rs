@@ -45,6 +45,17 @@ const ARROWS: &[(&str, &str)] = &[
     ("telemetry", ""),
 ];
 
+/// What opens sockets: only `crates/transport` may, so that TLS and limits hold everywhere.
+const SOCKETS: &[&str] = &[
+    "TcpListener::bind",
+    "TcpStream::connect",
+    "Server::builder",
+    "Endpoint::",
+    "Channel::from_",
+    "reqwest::",
+    "HttpConnector::new",
+];
+
 /// Directories whose files are sources of this repository.
 const SOURCES: &[&str] = &["crates", "sim", "bench", "tests", "fuzz", "xtask"];
 
@@ -146,6 +157,7 @@ fn sources(files: &[PathBuf], wrong: &mut Vec<String>) -> Result<()> {
         if path.file_name().is_some_and(|n| n == "mod.rs") {
             wrong.push(format!("{shown}: use `name.rs` beside `name/`"));
         }
+        sockets(&shown, &text, wrong);
         let unfinished = [
             concat!("todo", "!("),
             concat!("unimplemented", "!("),
@@ -158,6 +170,21 @@ fn sources(files: &[PathBuf], wrong: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// No listener or dialer is made outside the crate for it; tests may.
+fn sockets(shown: &str, text: &str, wrong: &mut Vec<String>) {
+    let is_bound = shown.starts_with("crates/")
+        && shown.contains("/src/")
+        && !shown.starts_with("crates/transport/")
+        && !shown.ends_with("/tests.rs");
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    for word in SOCKETS
+        .iter()
+        .filter(|word| is_bound && code.contains(**word))
+    {
+        wrong.push(format!("{shown}: `{word}` belongs into crates/transport"));
+    }
 }
 
 /// Every crate has its paragraph in ARCHITECTURE.md, and every path named there is real.

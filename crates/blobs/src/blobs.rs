@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use dulse_transport::Transport;
+
 use crate::assign::Assigner;
 use crate::control::Control;
 use crate::locations::Locations;
@@ -26,12 +28,12 @@ pub struct Blobs {
 impl Blobs {
     /// Makes the handle; nothing is asked before the first call.
     #[must_use]
-    pub fn new(control: Arc<dyn Control>) -> Self {
+    pub fn new(control: Arc<dyn Control>, transport: &Transport) -> Self {
         Self {
             assigner: Assigner::new(control.clone()),
             control,
             locations: Arc::default(),
-            wire: Wire::new(),
+            wire: Wire::new(transport.clone()),
             strays: Arc::default(),
             turn: AtomicUsize::new(0),
         }

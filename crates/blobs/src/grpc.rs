@@ -1,18 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The control calls over gRPC.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dulse_proto::master::seaweed_client::SeaweedClient;
+use dulse_client::{Ask, Channels, MasterClient, Masters};
 use dulse_proto::master::{AssignRequest, LookupVolumeRequest};
 use dulse_proto::volume::BatchDeleteRequest;
-use dulse_proto::volume::volume_server_client::VolumeServerClient;
+use dulse_transport::{Dial, Transport};
 use dulse_types::{FileId, ServerAddress};
-use parking_lot::Mutex;
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::Error;
 use crate::control::{Answer, Assigned, Control, Location, Placement};
@@ -23,11 +19,11 @@ const ASSIGN_BUDGET: Duration = Duration::from_secs(30);
 /// How long masters are asked where a volume is.
 const LOOKUP_BUDGET: Duration = Duration::from_secs(5);
 
-/// How long one call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long connecting to a volume server may take.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Pause between two rounds over all masters.
-const PAUSE: Duration = Duration::from_millis(200);
+/// How long one call of a volume server may take.
+const CALL_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Status of a deleted needle, as in HTTP; below 400 it is gone.
 const DELETE_STATUS_FAILED: i32 = 400;
@@ -40,73 +36,29 @@ const NO_SUCH_PLACE: &str = "not found in topology";
 
 /// Asks masters and volume servers over gRPC.
 pub struct GrpcControl {
-    masters: Vec<ServerAddress>,
-    /// Index of the master that answered last: the leader, as only it assigns.
-    current: AtomicUsize,
-    channels: Mutex<HashMap<String, Channel>>,
+    masters: Masters,
+    /// To volume servers.
+    channels: Channels,
 }
 
 impl GrpcControl {
     /// Knows these masters; connects when it must.
     #[must_use]
-    pub fn new(masters: Vec<ServerAddress>) -> Self {
+    pub fn new(masters: Vec<ServerAddress>, transport: &Transport) -> Self {
+        let dial = Dial::within(CONNECT_TIME_MAX).calls_within(CALL_TIME_MAX);
         Self {
-            masters,
-            current: AtomicUsize::new(0),
-            channels: Mutex::default(),
+            masters: Masters::new(transport.clone(), masters),
+            channels: Channels::new(transport.clone(), dial),
         }
-    }
-
-    /// A channel that connects with the first call; kept from then on.
-    fn channel(&self, grpc: &str) -> Result<Channel, String> {
-        let mut channels = self.channels.lock();
-        if let Some(channel) = channels.get(grpc) {
-            return Ok(channel.clone());
-        }
-        let endpoint = Endpoint::from_shared(format!("http://{grpc}"));
-        let endpoint = endpoint.map_err(|e| format!("`{grpc}` is no address: {e}"))?;
-        let channel = endpoint
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(CALL_TIMEOUT)
-            .tcp_nodelay(true)
-            .connect_lazy();
-        channels.insert(grpc.to_owned(), channel.clone());
-        Ok(channel)
     }
 
     /// Asks one master after the other, the last that answered first, within `budget`.
     async fn ask<T>(&self, budget: Duration, call: impl AsyncCall<T>) -> Result<T, Unanswered> {
-        let started = Instant::now();
-        let mut reason = "no master is configured".to_owned();
-        while !self.masters.is_empty() {
-            for _ in 0..self.masters.len() {
-                let current = self.current.load(Ordering::Relaxed);
-                let master = &self.masters[current % self.masters.len()];
-                let answer = match self.channel(&master.grpc()) {
-                    Ok(channel) => call.run(SeaweedClient::new(channel)).await,
-                    Err(text) => Err(tonic::Status::unavailable(text)),
-                };
-                match answer {
-                    Ok(answer) => return Ok(answer),
-                    Err(status) => {
-                        reason = format!("master {}: {}", master.http(), status.message());
-                        if is_final(&status) {
-                            let is_missing = status.code() == tonic::Code::NotFound;
-                            return Err(Unanswered { reason, is_missing });
-                        }
-                        let next = current.wrapping_add(1);
-                        self.current.store(next, Ordering::Relaxed);
-                    }
-                }
-            }
-            if started.elapsed() + PAUSE >= budget {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Err(Unanswered {
-            reason,
-            is_missing: false,
+        let ask = Ask { budget, is_final };
+        let answer = self.masters.ask(ask, |master| call.run(master)).await;
+        answer.map_err(|status| Unanswered {
+            is_missing: status.code() == tonic::Code::NotFound,
+            reason: status.message().to_owned(),
         })
     }
 }
@@ -134,16 +86,13 @@ fn is_final(status: &tonic::Status) -> bool {
 
 /// A call of one master; a trait since closures cannot yet promise futures that are `Send`.
 trait AsyncCall<T> {
-    fn run(
-        &self,
-        master: SeaweedClient<Channel>,
-    ) -> impl Future<Output = Result<T, tonic::Status>> + Send;
+    fn run(&self, master: MasterClient) -> impl Future<Output = Result<T, tonic::Status>> + Send;
 }
 
 struct AssignCall<'a>(&'a Placement, u64);
 
 impl AsyncCall<Assigned> for AssignCall<'_> {
-    async fn run(&self, mut master: SeaweedClient<Channel>) -> Result<Assigned, tonic::Status> {
+    async fn run(&self, mut master: MasterClient) -> Result<Assigned, tonic::Status> {
         let placement = self.0;
         let request = AssignRequest {
             count: self.1,
@@ -182,10 +131,7 @@ impl AsyncCall<Assigned> for AssignCall<'_> {
 struct LookupCall(u32);
 
 impl AsyncCall<Vec<Location>> for LookupCall {
-    async fn run(
-        &self,
-        mut master: SeaweedClient<Channel>,
-    ) -> Result<Vec<Location>, tonic::Status> {
+    async fn run(&self, mut master: MasterClient) -> Result<Vec<Location>, tonic::Status> {
         let request = LookupVolumeRequest {
             volume_or_file_ids: vec![self.0.to_string()],
             ..LookupVolumeRequest::default()
@@ -257,12 +203,13 @@ impl Control for GrpcControl {
                 server: server.clone(),
                 reason,
             };
-            let channel = self.channel(&server).map_err(failed)?;
+            let channel = self.channels.to(&server);
+            let channel = channel.map_err(|e| failed(e.to_string()))?;
             let request = BatchDeleteRequest {
                 file_ids: ids.iter().map(FileId::to_string).collect(),
                 skip_cookie_check: true,
             };
-            let answer = VolumeServerClient::new(channel)
+            let answer = dulse_client::volume_server(channel)
                 .batch_delete(named(request))
                 .await;
             let answer = answer.map_err(|status| failed(status.message().to_owned()))?;

@@ -5,25 +5,15 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dulse_transport::{Guarded, HttpClient, Transport};
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_RANGE, RANGE};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::request::Builder;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-
-/// How long a connection attempt may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long one request may take, its body included.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long an unused connection is kept; below upstream's server side limit.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(55);
-
-/// Unused connections kept per volume server.
-const IDLE_PER_SERVER_MAX: usize = 64;
 
 /// Longest error text read of an answer.
 const ERROR_LEN_MAX: usize = 4096;
@@ -67,7 +57,8 @@ impl WireError {
 
 /// One pooled client.
 pub(crate) struct Wire {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: HttpClient<Full<Bytes>>,
+    transport: Transport,
 }
 
 /// What to upload.
@@ -82,26 +73,47 @@ pub(crate) struct Put<'a> {
 }
 
 impl Wire {
-    pub(crate) fn new() -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE_PER_SERVER_MAX)
-            .build(connector);
-        Self { client }
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self {
+            client: transport.http_client(),
+            transport,
+        }
+    }
+
+    fn url(&self, server: &str, path: &str, query: &str) -> String {
+        let scheme = self.transport.http_scheme();
+        format!("{scheme}://{server}/{path}{query}")
+    }
+
+    /// Leave to use a needle: a header for it, where there is a key.
+    ///
+    /// - `path`: its id; ids assigned together (`3,01cookie_1`) share that of the first.
+    fn leave(&self, guarded: Guarded, path: &str) -> Option<HeaderValue> {
+        let id = path.split_once('_').map_or(path, |(first, _)| first);
+        let token = self.transport.tokens().sign_file(guarded, id);
+        let header = HeaderValue::try_from(format!("Bearer {token}"));
+        header.ok().filter(|_| !token.is_empty())
+    }
+
+    fn reading(&self, server: &str, path: &str, query: &str) -> Builder {
+        let request = Request::builder().uri(self.url(server, path, query));
+        match self.leave(Guarded::VolumeRead, path) {
+            Some(leave) => request.header(AUTHORIZATION, leave),
+            None => request,
+        }
     }
 
     /// Writes a needle. Raw bytes, not a form: both sides save the framing.
     pub(crate) async fn put(&self, put: Put<'_>) -> Result<(), WireError> {
         let mut request = Request::builder()
             .method(Method::PUT)
-            .uri(format!("http://{}/{}{}", put.server, put.path, put.query))
+            .uri(self.url(put.server, put.path, put.query))
             .header("content-md5", put.md5);
         if !put.auth.is_empty() {
             request = request.header(AUTHORIZATION, format!("Bearer {}", put.auth));
+        } else if let Some(leave) = self.leave(Guarded::VolumeWrite, put.path) {
+            // A master that does not sign leaves it to us.
+            request = request.header(AUTHORIZATION, leave);
         }
         let request = request.body(Full::new(put.body));
         let request = request.map_err(|e| address(put.server, e))?;
@@ -125,10 +137,13 @@ impl Wire {
     ) -> Result<Response<Incoming>, WireError> {
         let request = Request::builder()
             .method(method)
-            .uri(format!("http://{server}/{path}"))
+            .uri(self.url(server, path, ""))
             .body(Full::new(Bytes::new()));
         let mut request = request.map_err(|e| address(server, e))?;
         *request.headers_mut() = headers;
+        if let Some(leave) = self.leave(Guarded::VolumeRead, path) {
+            request.headers_mut().insert(AUTHORIZATION, leave);
+        }
         dulse_telemetry::request::pass_on(request.headers_mut());
         let response = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request(request)).await;
         let reason = match response {
@@ -149,7 +164,7 @@ impl Wire {
         path: &str,
         limit: usize,
     ) -> Result<Bytes, WireError> {
-        let request = Request::builder().uri(format!("http://{server}/{path}?readDeleted=true"));
+        let request = self.reading(server, path, "?readDeleted=true");
         let request = request.body(Full::new(Bytes::new()));
         let request = request.map_err(|e| address(server, e))?;
         within(server, async {
@@ -169,9 +184,7 @@ impl Wire {
         range: Range<u64>,
         whole: u64,
     ) -> Result<Vec<Bytes>, WireError> {
-        let mut request = Request::builder()
-            .method(Method::GET)
-            .uri(format!("http://{server}/{path}?readDeleted=true"));
+        let mut request = self.reading(server, path, "?readDeleted=true");
         let is_part = range.start > 0 || range.end < whole;
         if is_part {
             request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end - 1));

@@ -15,6 +15,7 @@ use dulse_blobs::{
     Answer, Assigned, Blobs, Control, Error, Location, MANIFEST_CHUNKS_MAX, Placement, Sync,
     views_of,
 };
+use dulse_transport::Transport;
 use dulse_types::{FileChunk, FileId};
 use futures::TryStreamExt;
 use parking_lot::Mutex;
@@ -115,7 +116,10 @@ async fn cluster() -> (Arc<Blobs>, Arc<Master>) {
         next: AtomicU64::new(1),
         n_asked: AtomicU64::new(0),
     });
-    (Arc::new(Blobs::new(master.clone())), master)
+    (
+        Arc::new(Blobs::new(master.clone(), &Transport::plain())),
+        master,
+    )
 }
 
 async fn read(blobs: &Arc<Blobs>, chunks: &[FileChunk], range: std::ops::Range<u64>) -> Vec<u8> {

@@ -5,6 +5,7 @@
 //! of `exit`.
 
 mod config;
+mod edges;
 mod exit;
 mod metrics;
 mod roles;
@@ -27,6 +28,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "dulse", version)]
 struct Cli {
+    /// Where `security.toml` is looked for first, before `.`, `~/.seaweedfs`,
+    /// `/usr/local/etc/seaweedfs` and `/etc/seaweedfs`
+    #[arg(long, global = true, value_name = "DIR", env = "DULSE_CONFIG_DIR")]
+    config_dir: Option<std::path::PathBuf>,
     #[command(flatten)]
     logs: LogArgs,
     #[command(subcommand)]
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
             return ExitCode::from(exit::USAGE);
         }
     };
+    edges::set_config_dir(cli.config_dir.clone());
     let format = match cli.logs.log_format {
         LogFormat::Text => logs::Format::Text,
         LogFormat::Json => logs::Format::Json,

@@ -5,20 +5,32 @@ mod args;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use dulse_config::Size;
+use dulse_config::{Security, Size};
 use dulse_filer::{Filer, FilerOptions};
 use dulse_master::{Master, MasterOptions};
 use dulse_replica::Durability;
+use dulse_transport::{Service, Transport, Wire};
 use dulse_types::ServerAddress;
 use dulse_volume::{VolumeOptions, VolumeServer};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::edges;
 use crate::exit::Usage;
-use args::{CHUNK_SIZE, VOLUME_SIZE_LIMIT};
+use args::{CHUNK_SIZE, VOLUME_SIZE_LIMIT, WireArgs};
 pub(crate) use args::{CommonArgs, FilerArgs, MasterArgs, ServerArgs, VolumeArgs};
+
+/// Smallest HTTP/2 window: the protocol's own.
+const WINDOW_MIN: u32 = 64 << 10;
+
+/// Largest HTTP/2 window that is set; the protocol's is a byte short of the double.
+const WINDOW_MAX: u32 = 1 << 30;
+
+/// Probes at shorter intervals make upstream's servers close the connection.
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(20);
 
 /// Where a role listens and who it is to others.
 struct Place {
@@ -42,14 +54,42 @@ fn place(common: &CommonArgs, port: u16) -> Result<Place> {
     })
 }
 
-async fn start_master(args: &MasterArgs) -> Result<Master> {
+/// The transport of a role.
+fn transport(service: Service, args: &WireArgs, security: &Security) -> Result<Transport> {
+    edges::transport(service, security, wire(args)?)
+}
+
+/// Settings of connections, within what HTTP/2 and upstream's servers allow.
+fn wire(args: &WireArgs) -> Result<Wire> {
+    let window = u32::try_from(args.grpc_window.0).ok();
+    let window = window.filter(|bytes| (WINDOW_MIN..=WINDOW_MAX).contains(bytes));
+    let window_bytes = window.ok_or_else(|| {
+        Usage(format!(
+            "--grpc-window is `{}`; expected 64KiB to 1GiB",
+            args.grpc_window
+        ))
+    })?;
+    if args.grpc_keep_alive.0 < KEEP_ALIVE_MIN {
+        let text = format!(
+            "--grpc-keep-alive is `{}`; expected at least 20s",
+            args.grpc_keep_alive
+        );
+        return Err(Usage(text).into());
+    }
+    Ok(Wire {
+        window_bytes,
+        keep_alive: args.grpc_keep_alive.0,
+    })
+}
+
+async fn start_master(args: &MasterArgs, transport: Transport) -> Result<Master> {
     let place = place(&args.common, args.port)?;
     let options = MasterOptions {
         address: place.address.clone(),
         dir: args.dir.clone(),
         volume_size_limit_bytes: args.volume_size_limit.0,
         default_replication: args.default_replication.clone(),
-        signing_key: String::new(),
+        transport,
     };
     let master = Master::start(options, place.http, place.grpc)
         .await
@@ -58,14 +98,14 @@ async fn start_master(args: &MasterArgs) -> Result<Master> {
     Ok(master)
 }
 
-async fn start_volume(args: &VolumeArgs) -> Result<VolumeServer> {
+async fn start_volume(args: &VolumeArgs, transport: Transport) -> Result<VolumeServer> {
     let place = place(&args.common, args.port)?;
     let options = VolumeOptions {
         address: place.address.clone(),
         dir: args.dir.clone(),
         masters: args.master.clone(),
         max_volumes: args.max,
-        signing_key: String::new(),
+        transport,
     };
     let server = VolumeServer::start(options, place.http, place.grpc)
         .await
@@ -74,7 +114,7 @@ async fn start_volume(args: &VolumeArgs) -> Result<VolumeServer> {
     Ok(server)
 }
 
-async fn start_filer(args: &FilerArgs) -> Result<Filer> {
+async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security) -> Result<Filer> {
     let place = place(&args.common, args.port)?;
     let durability = if args.durability == "os" {
         Durability::Os
@@ -87,12 +127,19 @@ async fn start_filer(args: &FilerArgs) -> Result<Filer> {
     let store = tokio::task::spawn_blocking(open).await?.map_err(usage)?;
     let origin = store.shared().origin();
     tracing::info!(%origin, engine = args.engine, group = args.filer_group, "embedded store is open");
+    let mut http = dulse_filer::http::Options::upstream();
+    http.lists_directories = security.lists_directories;
+    if let Some(origins) = &security.allowed_origins {
+        http.allowed_origins.clone_from(origins);
+    }
     let options = FilerOptions {
         address: place.address.clone(),
         masters: args.master.clone(),
         group: args.filer_group.clone(),
         is_alone: args.alone,
         max_mb: mebibytes(args.chunk_size)?,
+        transport,
+        http,
     };
     let started = Filer::start(options, place.http, place.grpc, Arc::new(store)).await;
     let filer = started.map_err(usage)?;
@@ -134,28 +181,32 @@ fn usage(error: impl std::error::Error) -> anyhow::Error {
     Usage(text).into()
 }
 
-/// Waits for SIGTERM, Ctrl-C, or the end of standard input where that counts.
-async fn stopped(with_stdin: bool) -> Result<()> {
+/// Waits for SIGTERM, Ctrl-C, or the end of standard input where that counts; reads token
+/// keys again at SIGHUP.
+async fn stopped(with_stdin: bool, transports: &[Transport]) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let input_ended = async {
-        if !with_stdin {
-            return std::future::pending::<()>().await;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut ended = std::pin::pin!(input_ended(with_stdin));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = &mut ended => break,
+            _ = hang_up.recv() => edges::reload(transports),
         }
-        let mut buffer = [0; 256];
-        while tokio::io::stdin()
-            .read(&mut buffer)
-            .await
-            .is_ok_and(|n| n > 0)
-        {}
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = input_ended => {}
     }
     tracing::info!("stopping");
     Ok(())
+}
+
+async fn input_ended(counts: bool) {
+    if !counts {
+        return std::future::pending::<()>().await;
+    }
+    let mut buffer = [0; 256];
+    let mut input = tokio::io::stdin();
+    while input.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
 }
 
 /// `dulse master`.
@@ -164,8 +215,10 @@ async fn stopped(with_stdin: bool) -> Result<()> {
 ///
 /// `Usage` when it cannot start as asked.
 pub(crate) async fn master(args: MasterArgs) -> Result<()> {
-    let master = start_master(&args).await?;
-    stopped(args.common.exit_with_stdin).await?;
+    let security = edges::security()?;
+    let transport = transport(Service::Master, &args.common.wire, &security)?;
+    let master = start_master(&args, transport.clone()).await?;
+    stopped(args.common.exit_with_stdin, &[transport]).await?;
     master.stop().await;
     Ok(())
 }
@@ -176,8 +229,10 @@ pub(crate) async fn master(args: MasterArgs) -> Result<()> {
 ///
 /// `Usage` when it cannot start as asked.
 pub(crate) async fn volume(args: VolumeArgs) -> Result<()> {
-    let server = start_volume(&args).await?;
-    stopped(args.common.exit_with_stdin).await?;
+    let security = edges::security()?;
+    let transport = transport(Service::Volume, &args.common.wire, &security)?;
+    let server = start_volume(&args, transport.clone()).await?;
+    stopped(args.common.exit_with_stdin, &[transport]).await?;
     server.stop().await;
     Ok(())
 }
@@ -188,8 +243,10 @@ pub(crate) async fn volume(args: VolumeArgs) -> Result<()> {
 ///
 /// `Usage` when it cannot start as asked.
 pub(crate) async fn filer(args: FilerArgs) -> Result<()> {
-    let filer = start_filer(&args).await?;
-    stopped(args.common.exit_with_stdin).await?;
+    let security = edges::security()?;
+    let transport = transport(Service::Filer, &args.common.wire, &security)?;
+    let filer = start_filer(&args, transport.clone(), &security).await?;
+    stopped(args.common.exit_with_stdin, &[transport]).await?;
     filer.stop().await;
     Ok(())
 }
@@ -209,23 +266,30 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
     };
     let address = ServerAddress::new(&args.ip, args.master_port, 0);
     let masters = vec![address.map_err(|e| Usage(e.to_string()))?];
-    let master = start_master(&MasterArgs {
+    let security = edges::security()?;
+    let services = [Service::Master, Service::Volume, Service::Filer];
+    let mut transports = Vec::new();
+    for service in services {
+        transports.push(transport(service, &args.wire, &security)?);
+    }
+    let [of_master, of_volume, of_filer] = [0, 1, 2].map(|i: usize| transports[i].clone());
+    let master = MasterArgs {
         common: common.clone(),
         port: args.master_port,
         dir: args.dir.join("master"),
         volume_size_limit: VOLUME_SIZE_LIMIT,
         default_replication: String::new(),
-    })
-    .await?;
-    let volume = start_volume(&VolumeArgs {
+    };
+    let master = start_master(&master, of_master).await?;
+    let volume = VolumeArgs {
         common: common.clone(),
         port: args.volume_port,
         dir: args.dir.join("volume"),
         master: masters.clone(),
         max: 0,
-    })
-    .await?;
-    let filer = start_filer(&FilerArgs {
+    };
+    let volume = start_volume(&volume, of_volume).await?;
+    let filer = FilerArgs {
         common,
         port: args.filer_port,
         dir: args.dir.join("filer"),
@@ -235,9 +299,9 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
         durability: args.durability,
         chunk_size: CHUNK_SIZE,
         alone: false,
-    })
-    .await?;
-    stopped(false).await?;
+    };
+    let filer = start_filer(&filer, of_filer, &security).await?;
+    stopped(false, &transports).await?;
     filer.stop().await;
     volume.stop().await;
     master.stop().await;

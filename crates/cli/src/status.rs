@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use dulse_proto::master::{ListClusterNodesRequest, seaweed_client::SeaweedClient};
+use dulse_client::Masters;
 use dulse_proto::status::filer_status_client::FilerStatusClient;
 use dulse_proto::status::{Component, StatusReply, StatusRequest};
+use dulse_transport::Dial;
 use dulse_types::{Origin, ServerAddress};
 use serde::Serialize;
 use tonic::transport::Channel;
+
+use crate::edges;
 
 /// How long one server may take to answer.
 pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
@@ -137,12 +140,8 @@ pub(crate) async fn ask(address: &str) -> Result<Filer> {
 ///
 /// When it cannot be made in [`ANSWER_TIME_MAX`].
 pub(crate) async fn dial(address: &ServerAddress) -> Result<Channel> {
-    let endpoint = Channel::from_shared(format!("http://{}", address.grpc()))?;
-    let endpoint = endpoint.connect_timeout(ANSWER_TIME_MAX);
-    let connecting = endpoint.connect();
-    connecting
-        .await
-        .with_context(|| format!("connect to {}", address.grpc()))
+    let dial = Dial::within(ANSWER_TIME_MAX);
+    Ok(edges::client()?.connect(&address.grpc(), dial).await?)
 }
 
 /// The filers that the master lists.
@@ -151,24 +150,9 @@ pub(crate) async fn dial(address: &ServerAddress) -> Result<Channel> {
 ///
 /// When the master does not answer.
 pub(crate) async fn filers(master: &ServerAddress, group: &str) -> Result<Vec<String>> {
-    let mut client = SeaweedClient::new(dial(master).await?);
-    let request = ListClusterNodesRequest {
-        client_type: "filer".to_owned(),
-        filer_group: group.to_owned(),
-        limit: 0,
-    };
-    let asked = client.list_cluster_nodes(request);
-    let reply = tokio::time::timeout(ANSWER_TIME_MAX, asked)
-        .await
-        .context("no answer")??;
-    let mut filers: Vec<_> = reply
-        .into_inner()
-        .cluster_nodes
-        .into_iter()
-        .map(|node| node.address)
-        .collect();
-    filers.sort();
-    Ok(filers)
+    let masters = Masters::new(edges::client()?.clone(), vec![master.clone()]);
+    let listed = dulse_client::listed_filers(&masters, group).await;
+    listed.map_err(|status| anyhow::anyhow!("{}", status.message()))
 }
 
 /// Asks every filer that the master lists.

@@ -14,10 +14,11 @@ use dulse_proto::master::seaweed_client::SeaweedClient;
 use dulse_proto::master::{KeepConnectedRequest, ListClusterNodesRequest};
 use dulse_replica::ReplicaStore;
 use dulse_replication::Listing;
+use dulse_transport::Dial;
 use dulse_types::{Origin, ServerAddress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::state::FilerOptions;
 
@@ -62,7 +63,7 @@ pub(crate) fn report(options: &FilerOptions) -> dulse_replication::Report {
         Box::pin(async move {
             let mut last = "no master is configured".to_owned();
             for master in &options.masters {
-                match report_to(master, &options.group, &[(origin, address.clone())]).await {
+                match report_to(master, &options, &[(origin, address.clone())]).await {
                     Ok(()) => return Ok(()),
                     Err(error) => last = format!("{master}: {}", error.message()),
                 }
@@ -76,11 +77,11 @@ pub(crate) fn report(options: &FilerOptions) -> dulse_replication::Report {
 
 async fn report_to(
     master: &ServerAddress,
-    group: &str,
+    options: &FilerOptions,
     members: &[(Origin, ServerAddress)],
 ) -> Result<(), tonic::Status> {
-    let mut client = ClusterClient::new(connect(master).await?);
-    report_over(&mut client, group, members).await
+    let mut client = ClusterClient::new(connect(master, options).await?);
+    report_over(&mut client, &options.group, members).await
 }
 
 async fn report_over(
@@ -105,13 +106,9 @@ async fn report_over(
     }
 }
 
-async fn connect(master: &ServerAddress) -> Result<Channel, tonic::Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", master.grpc()))
-        .map_err(|e| tonic::Status::invalid_argument(e.to_string()))?
-        .connect_timeout(ANSWER_TIME_MAX)
-        .http2_keep_alive_interval(Duration::from_secs(60));
-    let connected = endpoint.connect().await;
-    connected.map_err(|e| tonic::Status::unavailable(e.to_string()))
+async fn connect(master: &ServerAddress, options: &FilerOptions) -> Result<Channel, tonic::Status> {
+    let dial = Dial::within(ANSWER_TIME_MAX);
+    Ok(options.transport.connect(&master.grpc(), dial).await?)
 }
 
 async fn follow(
@@ -120,7 +117,7 @@ async fn follow(
     store: &ReplicaStore,
     send: &watch::Sender<Option<Listing>>,
 ) -> Result<(), tonic::Status> {
-    let channel = connect(master).await?;
+    let channel = connect(master, options).await?;
     let mut cluster = ClusterClient::new(channel.clone());
     let mut client = SeaweedClient::new(channel);
     let hello = KeepConnectedRequest {

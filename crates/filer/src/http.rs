@@ -42,6 +42,7 @@ use axum::extract::DefaultBodyLimit;
 use dulse_blobs::Blobs;
 use dulse_telemetry::layer::kind_of;
 use dulse_telemetry::{RequestId, request};
+use dulse_transport::Transport;
 use dulse_types::FullPath;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -55,7 +56,6 @@ use target::{Query, Target};
 
 use crate::metrics;
 
-pub use auth::Keys;
 pub use names::{Answer, Delete, Expected, NameError, Names, Write, Written};
 pub use over_namespace::OverNamespace;
 
@@ -78,7 +78,7 @@ pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 pub type NotReady = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// Settings of the HTTP side.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Size of chunks in MiB.
     pub block_mb: usize,
@@ -110,8 +110,8 @@ pub struct Options {
     pub gid: u32,
     /// Origins of browsers that may call; `*` is any.
     pub allowed_origins: Vec<String>,
-    /// Token keys.
-    pub keys: Keys,
+    /// Has the keys of tokens.
+    pub transport: Transport,
 }
 
 impl Options {
@@ -136,7 +136,7 @@ impl Options {
             uid: owner.0,
             gid: owner.1,
             allowed_origins: vec!["*".to_owned()],
-            keys: Keys::default(),
+            transport: Transport::plain(),
         }
     }
 }
@@ -217,9 +217,8 @@ impl Http {
         let query = Query::of(request.uri());
         let target = Target::of(request.uri().path())?;
         let (method, headers) = (request.method().clone(), request.headers());
-        self.options
-            .keys
-            .check(&method, &target.path, &query, headers)?;
+        let tokens = self.options.transport.tokens();
+        auth::check(&tokens, &method, &target.path, &query, headers)?;
         if let Some(why) = (self.not_ready)() {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why));
         }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dulse_blobs::{Blobs, GrpcControl};
+use dulse_client::Masters;
 use dulse_namespace::Namespace;
 use dulse_proto::filer::seaweed_filer_server::SeaweedFilerServer;
 use dulse_proto::replication::replication_server::ReplicationServer;
@@ -30,19 +31,9 @@ use dulse_proto::status::filer_status_server::FilerStatusServer;
 use dulse_replica::ReplicaStore;
 use dulse_replication::{Options as ReplicationOptions, Replicator};
 use dulse_telemetry::{Exporter, GrpcLayer, HttpLayer};
-use tokio::net::TcpListener;
+use dulse_transport::{GrpcListener, MESSAGE_BYTES_MAX};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::transport::Server;
-
-/// Largest message, as upstream.
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
-
-/// HTTP/2 windows, so that one connection fills a long line.
-const WINDOW_BYTES: u32 = 16 << 20;
-
-/// Requests in flight on one connection.
-const STREAMS_MAX: u32 = 1000;
 
 /// How long requests in flight may take after a stop.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -78,12 +69,11 @@ impl Filer {
         listen_grpc: SocketAddr,
         store: Arc<ReplicaStore>,
     ) -> Result<Self, StartError> {
-        let bind = |address| async move {
-            TcpListener::bind(address)
-                .await
-                .map_err(|e| StartError::Listen(address, e))
-        };
-        let (http_listener, grpc_listener) = (bind(listen_http).await?, bind(listen_grpc).await?);
+        let transport = options.transport.clone();
+        let http_listener = transport.listen_http(listen_http).await;
+        let http_listener = http_listener.map_err(|e| StartError::Listen(listen_http, e))?;
+        let grpc_listener = transport.listen_grpc(listen_grpc).await;
+        let grpc_listener = grpc_listener.map_err(|e| StartError::Listen(listen_grpc, e))?;
         let (discovering, listed) = discovery::start(&options, Arc::clone(&store));
         let replicator = Arc::new(Replicator::start(
             Arc::clone(&store),
@@ -93,9 +83,14 @@ impl Filer {
                 is_alone: options.is_alone,
                 listed,
                 report: discovery::report(&options),
+                transport: transport.clone(),
             },
         ));
-        let http_options = http::Options::upstream();
+        let http_options = http::Options {
+            block_mb: options.max_mb as usize,
+            transport: transport.clone(),
+            ..options.http.clone()
+        };
         let namespace = Namespace::new(
             store.clone(),
             dulse_namespace::Options {
@@ -104,15 +99,16 @@ impl Filer {
                 owner: (http_options.uid, http_options.gid),
             },
         );
-        let blobs = Arc::new(Blobs::new(Arc::new(GrpcControl::new(
-            options.masters.clone(),
-        ))));
+        let control = GrpcControl::new(options.masters.clone(), &transport);
+        let blobs = Arc::new(Blobs::new(Arc::new(control), &transport));
+        let masters = Masters::new(transport, options.masters.clone());
         let subscribers = grpc::subscribers::Subscribers::new(Arc::clone(store.shared()));
         let state = Arc::new(FilerState {
             options,
             namespace,
             blobs: Arc::clone(&blobs),
             store,
+            masters,
             replicator,
             subscribers,
         });
@@ -131,7 +127,7 @@ impl Filer {
         .router()
         .layer(HttpLayer::new("filer"));
         let servers = vec![
-            tokio::spawn(serve_http(http_listener, router, stopped.clone())),
+            tokio::spawn(http_listener.serve(router, stopping(stopped.clone()))),
             tokio::spawn(serve_grpc(grpc_listener, Arc::clone(&state), stopped)?),
         ];
         let collecting = tokio::spawn(garbage::collect(Arc::clone(&state)));
@@ -187,26 +183,15 @@ fn render_metrics(state: &Arc<FilerState>) -> Option<http::RenderMetrics> {
     Some(Arc::new(|| exporter.render()))
 }
 
-async fn serve_http(listener: TcpListener, router: axum::Router, mut stop: watch::Receiver<bool>) {
-    let stopping = async move {
-        // A dropped sender means the same.
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    if let Err(error) = axum::serve(listener, router)
-        .with_graceful_shutdown(stopping)
-        .await
-    {
-        tracing::error!(%error, "http listener failed");
-    }
+async fn stopping(mut stop: watch::Receiver<bool>) {
+    // A dropped sender means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn serve_grpc(
-    listener: TcpListener,
+    listener: GrpcListener,
     state: Arc<FilerState>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) -> Result<impl Future<Output = ()>, StartError> {
     let filer = SeaweedFilerServer::new(grpc::FilerService::new(Arc::clone(&state)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -220,23 +205,17 @@ fn serve_grpc(
         .register_encoded_file_descriptor_set(dulse_proto::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|e| StartError::Reflection(e.to_string()))?;
-    let stopping = async move {
-        let _ = stop.wait_for(|stop| *stop).await;
-    };
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(async move {
         tokio::spawn(report_health(state, reporter));
-        let serving = Server::builder()
-            .initial_stream_window_size(WINDOW_BYTES)
-            .initial_connection_window_size(WINDOW_BYTES)
-            .max_concurrent_streams(STREAMS_MAX)
+        let serving = listener
+            .server()
             .layer(GrpcLayer::new("filer"))
             .add_service(filer)
             .add_service(replication)
             .add_service(status)
             .add_service(health)
             .add_service(reflection)
-            .serve_with_incoming_shutdown(incoming, stopping)
+            .serve_with_incoming_shutdown(listener.incoming(), stopping(stop))
             .await;
         if let Err(error) = serving {
             tracing::error!(%error, "grpc listener failed");

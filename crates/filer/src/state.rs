@@ -2,22 +2,20 @@
 //! What every request of a filer needs.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use dulse_blobs::Blobs;
+use dulse_client::{Ask, MasterClient, Masters};
 use dulse_namespace::Namespace;
 use dulse_proto::filer::GetFilerConfigurationResponse;
-use dulse_proto::master::seaweed_client::SeaweedClient;
+use dulse_proto::master::GetMasterConfigurationRequest;
 use dulse_replica::ReplicaStore;
 use dulse_replication::Replicator;
+use dulse_transport::Transport;
 use dulse_types::ServerAddress;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::grpc::subscribers;
-
-/// How long connecting to the master may take.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+use crate::http;
 
 /// How a filer is run.
 #[derive(Clone, Debug)]
@@ -32,6 +30,10 @@ pub struct FilerOptions {
     pub is_alone: bool,
     /// Size of chunks in MiB.
     pub max_mb: u32,
+    /// Listens and dials.
+    pub transport: Transport,
+    /// Of the HTTP side; chunk size and transport are taken from above.
+    pub http: http::Options,
 }
 
 /// All that requests share.
@@ -44,6 +46,8 @@ pub struct FilerState {
     pub blobs: Arc<Blobs>,
     /// The replica below the tree.
     pub store: Arc<ReplicaStore>,
+    /// The masters, for calls.
+    pub masters: Masters,
     /// Peers.
     pub replicator: Arc<Replicator>,
     /// Live subscriptions.
@@ -62,18 +66,13 @@ impl FilerState {
     /// # Errors
     ///
     /// `Unavailable` when none does.
-    pub async fn master(&self) -> Result<SeaweedClient<Channel>, Status> {
-        let mut last = "no master is configured".to_owned();
-        for master in &self.options.masters {
-            let endpoint = Endpoint::from_shared(format!("http://{}", master.grpc()))
-                .map_err(|e| Status::internal(e.to_string()))?
-                .connect_timeout(CONNECT_TIME_MAX);
-            match endpoint.connect().await {
-                Ok(channel) => return Ok(SeaweedClient::new(channel)),
-                Err(error) => last = format!("master {master}: {error}"),
-            }
-        }
-        Err(Status::unavailable(last))
+    pub async fn master(&self) -> Result<MasterClient, Status> {
+        let answering = |mut master: MasterClient| async move {
+            let request = GetMasterConfigurationRequest {};
+            master.get_master_configuration(request).await?;
+            Ok(master)
+        };
+        self.masters.ask(Ask::ONCE, answering).await
     }
 
     /// What upstream's clients ask first.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use dulse_proto::volume::volume_server_client::VolumeServerClient;
 use dulse_proto::volume::{AllocateVolumeRequest, VolumeDeleteRequest};
-use tonic::transport::{Channel, Endpoint};
+use dulse_transport::Dial;
+use tonic::transport::Channel;
 
 use crate::assign::Wish;
 use crate::metrics;
@@ -196,23 +197,20 @@ async fn undo(state: &State, node: &str, id: u32) {
 }
 
 async fn connect(state: &State, node: &str) -> Result<VolumeServerClient<Channel>, String> {
-    let uri = match state.topology.lock().nodes.get(node) {
-        Some(node) => grpc_uri(node),
+    let grpc = match state.topology.lock().nodes.get(node) {
+        Some(node) => grpc_address(node),
         None => return Err("it went away".to_owned()),
     };
-    let endpoint = Endpoint::from_shared(uri).map_err(|e| e.to_string())?;
-    let endpoint = endpoint
-        .connect_timeout(ALLOCATE_TIME_MAX)
-        .timeout(ALLOCATE_TIME_MAX);
-    let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
-    Ok(VolumeServerClient::new(channel))
+    let dial = Dial::within(ALLOCATE_TIME_MAX).calls_within(ALLOCATE_TIME_MAX);
+    let channel = state.options.transport.connect(&grpc, dial).await;
+    Ok(VolumeServerClient::new(channel.map_err(|e| e.to_string())?))
 }
 
 /// Where a volume server's gRPC is.
-pub(crate) fn grpc_uri(node: &Node) -> String {
+pub(crate) fn grpc_address(node: &Node) -> String {
     let host = node
         .url
         .rsplit_once(':')
         .map_or(&*node.url, |(host, _)| host);
-    format!("http://{host}:{}", node.grpc_port)
+    format!("{host}:{}", node.grpc_port)
 }

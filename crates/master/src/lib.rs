@@ -29,16 +29,12 @@ use axum::routing::get;
 use dulse_proto::cluster::cluster_server::ClusterServer;
 use dulse_proto::master::seaweed_server::SeaweedServer;
 use dulse_telemetry::{Exporter, GrpcLayer, HttpLayer};
+use dulse_transport::{MESSAGE_BYTES_MAX, Transport};
 use dulse_types::ServerAddress;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tonic::transport::Server;
 
 use service::MasterService;
-
-/// Largest message, as upstream.
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// How long requests in flight may take after a stop.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -54,8 +50,8 @@ pub struct MasterOptions {
     pub volume_size_limit_bytes: u64,
     /// Replica placement where none is asked for, three digits.
     pub default_replication: String,
-    /// Key that signs writes to volume servers; empty signs nothing.
-    pub signing_key: String,
+    /// Listens, dials, signs.
+    pub transport: Transport,
 }
 
 /// A failed start.
@@ -89,12 +85,11 @@ impl Master {
         listen_http: SocketAddr,
         listen_grpc: SocketAddr,
     ) -> Result<Self, StartError> {
-        let bind = |address| async move {
-            TcpListener::bind(address)
-                .await
-                .map_err(|e| StartError::Listen(address, e))
-        };
-        let (http_listener, grpc_listener) = (bind(listen_http).await?, bind(listen_grpc).await?);
+        let transport = options.transport.clone();
+        let http_listener = transport.listen_http(listen_http).await;
+        let http_listener = http_listener.map_err(|e| StartError::Listen(listen_http, e))?;
+        let grpc_listener = transport.listen_grpc(listen_grpc).await;
+        let grpc_listener = grpc_listener.map_err(|e| StartError::Listen(listen_grpc, e))?;
         let stored = stored::Stored::open(&options.dir)?;
         let service = MasterService::new(options, stored);
         let (stop, stopped) = watch::channel(false);
@@ -107,18 +102,7 @@ impl Master {
         let counting =
             HttpLayer::new("master").counting(&metrics::REQUESTS, &metrics::REQUEST_SECONDS);
         let router = router.layer(counting);
-        let mut until = stopped.clone();
-        let http = async move {
-            let stopping = async move {
-                let _ = until.wait_for(|stop| *stop).await;
-            };
-            if let Err(error) = axum::serve(http_listener, router)
-                .with_graceful_shutdown(stopping)
-                .await
-            {
-                tracing::error!(%error, "http listener failed");
-            }
-        };
+        let http = http_listener.serve(router, stopping(stopped.clone()));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(dulse_proto::FILE_DESCRIPTOR_SET)
             .build_v1()
@@ -126,14 +110,9 @@ impl Master {
         let (reporter, health) = tonic_health::server::health_reporter();
         reporter.set_serving::<SeaweedServer<MasterService>>().await;
         let remembered = ClusterServer::new(remembered::Remembered(Arc::clone(service.state())));
-        let mut until = stopped;
         let grpc = async move {
-            let stopping = async move {
-                let _ = until.wait_for(|stop| *stop).await;
-            };
-            let incoming =
-                tonic::transport::server::TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
-            let serving = Server::builder()
+            let serving = grpc_listener
+                .server()
                 .layer(GrpcLayer::new("master"))
                 .add_service(
                     SeaweedServer::new(service)
@@ -143,7 +122,7 @@ impl Master {
                 .add_service(remembered)
                 .add_service(health)
                 .add_service(reflection)
-                .serve_with_incoming_shutdown(incoming, stopping)
+                .serve_with_incoming_shutdown(grpc_listener.incoming(), stopping(stopped))
                 .await;
             if let Err(error) = serving {
                 tracing::error!(%error, "grpc listener failed");
@@ -165,4 +144,9 @@ impl Master {
             }
         }
     }
+}
+
+async fn stopping(mut stop: watch::Receiver<bool>) {
+    // A dropped sender means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
 }

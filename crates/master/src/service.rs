@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dulse_proto::master as pb;
 use dulse_proto::master::seaweed_server::Seaweed;
+use dulse_transport::{Dial, Guarded};
 use futures::{Stream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc};
@@ -30,8 +31,8 @@ const MESSAGES_AHEAD: usize = 10_000;
 /// How long volume servers may take to report after a restart: three of their pulses.
 const WARM_UP: Duration = Duration::from_secs(15);
 
-/// Life of a token for a write.
-const TOKEN_LIFE_S: u64 = 10;
+/// How long one volume server may take to delete a collection.
+const DELETE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What all requests share.
 pub struct State {
@@ -126,16 +127,8 @@ impl State {
 
     /// A token that lets its bearer write this file id; empty without a key.
     pub(crate) fn sign(&self, fid: &str) -> String {
-        if self.options.signing_key.is_empty() {
-            return String::new();
-        }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        let claims = serde_json::json!({ "fid": fid, "exp": now + TOKEN_LIFE_S });
-        let key = jsonwebtoken::EncodingKey::from_secret(self.options.signing_key.as_bytes());
-        jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap_or_default()
+        let tokens = self.options.transport.tokens();
+        tokens.sign_file(Guarded::VolumeWrite, fid)
     }
 
     /// A server connected. One whose directories another live server has is refused: the same
@@ -314,7 +307,7 @@ impl State {
             topology
                 .nodes
                 .values()
-                .map(crate::growth::grpc_uri)
+                .map(crate::growth::grpc_address)
                 .collect()
         };
         let mut failure = None;
@@ -322,9 +315,13 @@ impl State {
             let request = DeleteCollectionRequest {
                 collection: name.to_owned(),
             };
-            let deleted = match VolumeServerClient::connect(server.clone()).await {
-                Ok(mut client) => client.delete_collection(request).await.map(drop),
-                Err(error) => Err(Status::unavailable(format!("{server}: {error}"))),
+            let dial = Dial::within(DELETE_TIME_MAX).calls_within(DELETE_TIME_MAX);
+            let deleted = match self.options.transport.connect(&server, dial).await {
+                Ok(channel) => {
+                    let mut client = VolumeServerClient::new(channel);
+                    client.delete_collection(request).await.map(drop)
+                }
+                Err(error) => Err(error.into()),
             };
             if let Err(status) = deleted {
                 failure.get_or_insert(status);

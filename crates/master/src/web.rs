@@ -2,14 +2,17 @@
 //! The master over HTTP: assign, look up, status, health.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Query, State as Shared};
+use axum::extract::{ConnectInfo, Query, Request, State as Shared};
 use axum::http::{StatusCode, Uri, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use dulse_proto::master as pb;
+use dulse_transport::Guarded;
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -27,6 +30,14 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/readyz", get(ok))
         .route("/cluster/healthz", get(ok))
         .route("/cluster/status", get(cluster_status))
+        .merge(guarded(&state))
+        .fallback(redirect)
+        .with_state(state)
+}
+
+/// Routes for those whom the white list names.
+fn guarded(state: &Arc<State>) -> Router<Arc<State>> {
+    Router::new()
         .route("/dir/assign", get(assign).post(assign))
         .route("/dir/lookup", get(lookup))
         .route("/dir/status", get(dir_status))
@@ -36,8 +47,16 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/collection/info", get(collection_info))
         .route("/", get(page))
         .route("/ui/index.html", get(page))
-        .fallback(redirect)
-        .with_state(state)
+        .route_layer(from_fn_with_state(Arc::clone(state), admit))
+}
+
+async fn admit(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let white_list = state.options.transport.white_list();
+    if white_list.admits_peer(peer.map(|peer| peer.0)) {
+        return next.run(request).await;
+    }
+    StatusCode::UNAUTHORIZED.into_response()
 }
 
 /// JSON, spread over lines when `pretty` asks for it; as upstream.
@@ -218,5 +237,16 @@ async fn lookup(Shared(state): Shared<Arc<State>>, Query(q): Parameters) -> Resp
             })
         })
         .collect();
-    Json(json!({ "volumeOrFileId": id, "locations": locations })).into_response()
+    let body = Json(json!({ "volumeOrFileId": id, "locations": locations }));
+    let is_read = q.get("read").is_some_and(|v| v == "yes");
+    let guarded = if is_read {
+        Guarded::VolumeRead
+    } else {
+        Guarded::VolumeWrite
+    };
+    let token = state.options.transport.tokens().sign_file(guarded, &id);
+    if token.is_empty() || !id.contains(',') {
+        return body.into_response();
+    }
+    ([(header::AUTHORIZATION, format!("Bearer {token}"))], body).into_response()
 }

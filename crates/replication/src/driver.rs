@@ -10,9 +10,10 @@ use dulse_cluster::Now;
 use dulse_merge::change::MemberStep;
 use dulse_proto::replication::replication_client::ReplicationClient;
 use dulse_proto::replication::{Heartbeat, PullRequest};
+use dulse_transport::{Dial, MESSAGE_BYTES_MAX};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use tokio::task::AbortHandle;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::core::{Action, Greeting, LinkId, Outcome, Refusal, StreamId};
@@ -26,12 +27,6 @@ const STABLE_EVERY: Duration = Duration::from_millis(500);
 
 /// How long connecting may take; the core gives up the handshake a little later.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
-
-/// Most bytes of one message, as everywhere.
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
-
-/// HTTP/2 windows, so that one connection fills a long line.
-const WINDOW_BYTES: u32 = 16 << 20;
 
 /// A silent connection is probed after this, so that a vanished machine is noticed.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -214,20 +209,11 @@ async fn report_and_found(inner: &Inner) -> Result<(), String> {
     Ok(())
 }
 
-async fn connect(address: &ServerAddress) -> Result<Client, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", address.grpc()))
-        .map_err(|e| e.to_string())?
-        .connect_timeout(CONNECT_TIME_MAX)
-        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .tcp_nodelay(true);
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|e| format!("connect: {e}"))?;
-    Ok(ReplicationClient::new(channel)
+async fn connect(inner: &Inner, address: &ServerAddress) -> Result<Client, String> {
+    let dial = Dial::within(CONNECT_TIME_MAX).probed_after(KEEP_ALIVE_EVERY);
+    let channel = inner.options.transport.connect(&address.grpc(), dial).await;
+    let client = ReplicationClient::new(channel.map_err(|e| e.to_string())?);
+    Ok(client
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }
@@ -255,7 +241,7 @@ async fn greet(
 }
 
 async fn handshake(inner: &Inner, address: &ServerAddress) -> Result<(Client, Greeting), Refusal> {
-    let mut client = connect(address).await.map_err(Refusal::Broken)?;
+    let mut client = connect(inner, address).await.map_err(Refusal::Broken)?;
     let theirs = client.handshake(convert::hello(inner)).await;
     let theirs = theirs.map_err(|status| refusal(&status))?.into_inner();
     if let Some(why) = convert::mismatch(inner, &theirs) {

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use dulse_cluster::Now;
 use dulse_merge::MemberRow;
 use dulse_replica::ReplicaStore;
+use dulse_transport::Transport;
 use dulse_types::{Origin, ServerAddress, Vector};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -52,6 +53,8 @@ pub struct Options {
     pub listed: watch::Receiver<Option<Listing>>,
     /// Has the master remember a member, durably.
     pub report: Report,
+    /// Dials peers.
+    pub transport: Transport,
 }
 
 /// A call that has the master remember a member; done when the master has it on disk.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use dulse_proto::master as pb;
 use dulse_proto::master::seaweed_client::SeaweedClient;
+use dulse_transport::Dial;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
 
 use crate::VolumeOptions;
 use crate::store::{Store, Volume};
@@ -46,13 +46,7 @@ async fn follow(
     store: &Store,
     changed: &Notify,
 ) -> Result<Option<String>, tonic::Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{grpc}"))
-        .map_err(|e| tonic::Status::invalid_argument(e.to_string()))?
-        .connect_timeout(PULSE);
-    let channel = endpoint
-        .connect()
-        .await
-        .map_err(|e| tonic::Status::unavailable(e.to_string()))?;
+    let channel = options.transport.connect(grpc, Dial::within(PULSE)).await?;
     let (send, beats) = mpsc::channel(4);
     let _ = send.send(beat(options, store)).await;
     let answers = SeaweedClient::new(channel)

@@ -23,17 +23,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::routing::get;
 use dulse_proto::volume::volume_server_server::VolumeServerServer;
 use dulse_telemetry::{Exporter, GrpcLayer, HttpLayer};
+use dulse_transport::{MESSAGE_BYTES_MAX, Transport};
 use dulse_types::ServerAddress;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tonic::transport::Server;
+use tonic::Status;
+use tonic::service::interceptor::InterceptedService;
 
 use service::VolumeService;
 use store::{Store, VolumeError};
-
-/// Largest message, as upstream.
-const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// How long requests in flight may take after a stop.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -49,8 +47,8 @@ pub struct VolumeOptions {
     pub masters: Vec<ServerAddress>,
     /// Most volumes; 0 goes by free disk.
     pub max_volumes: u32,
-    /// Key that writes must be signed with; empty asks for no token.
-    pub signing_key: String,
+    /// Listens, dials, checks tokens.
+    pub transport: Transport,
 }
 
 /// A failed start.
@@ -92,22 +90,20 @@ impl VolumeServer {
         listen_http: SocketAddr,
         listen_grpc: SocketAddr,
     ) -> Result<Self, StartError> {
-        let bind = |address| async move {
-            TcpListener::bind(address)
-                .await
-                .map_err(|e| StartError::Listen(address, e))
-        };
-        let (http_listener, grpc_listener) = (bind(listen_http).await?, bind(listen_grpc).await?);
+        let transport = options.transport.clone();
+        let http_listener = transport.listen_http(listen_http).await;
+        let http_listener = http_listener.map_err(|e| StartError::Listen(listen_http, e))?;
+        let grpc_listener = transport.listen_grpc(listen_grpc).await;
+        let grpc_listener = grpc_listener.map_err(|e| StartError::Listen(listen_grpc, e))?;
         let store = Arc::new(Store::open(&options.dir)?);
         let changed = Arc::new(Notify::new());
         let service = VolumeService {
             store: Arc::clone(&store),
             changed: Arc::clone(&changed),
         };
-        let signing_key = Arc::new(options.signing_key.clone());
         let mut router = web::router(web::Web {
             store: Arc::clone(&store),
-            signing_key,
+            transport,
         });
         if let Some(exporter) = Exporter::installed() {
             let observed = Arc::clone(&store);
@@ -121,21 +117,7 @@ impl VolumeServer {
             HttpLayer::new("volume").counting(&metrics::REQUESTS, &metrics::REQUEST_SECONDS);
         let router = router.layer(counting);
         let (stop, stopped) = watch::channel(false);
-        let mut until = stopped.clone();
-        let http = async move {
-            let stopping = async move {
-                let _ = until.wait_for(|stop| *stop).await;
-            };
-            let listener = axum::serve::ListenerExt::tap_io(http_listener, |stream| {
-                let _ = stream.set_nodelay(true);
-            });
-            if let Err(error) = axum::serve(listener, router)
-                .with_graceful_shutdown(stopping)
-                .await
-            {
-                tracing::error!(%error, "http listener failed");
-            }
-        };
+        let http = http_listener.serve(router, stopping(stopped.clone()));
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(dulse_proto::FILE_DESCRIPTOR_SET)
             .build_v1()
@@ -144,23 +126,19 @@ impl VolumeServer {
         reporter
             .set_serving::<VolumeServerServer<VolumeService>>()
             .await;
-        let mut until = stopped;
+        let service = VolumeServerServer::new(service)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let guard = options.transport.clone();
+        let admit = move |request| admit(&guard, request);
         let grpc = async move {
-            let stopping = async move {
-                let _ = until.wait_for(|stop| *stop).await;
-            };
-            let incoming =
-                tonic::transport::server::TcpIncoming::from(grpc_listener).with_nodelay(Some(true));
-            let serving = Server::builder()
+            let serving = grpc_listener
+                .server()
                 .layer(GrpcLayer::new("volume"))
-                .add_service(
-                    VolumeServerServer::new(service)
-                        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                        .max_encoding_message_size(MESSAGE_BYTES_MAX),
-                )
+                .add_service(InterceptedService::new(service, admit))
                 .add_service(health)
                 .add_service(reflection)
-                .serve_with_incoming_shutdown(incoming, stopping)
+                .serve_with_incoming_shutdown(grpc_listener.incoming(), stopping(stopped))
                 .await;
             if let Err(error) = serving {
                 tracing::error!(%error, "grpc listener failed");
@@ -185,4 +163,20 @@ impl VolumeServer {
             }
         }
     }
+}
+
+async fn stopping(mut stop: watch::Receiver<bool>) {
+    // A dropped sender means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Every call of the volume service changes or tells something: it is for those whom the
+/// white list names.
+fn admit(transport: &Transport, request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
+    let peer = request.remote_addr();
+    if transport.white_list().admits_peer(peer) {
+        return Ok(request);
+    }
+    let text = format!("{peer:?} is not in `guard.white_list`");
+    Err(Status::permission_denied(text))
 }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use base64::Engine as _;
 use bytes::Bytes;
+use dulse_transport::{Guarded, Transport, token_of};
 use dulse_types::FileId;
 use md5::{Digest, Md5};
 use serde_json::json;
@@ -27,7 +28,7 @@ const NEEDLE_LEN_MAX: usize = 256 << 20;
 #[derive(Clone)]
 pub(crate) struct Web {
     pub(crate) store: Arc<Store>,
-    pub(crate) signing_key: Arc<String>,
+    pub(crate) transport: Transport,
 }
 
 /// Routes of the volume server.
@@ -95,8 +96,7 @@ async fn needle(State(web): State<Web>, request: Request) -> Response {
     };
     let query = Query::<HashMap<String, String>>::try_from_uri(request.uri());
     let query = query.map(|q| q.0).unwrap_or_default();
-    let is_write = !matches!(*request.method(), Method::GET | Method::HEAD);
-    if is_write && !is_allowed(&web, request.headers(), &query, id) {
+    if !is_allowed(&web, &request, &query) {
         return refusal(StatusCode::UNAUTHORIZED, "wrong jwt");
     }
     match request.method().clone() {
@@ -113,30 +113,25 @@ async fn needle(State(web): State<Web>, request: Request) -> Response {
     }
 }
 
-fn is_allowed(web: &Web, headers: &HeaderMap, query: &HashMap<String, String>, id: FileId) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Claims {
-        fid: String,
-    }
-    if web.signing_key.is_empty() {
-        return true;
-    }
-    let bearer = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|v| v.to_str().ok());
-    let bearer = bearer.and_then(|v| v.strip_prefix("Bearer "));
-    let Some(token) = query.get("jwt").map(String::as_str).or(bearer) else {
+/// The id that a token must name: ids assigned together (`/3,01cookie_1`) share the first's.
+fn guarded_id(path: &str) -> Option<FileId> {
+    file_id(path.split_once('_').map_or(path, |(first, _)| first))
+}
+
+fn is_allowed(web: &Web, request: &Request, query: &HashMap<String, String>) -> bool {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let guarded = if is_read {
+        Guarded::VolumeRead
+    } else {
+        Guarded::VolumeWrite
+    };
+    let Some(id) = guarded_id(request.uri().path()) else {
         return false;
     };
-    let key = jsonwebtoken::DecodingKey::from_secret(web.signing_key.as_bytes());
-    let rules = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
-    let claims = jsonwebtoken::decode::<Claims>(token, &key, &rules);
-    // Ids assigned together share the first one's token.
-    claims.is_ok_and(|c| {
-        c.claims.fid.parse::<FileId>().is_ok_and(|first| {
-            first.volume_id == id.volume_id && first.cookie == id.cookie && first.key <= id.key
-        })
-    })
+    let in_query = query.get("jwt").map(String::as_str);
+    let token = token_of(in_query, request.headers());
+    let tokens = web.transport.tokens();
+    tokens.check_file(guarded, token, &id.to_string()).is_ok()
 }
 
 async fn read(web: &Web, id: FileId, headers: &HeaderMap, is_head: bool) -> Response {

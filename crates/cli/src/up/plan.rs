@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What `dulse up` will start, checked before anything is started.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use super::UpArgs;
@@ -121,6 +120,9 @@ fn server(
     if kind != "master" {
         arguments.push(format!("--master={}:{}", args.ip, args.master_port));
     }
+    if let Some(dir) = crate::edges::config_dir() {
+        arguments.push(format!("--config-dir={}", dir.display()));
+    }
     if let Some(engine) = &engine {
         arguments.push(format!("--engine={engine}"));
     }
@@ -141,7 +143,7 @@ fn server(
 fn ports_free(args: &UpArgs, servers: &[Server]) -> Result<(), Usage> {
     for server in servers {
         for port in [server.port, server.port + GRPC_OFFSET] {
-            TcpListener::bind((args.ip.as_str(), port)).map_err(|e| {
+            dulse_transport::probe(&args.ip, port).map_err(|e| {
                 Usage(format!(
                     "cannot listen on {}:{port} for {}: {e}; stop what uses it or choose another \
                      port (--master-port, --volume-port, --filer-port)",

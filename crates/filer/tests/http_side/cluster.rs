@@ -17,6 +17,7 @@ use dulse_journal::MemDisk;
 use dulse_kv::MemoryEngine;
 use dulse_namespace::Namespace;
 use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, ReplicaStore, SystemClock};
+use dulse_transport::Transport;
 use dulse_types::FileId;
 use parking_lot::Mutex;
 
@@ -131,7 +132,7 @@ pub(crate) async fn start(change: impl FnOnce(&mut Options)) -> (String, Needles
     let mut options = Options::upstream();
     options.block_mb = 1;
     change(&mut options);
-    let blobs = Arc::new(Blobs::new(Arc::new(master)));
+    let blobs = Arc::new(Blobs::new(Arc::new(master), &Transport::plain()));
     tokio::spawn(blobs.clone().sweep());
     let http = Http {
         names: Arc::new(names()),
