@@ -22,7 +22,7 @@ use std::time::Duration;
 use dulse_proto::filer as pb;
 use dulse_replica::Shared;
 use dulse_store::Error;
-use dulse_types::Stamp;
+use dulse_types::{Origin, Stamp};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -133,6 +133,8 @@ struct Feed {
     n_filtered: usize,
     beat_at: Instant,
     is_over: bool,
+    /// What was to be read next is no longer kept.
+    cut: Option<(Origin, Stamp)>,
     place: Place,
     _seat: Seat,
 }
@@ -170,6 +172,7 @@ impl Feed {
             n_filtered: 0,
             beat_at: Instant::now(),
             is_over: false,
+            cut: None,
             place,
             _seat: hub.sit(),
             request,
@@ -185,6 +188,12 @@ impl Feed {
             }
             if let Some(message) = self.ready.pop_front() {
                 return Some(Ok(message));
+            }
+            if let Some((origin, at)) = self.cut.take() {
+                // I9: told, never skipped. Who comes again takes the state.
+                return Some(Err(Status::out_of_range(format!(
+                    "changes of {origin} up to {at} are no longer in this filer's log"
+                ))));
             }
             if self.is_over {
                 return None;
@@ -235,6 +244,10 @@ impl Feed {
                 break;
             }
             self.fill(&head)?;
+            if self.cut.is_some() {
+                self.is_over = true;
+                return Ok(true);
+            }
             let Some(event) = self.merging.next(limit) else {
                 self.batch();
                 let until = self.request.until_ns;
@@ -258,6 +271,10 @@ impl Feed {
             }
             while let Some(after) = self.merging.wants(origin, last) {
                 let page = hub.log.page(origin, after, last, hub.page_bytes())?;
+                if let Some(at) = page.cut {
+                    self.cut = Some((origin, at));
+                    return Ok(());
+                }
                 self.merging.add(origin, page);
             }
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use dulse_merge::{Change, events};
 use dulse_proto::filer::SubscribeMetadataResponse;
-use dulse_replica::Shared;
+use dulse_replica::{Following, Shared};
 use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::{FullPath, Origin, Stamp};
 use parking_lot::Mutex;
@@ -51,6 +51,19 @@ impl Told {
 pub(super) struct Page {
     pub(super) changes: Vec<Arc<Told>>,
     pub(super) reached: Stamp,
+    /// ⚠ I9: what follows the stamp is no longer kept; the log goes on behind this one.
+    pub(super) cut: Option<Stamp>,
+}
+
+impl Page {
+    /// What follows is no longer kept.
+    fn cut(at: Stamp) -> Self {
+        Self {
+            changes: Vec::new(),
+            reached: at,
+            cut: Some(at),
+        }
+    }
 }
 
 /// The shared end of the log of one origin: every change in `(begin, end]`.
@@ -100,6 +113,14 @@ impl Log {
             }
             let read = self.read(origin, recent.end, until, READ_BYTES)?;
             recent.end = read.reached;
+            if read.cut.is_some() {
+                // The shared end begins where the log does; who is behind it is told below.
+                *recent = Recent {
+                    begin: recent.end,
+                    end: recent.end,
+                    ..Recent::default()
+                };
+            }
             recent.bytes += read.changes.iter().map(|told| told.bytes).sum::<usize>();
             recent.changes.extend(read.changes);
             recent.shrink();
@@ -125,7 +146,10 @@ impl Log {
         until: Stamp,
         max_bytes: usize,
     ) -> Result<Page, Error> {
-        let records = self.shared.changes_after(origin, after, max_bytes)?;
+        let records = match self.shared.following(origin, after, max_bytes)? {
+            Following::Changes(records) => records,
+            Following::Cut(at) => return Ok(Page::cut(at)),
+        };
         let mut changes = Vec::with_capacity(records.len());
         // None left: everything up to `until` was read.
         let mut reached = if records.is_empty() { until } else { after };
@@ -149,7 +173,11 @@ impl Log {
                 bytes: record.payload.len(),
             }));
         }
-        Ok(Page { changes, reached })
+        Ok(Page {
+            changes,
+            reached,
+            cut: None,
+        })
     }
 }
 
@@ -170,7 +198,11 @@ impl Recent {
         for told in self.changes.range(at..) {
             if bytes >= max_bytes || told.stamp > until {
                 let reached = changes.last().map_or(after, |t: &Arc<Told>| t.stamp);
-                return Page { changes, reached };
+                return Page {
+                    changes,
+                    reached,
+                    cut: None,
+                };
             }
             bytes += told.bytes;
             changes.push(Arc::clone(told));
@@ -178,6 +210,7 @@ impl Recent {
         Page {
             changes,
             reached: self.end.min(until),
+            cut: None,
         }
     }
 }
@@ -200,4 +233,56 @@ fn message(change: &Change, event: dulse_merge::Event) -> SubscribeMetadataRespo
         &change.signatures,
         change.is_from_other_cluster,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dulse_journal::MemDisk;
+    use dulse_kv::MemoryEngine;
+    use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, SystemClock};
+    use dulse_store::{Step, Transaction};
+
+    use super::*;
+
+    /// I9: a subscriber behind the cut is told, one beyond it and the shared end go on.
+    #[test]
+    fn a_page_behind_the_cut_says_so() {
+        let mut replica = Replica::open(ReplicaOptions {
+            disk: Arc::new(MemDisk::new()),
+            engine: Arc::new(MemoryEngine::new()),
+            clock: Arc::new(SystemClock),
+            random: 1 << 32 | 1,
+            durability: Durability::Fsync,
+            limits: Limits {
+                segment_size_bytes: 1_000,
+                log_budget_bytes: 0,
+                ..Limits::STANDARD
+            },
+        })
+        .unwrap();
+        for n in 0..50_u8 {
+            let step = Step::KvPut {
+                key: vec![n].into(),
+                value: vec![n; 100].into(),
+            };
+            let transaction = Transaction {
+                steps: vec![step],
+                ..Transaction::default()
+            };
+            replica.commit(vec![transaction]).remove(0).unwrap();
+        }
+        let shared = replica.shared();
+        let (origin, last) = (shared.origin(), shared.vector().get(shared.origin()));
+        replica.checkpoint().unwrap();
+        replica.stable(shared.vector()).unwrap();
+        let log = Log::new(Arc::clone(&shared));
+        let behind = log.page(origin, Stamp::ZERO, last, 1 << 20).unwrap();
+        let cut = behind.cut.expect("the log was cut");
+        assert!(cut > Stamp::ZERO && behind.changes.is_empty());
+        let beyond = log.page(origin, cut, last, 1 << 20).unwrap();
+        assert_eq!((beyond.cut, beyond.reached), (None, last));
+        assert!(!beyond.changes.is_empty());
+    }
 }

@@ -143,6 +143,7 @@ mod tests {
         Page {
             changes: stamps.iter().map(told).collect(),
             reached: Stamp(stamps.last().copied().unwrap_or(0)),
+            cut: None,
         }
     }
 
