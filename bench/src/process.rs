@@ -12,6 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long a process may take to end when asked.
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// Unit of the times in `/proc/PID/stat`: Linux gives it to user space as 100 on every
+/// architecture that we build for.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// A child; killed when dropped.
 pub(crate) struct Process {
     child: Child,
@@ -130,8 +134,7 @@ impl Drop for Process {
 pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let ticks = ticks_of(&text).context("utime and stime in /proc/PID/stat")?;
-    let per_second = rustix::param::clock_ticks_per_second().max(1);
-    Ok(Duration::from_millis(ticks * 1000 / per_second))
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
 /// Fields 14 and 15; the name before them may hold spaces and brackets.
