@@ -113,11 +113,13 @@ impl<'t, 'r> Builder<'t, 'r> {
     fn identity(&mut self) -> Identity {
         let index = self.n_born;
         self.n_born += 1;
-        Identity {
+        let identity = Identity {
             stamp: self.change.first,
             origin: self.change.origin,
             index,
-        }
+        };
+        self.txn.born(identity);
+        identity
     }
 
     /// Creates an entry where nothing is shown. An entry with the hard link id of an

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading rows through what is not written yet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -65,6 +66,11 @@ pub struct Txn<'a> {
     writes: BTreeMap<Vec<u8>, Option<Bytes>>,
     deltas: Deltas,
     undo: Option<Undo>,
+    /// What was read: the rows below stay as they are while this lives, and one operation
+    /// looks at the same few again and again.
+    known: RefCell<HashMap<Vec<u8>, Option<Bytes>>>,
+    /// Identities made up here: no row below can be named by one.
+    newborn: HashSet<[u8; Identity::LEN]>,
     /// Look at every place a name may be and merge what is found: for replay over an
     /// engine that kept some prefix of the batches after its checkpoint.
     pub gather_all: bool,
@@ -89,6 +95,8 @@ impl<'a> Txn<'a> {
             writes,
             deltas,
             undo: None,
+            known: RefCell::default(),
+            newborn: HashSet::new(),
             gather_all: false,
             mentioned: HashMap::new(),
             applied: None,
@@ -102,10 +110,42 @@ impl<'a> Txn<'a> {
     ///
     /// `Rows`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, ReadError> {
-        match self.writes.get(key) {
-            Some(value) => Ok(value.clone()),
-            None => self.rows.get(key).map_err(ReadError::Rows),
+        if let Some(value) = self.writes.get(key) {
+            return Ok(value.clone());
         }
+        if self.is_of_newborn(key) {
+            return Ok(None);
+        }
+        if let Some(value) = self.known.borrow().get(key) {
+            return Ok(value.clone());
+        }
+        let value = self.rows.get(key).map_err(ReadError::Rows)?;
+        self.known.borrow_mut().insert(key.to_vec(), value.clone());
+        Ok(value)
+    }
+
+    /// Tells that an identity was made up just now: nothing is looked up by it below.
+    pub fn born(&mut self, identity: Identity) {
+        self.newborn.insert(identity.to_bytes());
+    }
+
+    fn is_of_newborn(&self, key: &[u8]) -> bool {
+        const NAMED_BY_IDENTITY: [Space; 6] = [
+            Space::Moved,
+            Space::Partial,
+            Space::Graves,
+            Space::Inodes,
+            Space::Links,
+            Space::Garbage,
+        ];
+        let Some((space, rest)) = key.split_first() else {
+            return false;
+        };
+        !self.newborn.is_empty()
+            && NAMED_BY_IDENTITY.iter().any(|s| *s as u8 == *space)
+            && rest
+                .get(..Identity::LEN)
+                .is_some_and(|identity| self.newborn.contains(identity))
     }
 
     /// Writes a key.
