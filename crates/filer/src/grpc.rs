@@ -53,10 +53,13 @@ impl FilerService {
         let mut response = Response::new(message);
         if let Some(stamp) = stamp {
             let origin = self.state.namespace.origin();
-            let token = SessionToken { origin, stamp };
+            let mut token = SessionToken { origin, stamp }.to_metadata();
+            // No two answers have the same: it must not fill the header compression's table,
+            // which costs both sides more than the bytes it saves.
+            token.set_sensitive(true);
             response
                 .metadata_mut()
-                .insert(session::METADATA_KEY, token.to_metadata());
+                .insert(session::METADATA_KEY, token);
         }
         response
     }

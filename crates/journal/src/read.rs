@@ -148,7 +148,7 @@ impl Journal {
         mut visit: impl FnMut(Record, u64) -> bool,
     ) -> Result<(), JournalError> {
         for part in parts {
-            let mut scan = Scan::new(&*self.disk, part.first, part.from);
+            let mut scan = Scan::new(&*self.disk, part.first, part.from).until(part.until);
             while scan.position < part.until {
                 let record = match scan.next() {
                     Ok(Some(record)) => record,

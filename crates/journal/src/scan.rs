@@ -18,6 +18,8 @@ pub(crate) struct Scan<'a> {
     first: u64,
     /// Position of the next record.
     pub(crate) position: u64,
+    /// Nothing behind it is read from the disk; records end there.
+    until: u64,
     buffer: Vec<u8>,
     at: usize,
     is_at_end: bool,
@@ -31,10 +33,18 @@ impl<'a> Scan<'a> {
             file: segment::name(first),
             first,
             position: position.max(first),
+            until: u64::MAX,
             buffer: Vec::new(),
             at: 0,
             is_at_end: false,
         }
+    }
+
+    /// The same up to a position at which a record ends: whoever follows the log reads the
+    /// little that is new and no more.
+    pub(crate) fn until(mut self, until: u64) -> Self {
+        self.until = until;
+        self
     }
 
     /// Whether bytes were read that are no whole record.
@@ -74,7 +84,9 @@ impl<'a> Scan<'a> {
         self.at = 0;
         let behind = self.position + self.buffer.len() as u64;
         let offset = segment::offset(self.first, behind);
-        let read = self.disk.read_at(&self.file, offset, READ_AHEAD)?;
+        let left = self.until.saturating_sub(behind);
+        let wanted = usize::try_from(left).map_or(READ_AHEAD, |left| left.min(READ_AHEAD));
+        let read = self.disk.read_at(&self.file, offset, wanted)?;
         self.is_at_end = read.is_empty();
         self.buffer.extend_from_slice(&read);
         Ok(())
