@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
+use tokio::task::JoinSet;
 
 /// Significant digits of the histograms.
 const DIGITS: u8 = 3;
@@ -72,16 +73,15 @@ where
 {
     let next = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
-    let tasks: Vec<_> = clients
-        .iter()
-        .map(|client| {
-            let (client, next, operation) = (client.clone(), Arc::clone(&next), operation.clone());
-            tokio::spawn(one_client(client, next, start, limits, operation))
-        })
-        .collect();
+    // Whoever gives up the drive ends its clients, too.
+    let mut tasks = JoinSet::new();
+    for client in clients {
+        let (client, next, operation) = (client.clone(), Arc::clone(&next), operation.clone());
+        tasks.spawn(one_client(client, next, start, limits, operation));
+    }
     let mut latencies_us = histogram()?;
-    for task in tasks {
-        latencies_us.add(task.await??)?;
+    while let Some(ended) = tasks.join_next().await {
+        latencies_us.add(ended??)?;
     }
     Ok(Driven {
         operations: latencies_us.len(),
@@ -146,6 +146,30 @@ mod tests {
             .clone();
         seen.sort_unstable();
         assert_eq!(seen, (0..1000).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn clients_end_with_the_drive() -> Result<()> {
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&count);
+        let driving = drive(&[(); 3], Limits::operations(u64::MAX), move |(), _| {
+            let counted = Arc::clone(&counted);
+            async move {
+                counted.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+                Ok(())
+            }
+        });
+        let ended = tokio::time::timeout(Duration::from_millis(50), driving).await;
+        assert!(ended.is_err(), "nobody stops it");
+        tokio::task::yield_now().await;
+        let at_end = count.load(Ordering::Relaxed);
+        assert!(at_end > 0);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(count.load(Ordering::Relaxed), at_end);
         Ok(())
     }
 

@@ -57,9 +57,7 @@ impl FilerService {
             // No two answers have the same: it must not fill the header compression's table,
             // which costs both sides more than the bytes it saves.
             token.set_sensitive(true);
-            response
-                .metadata_mut()
-                .insert(session::METADATA_KEY, token);
+            response.metadata_mut().insert(session::METADATA_KEY, token);
         }
         response
     }
