@@ -309,10 +309,11 @@ fn conflict(txn: &mut Txn<'_>, version: Version, step: &ConflictStep) -> Result<
         record: Bytes::new(),
     });
     match step {
-        ConflictStep::Record { .. } if row.record.is_empty() => {
-            row.record = Change::of_steps(vec![Step::Conflict(step.clone())]).encode();
+        // Should two judges record one loss, their order of arrival must not matter.
+        ConflictStep::Record { .. } => {
+            let record = Change::of_steps(vec![Step::Conflict(step.clone())]).encode();
+            row.record = row.record.max(record);
         }
-        ConflictStep::Record { .. } => {}
         ConflictStep::Withdraw { .. } | ConflictStep::Expire { .. } => {
             row.settled = row.settled.max(Some(version));
         }

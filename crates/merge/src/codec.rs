@@ -64,7 +64,8 @@ impl Change {
     /// The bytes of the record's payload and of the wire.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut out = Writer::with_capacity(256);
+        let steps = self.steps.iter().map(Step::size_bytes_max);
+        let mut out = Writer::with_capacity(64 + steps.sum::<usize>());
         out.u8(CHANGE_VERSION);
         out.u64_be(self.origin.0);
         out.i64_be(self.prev.0);

@@ -40,6 +40,9 @@ pub enum ReadError {
     /// The keeper of the rows failed.
     #[error("read rows")]
     Rows(#[source] RowsError),
+    /// A linked inode that a name belongs to has no row.
+    #[error("inode {0} has a name but no content")]
+    NoInode(Identity),
     /// A row does not decode.
     #[error("row of space {space} does not decode")]
     Corrupt {

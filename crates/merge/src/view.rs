@@ -8,6 +8,9 @@
 //! Whether a name shows or is shadowed does not count in the digest; that it is
 //! live does. So hashes are counted where names come and go, and nowhere else.
 
+use dulse_types::entry::{DataPart, MODE_DIRECTORY, UnknownFields, join};
+use dulse_types::{Entry, EntryFields};
+
 use crate::digest::hash;
 use crate::keys::{self, Space, split_path};
 use crate::row::NameRow;
@@ -17,6 +20,38 @@ use crate::txn::{ReadError, Txn};
 #[must_use]
 pub fn is_dir(row: &NameRow) -> bool {
     row.is_implied || (!row.is_linked && row.content.is_dir())
+}
+
+/// The entry that a row shows. An implied directory has the attributes of its nearest
+/// ancestor that somebody made.
+///
+/// # Errors
+///
+/// When rows cannot be read. `Corrupt` when a linked inode has no row.
+pub fn entry_of(txn: &Txn<'_>, row: &NameRow) -> Result<Entry, ReadError> {
+    if row.is_implied {
+        return implied_entry(txn, &row.path);
+    }
+    if !row.is_linked {
+        return Ok(row.content.entry());
+    }
+    let inode = txn.inode(row.inode)?.ok_or(ReadError::NoInode(row.inode))?;
+    Ok(inode.content.entry())
+}
+
+fn implied_entry(txn: &Txn<'_>, path: &[u8]) -> Result<Entry, ReadError> {
+    let mut dir = split_path(path).0;
+    while dir.len() > 1 {
+        if let Some(row) = txn.shown(dir)?.filter(|row| !row.is_implied) {
+            let content = &row.content;
+            let data = DataPart::default();
+            return Ok(join(&content.attributes, &data, content.atime_ns));
+        }
+        dir = split_path(dir).0;
+    }
+    let mut fields = EntryFields::default();
+    fields.attrs_mut().file_mode = MODE_DIRECTORY | 0o755;
+    Ok(fields.to_entry(&UnknownFields::default()))
 }
 
 /// Puts a live name at its path.

@@ -36,7 +36,7 @@ pub(crate) fn journal(operation: Operation, error: JournalError) -> Error {
 /// Rows that could not be read.
 pub(crate) fn read(operation: Operation, error: ReadError) -> Error {
     let kind = match &error {
-        ReadError::Corrupt { .. } => ErrorKind::Corrupt,
+        ReadError::Corrupt { .. } | ReadError::NoInode(_) => ErrorKind::Corrupt,
         ReadError::Rows(_) => ErrorKind::Io,
     };
     Error::new(operation, kind).source(error)

@@ -281,6 +281,10 @@ impl Replica {
     pub fn stable(&mut self, vector: Vector) -> Result<(), Error> {
         self.stable = vector;
         self.cut_log()?;
+        // Nothing came since the last checkpoint: it covers what became stable after it too.
+        if self.shared.journal.end() == self.checkpointed {
+            self.forgetting.checkpointed(&self.stable);
+        }
         self.forget().map(drop)
     }
 

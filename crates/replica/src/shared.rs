@@ -10,9 +10,8 @@ use dulse_merge::digest::{BUCKETS, Deltas, Sum, bucket_of};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::row::MemberRow;
 use dulse_merge::txn::{ReadError, RowsError, decode_name};
-use dulse_merge::{InodeRow, KvRow, NameRow, Rows, Txn};
-use dulse_store::{Error, ErrorKind, ListRange, Listed, Operation, Token};
-use dulse_types::entry::DataPart;
+use dulse_merge::{KvRow, NameRow, Rows, Txn};
+use dulse_store::{Error, ListRange, Listed, Operation, Token};
 use dulse_types::wire::Reader;
 use dulse_types::{Entry, FileId, FullPath, Identity, Origin, Stamp, Vector, Version};
 use parking_lot::{Mutex, RwLock};
@@ -499,23 +498,19 @@ pub(crate) fn token(
 
 /// The entry a row shows and how many names its inode has.
 fn show(read: &(impl Read + ?Sized), row: &NameRow) -> Result<(Entry, u32), Error> {
-    if row.is_implied {
-        return Ok((implied(read, &row.path)?, 1));
-    }
-    if !row.is_linked {
+    if !row.is_implied && !row.is_linked {
         return Ok((row.content.entry(), 1));
     }
-    let value = read.get(&keys::by_identity(Space::Inodes, row.inode));
-    let value = value.map_err(|e| error::engine(Operation::Find, e))?;
-    let Some(value) = value else {
-        return Err(Error::new(Operation::Find, ErrorKind::Corrupt).with("inode", row.inode));
-    };
-    let inode = InodeRow::decode(&value).map_err(|e| error::corrupt(Operation::Find, e))?;
     let rows = EngineRows(read);
-    let n_links = dulse_merge::apply::n_links(&Txn::new(&rows), row)
-        .map_err(|e| error::read(Operation::Find, e))?;
+    let txn = Txn::new(&rows);
+    let unreadable = |e| error::read(Operation::Find, e);
+    let entry = dulse_merge::view::entry_of(&txn, row).map_err(unreadable)?;
+    if row.is_implied {
+        return Ok((entry, 1));
+    }
+    let n_links = dulse_merge::apply::n_links(&txn, row).map_err(unreadable)?;
     let n_links = u32::try_from(n_links).unwrap_or(u32::MAX);
-    Ok((counted(inode.content.entry(), n_links), n_links))
+    Ok((counted(entry, n_links), n_links))
 }
 
 /// The entry with the number of names that there really are.
@@ -528,30 +523,4 @@ fn counted(entry: Entry, n_links: u32) -> Entry {
     }
     fields.hard_link_counter = i32::try_from(n_links).unwrap_or(i32::MAX);
     fields.to_entry(&entry.unknown())
-}
-
-/// An implied directory shows the attributes of its nearest ancestor that somebody made.
-fn implied(read: &(impl Read + ?Sized), path: &[u8]) -> Result<Entry, Error> {
-    let mut dir = keys::split_path(path).0;
-    while dir.len() > 1 {
-        let value = read
-            .get(&keys::entry(dir))
-            .map_err(|e| error::engine(Operation::Find, e))?;
-        if let Some(value) = value {
-            let row = decode_name(Space::Entries, &value, dir)
-                .map_err(|e| error::read(Operation::Find, e))?;
-            if !row.is_implied {
-                let data = DataPart::default();
-                return Ok(dulse_types::entry::join(
-                    &row.content.attributes,
-                    &data,
-                    row.content.atime_ns,
-                ));
-            }
-        }
-        dir = keys::split_path(dir).0;
-    }
-    let mut fields = dulse_types::EntryFields::default();
-    fields.attrs_mut().file_mode = dulse_types::entry::MODE_DIRECTORY | 0o755;
-    Ok(fields.to_entry(&dulse_types::UnknownFields::default()))
 }

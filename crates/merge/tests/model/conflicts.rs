@@ -13,7 +13,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::guards::{create, delete, link, pair, receive_all, rename, update};
-use crate::world::{Replica, history};
+use crate::world::{Mix, Replica, history};
 
 fn name_steps(change: &Change) -> impl Iterator<Item = (Version, &NameStep)> {
     change.steps.iter().filter_map(|step| match step {
@@ -40,7 +40,7 @@ fn seen_is_the_greatest_version_of_each_other_origin_in_the_chain_of_replaced_on
     let mut n_chains = 0;
     for seed in 0..600 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let logs: Vec<Vec<Change>> = history(&mut rng, 2 + (seed % 4) as u32, 24, true)
+        let logs: Vec<Vec<Change>> = history(&mut rng, 2 + (seed % 4) as u32, 24, Mix::LINKS)
             .into_iter()
             .map(|replica| replica.log)
             .collect();

@@ -11,13 +11,13 @@ use rand::{Rng, SeedableRng};
 
 use crate::histories::assert_same;
 use crate::naive::Naive;
-use crate::world::{Memory, Op, Replica, history, seen};
+use crate::world::{Memory, Mix, Op, Replica, history, seen};
 
-fn path(text: &'static str) -> Bytes {
+pub(crate) fn path(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
 }
 
-fn file(key: u64) -> Entry {
+pub(crate) fn file(key: u64) -> Entry {
     let mut fields = EntryFields::default();
     fields.attrs_mut().file_mode = 0o644;
     let mut chunk = FileChunk {
@@ -44,7 +44,7 @@ fn dir() -> Entry {
 }
 
 /// An operation that must succeed; returns its change.
-fn act(replica: &mut Replica, op: &Op) -> Change {
+pub(crate) fn act(replica: &mut Replica, op: &Op) -> Change {
     let rng = &mut StdRng::seed_from_u64(0);
     replica.local(op, rng).unwrap();
     replica.log.last().unwrap().clone()
@@ -81,7 +81,7 @@ pub(crate) fn receive_all(replica: &mut Replica, changes: &[&Change]) {
 }
 
 /// Delivers in this order to a fresh replica and compares with the naive model.
-fn fresh(changes: &[&Change]) -> Replica {
+pub(crate) fn fresh(changes: &[&Change]) -> Replica {
     let mut replica = Replica::new(9);
     receive_all(&mut replica, changes);
     let logs = [changes.iter().map(|c| (*c).clone()).collect()];
@@ -140,7 +140,7 @@ fn merging_is_commutative_and_associative_between_origins() {
 fn merging_is_idempotent_at_any_later_time() {
     for seed in 0..300 {
         let mut rng = StdRng::seed_from_u64(seed);
-        for replica in history(&mut rng, 3, 10, true) {
+        for replica in history(&mut rng, 3, 10, Mix::ALL) {
             let expect = replica.seen();
             for change in &replica.log {
                 let rows = merged(&replica.rows, &[change]);
@@ -159,7 +159,12 @@ fn a_replay_over_any_prefix_of_later_batches_restores_the_state() {
     // that has /a, the second batch alone overwrites the only row of the first name.
     for seed in 0..800 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let histories = history(&mut rng, 2, 10, seed % 2 == 0);
+        let histories = history(
+            &mut rng,
+            2,
+            10,
+            if seed % 2 == 0 { Mix::ALL } else { Mix::PLAIN },
+        );
         let logs: Vec<Vec<Change>> = histories.into_iter().map(|r| r.log).collect();
         let order = some_order(&logs, &mut rng);
         let whole = merged(&Memory::default(), &order);

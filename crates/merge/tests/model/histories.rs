@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::naive::Naive;
-use crate::world::{Replica, deliver, history};
+use crate::world::{Mix, Replica, deliver, history};
 
 /// Up to this many changes, every order of delivery is tried.
 const EVERY_ORDER_MAX: usize = 7;
@@ -28,6 +28,8 @@ pub(crate) fn assert_same(name: &str, got: &Naive, expect: &Naive, logs: &[Vec<C
     assert_eq!(got.partial, expect.partial, "{name}: partial");
     assert_eq!(got.inodes, expect.inodes, "{name}: inodes");
     assert_eq!(got.kv, expect.kv, "{name}: kv");
+    assert_eq!(got.members, expect.members, "{name}: members");
+    assert_eq!(got.conflicts, expect.conflicts, "{name}: conflicts");
     assert_eq!(got.garbage, expect.garbage, "{name}: garbage");
     assert_eq!(got.digest, expect.digest, "{name}: digest");
 }
@@ -51,9 +53,9 @@ fn every_order(replica: &Replica, logs: &[Vec<Change>], n_orders: &mut u64) {
     *n_orders += u64::from(is_end);
 }
 
-fn converge(seed: u64, n: u32, n_ops: usize, with_links: bool) {
+fn converge(seed: u64, n: u32, n_ops: usize, mix: Mix) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut replicas = history(&mut rng, n, n_ops, with_links);
+    let mut replicas = history(&mut rng, n, n_ops, mix);
     let logs: Vec<Vec<Change>> = replicas.iter().map(|r| r.log.clone()).collect();
     let expect = Naive::of(logs.iter().flatten());
     replicas.push(Replica::new(99));
@@ -64,29 +66,47 @@ fn converge(seed: u64, n: u32, n_ops: usize, with_links: bool) {
     }
 }
 
+fn converge_all(n_seeds: u64, mix: Mix) {
+    for seed in 0..n_seeds {
+        converge(seed, 2 + (seed % 4) as u32, 4 + (seed % 20) as usize, mix);
+    }
+}
+
 #[test]
 fn random_histories_end_as_the_naive_model_says() {
-    for seed in 0..1500 {
-        converge(seed, 2 + (seed % 4) as u32, 4 + (seed % 20) as usize, false);
-    }
+    converge_all(1_000, Mix::PLAIN);
 }
 
 #[test]
 fn random_histories_with_hard_links_end_as_the_naive_model_says() {
-    for seed in 0..1500 {
-        converge(seed, 2 + (seed % 4) as u32, 4 + (seed % 20) as usize, true);
+    converge_all(1_500, Mix::LINKS);
+}
+
+#[test]
+fn random_histories_of_everything_end_as_the_naive_model_says() {
+    // Directories and hard links together, hard link ids, times to live and the touches
+    // that extend them, access times, keys, members, conflict records.
+    converge_all(2_000, Mix::ALL);
+}
+
+/// Every order of histories of up to seven changes.
+fn every_order_of(n_seeds: u64, mix: Mix) -> u64 {
+    let mut n_orders = 0;
+    for seed in 0..n_seeds {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let n_ops = 3 + (seed as usize % (EVERY_ORDER_MAX - 2));
+        let replicas = history(&mut rng, 2 + (seed % 4) as u32, n_ops, mix);
+        let logs: Vec<Vec<Change>> = replicas.into_iter().map(|r| r.log).collect();
+        every_order(&Replica::new(99), &logs, &mut n_orders);
     }
+    n_orders
 }
 
 #[test]
 fn every_order_of_few_changes_passes_through_the_states_of_the_naive_model() {
-    let mut n_orders = 0;
-    for seed in 0..400 {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let n_ops = 3 + (seed as usize % (EVERY_ORDER_MAX - 2));
-        let replicas = history(&mut rng, 2 + (seed % 2) as u32, n_ops, true);
-        let logs: Vec<Vec<Change>> = replicas.into_iter().map(|r| r.log).collect();
-        every_order(&Replica::new(99), &logs, &mut n_orders);
+    for (n_seeds, mix) in [(300, Mix::LINKS), (300, Mix::ALL)] {
+        let n_orders = every_order_of(n_seeds, mix);
+        println!("{n_orders} orders of {n_seeds} histories of up to five origins");
+        assert!(n_orders > 20_000, "the test lost its cases");
     }
-    println!("{n_orders} orders");
 }

@@ -9,5 +9,6 @@ mod histories;
 mod moves;
 mod naive;
 mod reference;
+mod rules;
 mod small;
 mod world;

@@ -9,8 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use dulse_merge::digest::{CONFLICTS_DIR, INODES_DIR, KV_DIR, Sum, hash};
 use dulse_merge::keys::split_path;
-use dulse_merge::{Change, Content, InodeRow, KvRow, NameRow, NameStep, Step};
-use dulse_types::{FileId, Identity, Version};
+use dulse_merge::{
+    Change, ConflictRow, ConflictStep, Content, InodeRow, KvRow, MemberRow, MemberStep, NameRow,
+    NameStep, Step,
+};
+use dulse_types::{FileId, Identity, Origin, Stamp, Version};
 
 /// What a path shows.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +37,10 @@ pub(crate) struct Naive {
     pub(crate) partial: BTreeSet<Identity>,
     /// Key-value pairs and deletes.
     pub(crate) kv: BTreeMap<Bytes, KvRow>,
+    /// Members.
+    pub(crate) members: BTreeMap<Origin, MemberRow>,
+    /// Conflicts, settled ones too.
+    pub(crate) conflicts: BTreeMap<Identity, ConflictRow>,
     /// Dropped chunks.
     pub(crate) garbage: BTreeSet<(Identity, FileId)>,
     /// Digests by directory.
@@ -70,7 +77,9 @@ impl Naive {
                             *known = row;
                         }
                     }
-                    Step::Member(_) | Step::Conflict(_) | Step::TreePart { .. } => {}
+                    Step::Member(step) => this.member(change.position(), step),
+                    Step::Conflict(step) => this.conflict(change.position(), step),
+                    Step::TreePart { .. } => {}
                 }
             }
         }
@@ -78,6 +87,52 @@ impl Naive {
         this.drop_chunks(&inodes);
         this.sum();
         this
+    }
+
+    /// The gravest statement about a member counts, of equal ones the latest.
+    fn member(&mut self, version: Version, step: &MemberStep) {
+        let forever = Stamp(i64::MAX);
+        let (member, state, cut, address) = match step {
+            MemberStep::Join { member, address } => (member, 1, forever, address.as_str()),
+            MemberStep::Leave { member } => (member, 2, version.stamp, ""),
+            MemberStep::Fence { member, cut } => (member, 3, *cut, ""),
+            MemberStep::Remove { member, cut } => (member, 4, *cut, ""),
+        };
+        let row = MemberRow {
+            state,
+            version,
+            cut,
+            address: address.to_owned(),
+        };
+        let known = self.members.entry(*member).or_insert(row.clone());
+        if (row.state, row.version) > (known.state, known.version) {
+            *known = row;
+        }
+    }
+
+    /// The greatest record, until the last of those that settle it.
+    fn conflict(&mut self, version: Version, step: &ConflictStep) {
+        let (ConflictStep::Record { id, .. }
+        | ConflictStep::Withdraw { id }
+        | ConflictStep::Expire { id }) = step;
+        let known = self.conflicts.entry(*id).or_insert(ConflictRow {
+            settled: None,
+            record: Bytes::new(),
+        });
+        if let ConflictStep::Record { .. } = step {
+            let record = Change {
+                origin: Origin::default(),
+                first: Stamp::ZERO,
+                stamp: Stamp::ZERO,
+                prev: Stamp::ZERO,
+                signatures: vec![],
+                is_from_other_cluster: false,
+                steps: vec![Step::Conflict(step.clone())],
+            };
+            known.record = known.record.clone().max(record.encode());
+        } else {
+            known.settled = known.settled.max(Some(version));
+        }
     }
 
     fn place(&mut self, names: BTreeMap<Identity, NameRow>, inodes: &BTreeMap<Identity, Inode>) {
@@ -159,7 +214,10 @@ impl Naive {
             let sum = dulse_merge::apply::kv_hash(key, row);
             digest.entry(KV_DIR.to_vec()).or_default().add(sum);
         }
-        debug_assert!(!digest.contains_key(CONFLICTS_DIR));
+        for row in self.conflicts.values().filter(|row| row.is_open()) {
+            let sum = hash(&row.encode());
+            digest.entry(CONFLICTS_DIR.to_vec()).or_default().add(sum);
+        }
         self.digest = digest;
     }
 

@@ -14,7 +14,7 @@ use dulse_types::{Entry, Stamp};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::world::{Memory, Op, Replica, entry, op};
+use crate::world::{Memory, Mix, Op, Replica, entry, op};
 
 /// Path to what it shows: an inode, `None` for a directory that nobody made.
 type Tree = BTreeMap<Bytes, Option<usize>>;
@@ -90,7 +90,7 @@ impl Reference {
                 }
                 self.imply();
             }
-            Op::Kv(..) => {}
+            Op::Kv(..) | Op::Other(_) => {}
         }
     }
 }
@@ -100,7 +100,7 @@ fn is_refused_above(reference: &Reference, op: &Op) -> bool {
     let to = match op {
         Op::Create(path, _) | Op::Rename(_, path) | Op::Link(_, path) => path,
         Op::Update(path, entry) => return reference.is_dir(path) != entry.is_dir(),
-        Op::Delete(..) | Op::Kv(..) => return false,
+        Op::Delete(..) | Op::Kv(..) | Op::Other(_) => return false,
     };
     let mut dir = split_path(to).0;
     while !dir.is_empty() && dir != b"/" {
@@ -139,7 +139,7 @@ fn local_operations_and_their_events_do_what_they_do_to_a_plain_tree() {
         let mut reference = Reference::default();
         let mut told = BTreeSet::new();
         for _ in 0..30 {
-            let op = op(&mut rng, true);
+            let op = op(&mut rng, Mix::LINKS);
             if is_refused_above(&reference, &op) {
                 continue;
             }

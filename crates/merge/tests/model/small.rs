@@ -99,6 +99,7 @@ impl World {
             Op::Rename(from, to) => builder.rename(from, to),
             Op::Link(from, to) => builder.link(from, to),
             Op::Kv(key, value) => builder.kv(key, value.clone()),
+            Op::Other(_) => return None,
         };
         done.ok()?;
         Some(builder.finish()).filter(|change| !change.steps.is_empty())

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use dulse_merge::digest::Sum;
 use dulse_merge::keys::{self, Space};
-use dulse_merge::local::{Builder, LocalError};
+use dulse_merge::local::{Builder, Effect, LocalError};
 use dulse_merge::txn::RowsError;
-use dulse_merge::{Change, InodeRow, KvRow, NameRow, Rows, Txn, apply};
+use dulse_merge::{
+    Change, ConflictRow, ConflictStep, InodeRow, KvRow, MemberRow, MemberStep, NameRow, Rows, Step,
+    Txn, apply,
+};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
 use dulse_types::wire::Reader;
 use dulse_types::{Entry, EntryFields, FileChunk, FileId, Identity, Origin, Stamp, Vector};
@@ -82,6 +85,10 @@ impl Replica {
             Op::Rename(from, to) => builder.rename(from, to)?,
             Op::Link(from, to) => builder.link(from, to)?,
             Op::Kv(key, value) => builder.kv(key, value.clone())?,
+            Op::Other(step) => {
+                builder.other(step.clone())?;
+                Effect::default()
+            }
         };
         let change = builder.finish();
         assert_eq!(Change::decode(&change.encode()).unwrap(), change);
@@ -203,6 +210,13 @@ pub(crate) fn seen(rows: &Memory) -> Naive {
             let row = KvRow::decode(value).unwrap();
             assert_eq!(row.value.is_some(), key[0] == Space::Kv as u8);
             out.kv.insert(Bytes::copy_from_slice(rest), row);
+        } else if key[0] == Space::Members as u8 {
+            let origin = Origin(Reader::new(rest).u64_be().unwrap());
+            out.members
+                .insert(origin, MemberRow::decode(value).unwrap());
+        } else if key[0] == Space::Conflicts as u8 {
+            let row = ConflictRow::decode(value).unwrap();
+            out.conflicts.insert(identity(), row);
         } else if key[0] == Space::Garbage as u8 {
             // Else the owner of a chunk that moved.
             out.garbage.extend(keys::parse_garbage(key));
@@ -225,6 +239,7 @@ pub(crate) enum Op {
     Rename(Bytes, Bytes),
     Link(Bytes, Bytes),
     Kv(Bytes, Option<Bytes>),
+    Other(Step),
 }
 
 pub(crate) const PATHS: &[&str] = &["/a", "/b", "/a/x", "/a/y", "/b/x", "/a/x/1", "/b/x/1"];
@@ -266,11 +281,25 @@ pub(crate) struct Mix {
     pub(crate) links: bool,
     /// Upstream's hard link ids, times to live, access times.
     pub(crate) ids: bool,
+    /// Members and conflict records.
+    pub(crate) others: bool,
 }
 
-pub(crate) fn op(rng: &mut StdRng, with_links: bool) -> Op {
-    let links = with_links;
-    op_of(rng, Mix { links, ids: false })
+impl Mix {
+    pub(crate) const PLAIN: Self = Self {
+        links: false,
+        ids: false,
+        others: false,
+    };
+    pub(crate) const LINKS: Self = Self {
+        links: true,
+        ..Self::PLAIN
+    };
+    pub(crate) const ALL: Self = Self {
+        links: true,
+        ids: true,
+        others: true,
+    };
 }
 
 /// An entry, of a file now and then with one of two hard link ids, a time to live and an
@@ -290,7 +319,40 @@ fn entry_of(rng: &mut StdRng, mix: Mix) -> Entry {
     fields.to_entry(&UnknownFields::default())
 }
 
-pub(crate) fn op_of(rng: &mut StdRng, mix: Mix) -> Op {
+/// A change of membership, or a conflict recorded or settled: few of each, so that they meet.
+fn other(rng: &mut StdRng) -> Step {
+    let id = dulse_merge::conflict::data_id(Identity::default().birth());
+    let id = Identity {
+        stamp: Stamp(rng.random_range(1..4)),
+        ..id
+    };
+    let member = Origin(rng.random_range(50..53));
+    let cut = Stamp(rng.random_range(1..9));
+    match rng.random_range(0..7) {
+        0 => Step::Member(MemberStep::Join {
+            member,
+            address: format!("filer:{cut}"),
+        }),
+        1 => Step::Member(MemberStep::Leave { member }),
+        2 => Step::Member(MemberStep::Fence { member, cut }),
+        3 => Step::Member(MemberStep::Remove { member, cut }),
+        4 => Step::Conflict(ConflictStep::Withdraw { id }),
+        5 => Step::Conflict(ConflictStep::Expire { id }),
+        _ => Step::Conflict(ConflictStep::Record {
+            id,
+            kind: dulse_merge::conflict::DATA,
+            name: id,
+            path: path(rng),
+            loser: entry(rng).raw().clone(),
+            winner: id.birth(),
+        }),
+    }
+}
+
+pub(crate) fn op(rng: &mut StdRng, mix: Mix) -> Op {
+    if mix.others && rng.random_bool(0.25) {
+        return Op::Other(other(rng));
+    }
     match rng.random_range(0..if mix.links { 12 } else { 11 }) {
         0..=3 => Op::Create(path(rng), entry_of(rng, mix)),
         4..=5 => Op::Update(path(rng), entry_of(rng, mix)),
@@ -307,13 +369,13 @@ pub(crate) fn op_of(rng: &mut StdRng, mix: Mix) -> Op {
 }
 
 /// Makes a history at `n` origins that see one another's changes now and then.
-pub(crate) fn history(rng: &mut StdRng, n: u32, n_ops: usize, with_links: bool) -> Vec<Replica> {
+pub(crate) fn history(rng: &mut StdRng, n: u32, n_ops: usize, mix: Mix) -> Vec<Replica> {
     let mut replicas: Vec<Replica> = (1..=n).map(Replica::new).collect();
     let mut done = 0;
     while done < n_ops {
         let at = rng.random_range(0..replicas.len());
         if rng.random_bool(0.5) {
-            let op = op(rng, with_links);
+            let op = op(rng, mix);
             if let Op::Update(path, entry) = &op {
                 // The namespace lets no entry change its type.
                 let shown = Txn::new(&replicas[at].rows).shown(path).unwrap();

@@ -2,6 +2,7 @@
 //! What is on disk when: crashes under every durability, groups, retention, full disks, formats.
 
 mod crashes;
+mod forgetting;
 mod formats;
 mod groups;
 mod machine;

@@ -38,10 +38,9 @@ impl DataPart {
     /// Where the chunks named here lie, those without a readable id left out.
     #[must_use]
     pub fn file_ids(&self) -> Vec<FileId> {
-        self.chunks()
-            .unwrap_or_default()
-            .iter()
-            .filter_map(FileChunk::id)
+        let chunks = fields_of(&self.0).flatten().filter(|f| f.number == 3);
+        chunks
+            .filter_map(|chunk| file_id_of(chunk.payload))
             .collect()
     }
 
@@ -50,6 +49,39 @@ impl DataPart {
     pub fn has_chunks(&self) -> bool {
         fields_of(&self.0).flatten().any(|f| f.number == 3)
     }
+}
+
+/// Where a chunk lies, read without decoding the rest of it.
+fn file_id_of(chunk: &[u8]) -> Option<FileId> {
+    let mut text = None;
+    for field in fields_of(chunk).flatten().filter(|f| f.wire_type == 2) {
+        match field.number {
+            1 => text = std::str::from_utf8(field.payload).ok(),
+            7 => return Some(fid_of(field.payload)),
+            _ => {}
+        }
+    }
+    text.and_then(|text| text.parse().ok())
+}
+
+fn fid_of(message: &[u8]) -> FileId {
+    let mut id = FileId {
+        volume_id: 0,
+        key: 0,
+        cookie: 0,
+    };
+    for field in fields_of(message).flatten() {
+        match (field.number, field.wire_type) {
+            (1, 0) => id.volume_id = varint_of(field.payload) as u32,
+            (2, 0) => id.key = varint_of(field.payload),
+            (3, 5) => {
+                let bytes = field.payload.try_into().unwrap_or_default();
+                id.cookie = u32::from_le_bytes(bytes);
+            }
+            _ => {}
+        }
+    }
+    id
 }
 
 /// The mode bits in the value of an attribute register; 0 when absent.
@@ -237,6 +269,35 @@ mod tests {
         assert_eq!(only_attrs.attrs().uid, 5);
         assert_eq!(only_attrs.attrs().file_size, 0);
         assert!(only_attrs.chunks.is_empty());
+    }
+
+    #[test]
+    fn file_ids_are_read_as_the_whole_chunk_would_tell_them() {
+        let ids = ["3,02efc2db58", "4294967295,ffffffffffffffffffffffff"];
+        let mut fields = EntryFields::default();
+        for id in ids {
+            let mut both = FileChunk::default();
+            both.set_id(id.parse().unwrap());
+            let text = FileChunk {
+                fid: None,
+                ..both.clone()
+            };
+            let message = FileChunk {
+                file_id: String::new(),
+                ..both.clone()
+            };
+            let none = FileChunk::default();
+            fields.chunks.extend([both, text, message, none]);
+        }
+        let data = split(&fields.to_entry(&UnknownFields::default())).data;
+        let whole: Vec<FileId> = data
+            .chunks()
+            .unwrap()
+            .iter()
+            .filter_map(FileChunk::id)
+            .collect();
+        assert_eq!(data.file_ids(), whole);
+        assert_eq!(whole.len(), 6);
     }
 
     #[test]

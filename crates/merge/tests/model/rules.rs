@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Rules of the model that histories alone would not show: they converge without them too.
+
+use bytes::Bytes;
+use dulse_merge::local::{
+    Builder, CHANGE_BYTES_MAX, LocalError, PLACES_MAX, TREE_NAMES_MAX, TREE_NAMES_MAX as NAMES,
+};
+use dulse_merge::{Change, NameStep, Step, Txn, apply, forget, view};
+use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
+use dulse_types::{Entry, EntryFields, Identity, Stamp, Vector};
+
+use crate::guards::{act, create, delete, file, fresh, link, pair, path, receive_all, rename};
+use crate::world::{Op, Replica};
+
+fn name_steps(change: &Change) -> Vec<&NameStep> {
+    let steps = change.steps.iter().filter_map(|step| match step {
+        Step::Name(step) => Some(&**step),
+        _ => None,
+    });
+    steps.collect()
+}
+
+fn with(entry: &Entry, set: impl FnOnce(&mut EntryFields)) -> Entry {
+    let mut fields = entry.fields().unwrap();
+    set(&mut fields);
+    fields.to_entry(&UnknownFields::default())
+}
+
+fn dir(uid: u32) -> Entry {
+    with(&Entry::default(), |fields| {
+        fields.attrs_mut().file_mode = MODE_DIRECTORY | 0o750;
+        fields.attrs_mut().uid = uid;
+    })
+}
+
+fn shown(replica: &Replica, at: &'static str) -> Option<Entry> {
+    let txn = Txn::new(&replica.rows);
+    let row = txn.shown(at.as_bytes()).unwrap()?;
+    Some(view::entry_of(&txn, &row).unwrap())
+}
+
+#[test]
+fn an_extension_of_the_time_to_live_touches_every_live_name_of_the_inode() {
+    let lives = |ttl: i32| {
+        with(&file(1), |fields| {
+            fields.attrs_mut().crtime = 100;
+            fields.attrs_mut().ttl_sec = ttl;
+        })
+    };
+    let (mut one, mut two) = pair();
+    let made = act(&mut one, &Op::Create(path("/a"), lives(10)));
+    let linked = link(&mut one, "/a", "/b");
+    let third = link(&mut one, "/a", "/c");
+    let gone = delete(&mut one, "/c");
+    receive_all(&mut two, &[&made, &linked, &third, &gone]);
+    // One filer saw it expired and kills all names; another one extends it meanwhile.
+    let killed = [delete(&mut two, "/a"), delete(&mut two, "/b")];
+    let extended = act(&mut one, &Op::Update(path("/a"), lives(20)));
+    let touched = name_steps(&extended).len();
+    assert_eq!(touched, 2, "both live names, not the dead one");
+    let late = fresh(&[
+        &made, &linked, &third, &gone, &killed[0], &killed[1], &extended,
+    ]);
+    assert!(shown(&late, "/a").is_some() && shown(&late, "/b").is_some());
+    // What does not live longer touches the name that was written alone.
+    let shorter = act(&mut one, &Op::Update(path("/a"), lives(5)));
+    assert_eq!(name_steps(&shorter).len(), 1);
+    let for_ever = act(&mut one, &Op::Update(path("/b"), lives(0)));
+    assert_eq!(name_steps(&for_ever).len(), 2);
+}
+
+#[test]
+fn a_write_touches_only_the_registers_it_changes() {
+    let (mut one, mut two) = pair();
+    let made = create(&mut one, "/a", 1);
+    two.receive(&made);
+    let written = act(&mut one, &Op::Update(path("/a"), file(2)));
+    let chmod = with(&file(1), |fields| fields.attrs_mut().file_mode = 0o600);
+    let chmod = act(&mut two, &Op::Update(path("/a"), chmod));
+    assert!(name_steps(&chmod)[0].data.is_none());
+    assert!(name_steps(&written)[0].attributes.is_none());
+    for order in [[&made, &written, &chmod], [&made, &chmod, &written]] {
+        let fields = shown(&fresh(&order), "/a").unwrap().fields().unwrap();
+        assert_eq!(fields.attrs().file_mode, 0o600);
+        assert_eq!(fields.chunks, file(2).fields().unwrap().chunks);
+    }
+}
+
+#[test]
+fn the_access_time_is_the_greatest_whoever_wrote_it_last() {
+    let accessed = |at: i64, uid: u32| {
+        with(&file(1), |fields| {
+            fields.attrs_mut().atime = at;
+            fields.attrs_mut().uid = uid;
+        })
+    };
+    let (mut one, mut two) = pair();
+    let made = act(&mut one, &Op::Create(path("/a"), accessed(10, 0)));
+    two.receive(&made);
+    let late = act(&mut one, &Op::Update(path("/a"), accessed(99, 0)));
+    let step = &name_steps(&late)[0];
+    assert!(step.attributes.is_none() && step.data.is_none() && step.atime_ns.is_some());
+    let early = act(&mut two, &Op::Update(path("/a"), accessed(20, 7)));
+    assert!(early.stamp >= late.stamp);
+    for order in [[&made, &late, &early], [&made, &early, &late]] {
+        let attributes = shown(&fresh(&order), "/a")
+            .unwrap()
+            .fields()
+            .unwrap()
+            .attrs();
+        assert_eq!((attributes.atime, attributes.uid), (99, 7));
+    }
+    // An older one is no write at all.
+    let older = act(&mut one, &Op::Update(path("/a"), accessed(5, 0)));
+    assert_eq!(name_steps(&older)[0].atime_ns, None);
+}
+
+#[test]
+fn an_implied_directory_shows_the_attributes_of_its_nearest_live_ancestor_until_written() {
+    let (mut one, mut two) = pair();
+    let top = act(&mut one, &Op::Create(path("/a"), dir(7)));
+    let sub = act(&mut one, &Op::Create(path("/a/b"), dir(8)));
+    receive_all(&mut two, &[&top, &sub]);
+    let gone = delete(&mut one, "/a/b");
+    let inside = create(&mut two, "/a/b/c/x", 1);
+    let mut late = fresh(&[&top, &sub, &gone, &inside]);
+    for implied in ["/a/b", "/a/b/c"] {
+        let entry = shown(&late, implied).unwrap();
+        assert!(entry.is_dir() && entry.fields().unwrap().attrs().uid == 7);
+    }
+    let written = act(&mut late, &Op::Update(path("/a/b"), dir(9)));
+    assert!(name_steps(&written)[0].is_birth, "now somebody made it");
+    let uid = |at| shown(&late, at).unwrap().fields().unwrap().attrs().uid;
+    assert_eq!((uid("/a/b"), uid("/a/b/c")), (9, 9));
+    delete(&mut late, "/a/b/c/x");
+    assert_eq!(
+        shown(&late, "/a/b/c"),
+        None,
+        "gone with its last descendant"
+    );
+    assert!(shown(&late, "/a/b").is_some());
+    // Without any ancestor that somebody made, it is a plain directory.
+    let bare = fresh(&[&create(&mut Replica::new(5), "/q/x", 1)]);
+    assert!(shown(&bare, "/q").unwrap().is_dir());
+}
+
+#[test]
+fn renaming_what_shadows_a_file_kills_that_file_and_moves_a_shadowed_directory() {
+    let (mut one, mut two) = pair();
+    let mut three = Replica::new(3);
+    let below = act(&mut one, &Op::Create(path("/a"), dir(1)));
+    let file_there = create(&mut two, "/a", 2);
+    let above = act(&mut three, &Op::Create(path("/a"), dir(3)));
+    let inside = create(&mut three, "/a/x", 4);
+    receive_all(&mut three, &[&below, &file_there]);
+    assert_eq!(three.seen().tree[&path("/a")].shadows.len(), 2);
+    let moved = rename(&mut three, "/a", "/b");
+    let late = fresh(&[&above, &inside, &moved, &below, &file_there]);
+    for replica in [&three, &late] {
+        let tree = replica.seen().tree;
+        assert!(!tree.contains_key(&path("/a")), "an old file popped up");
+        assert_eq!(tree[&path("/b")].shadows.len(), 1, "both directories moved");
+        assert!(tree.contains_key(&path("/b/x")));
+    }
+}
+
+#[test]
+fn of_two_directories_that_move_together_the_shown_one_stays_the_shown_one() {
+    // The older one shows because it was moved there later; after the move both have one
+    // version, and only the rank tells them apart: their identities say the opposite.
+    let (mut one, mut two) = pair();
+    let older = act(&mut one, &Op::Create(path("/z"), dir(1)));
+    let newer = act(&mut two, &Op::Create(path("/q"), dir(2)));
+    let also = act(&mut two, &Op::Create(path("/a"), dir(3)));
+    one.receive(&newer);
+    one.clock = 50;
+    let there = rename(&mut one, "/z", "/a");
+    assert!(there.stamp > also.stamp);
+    one.receive(&also);
+    let uid = |replica: &Replica, at| shown(replica, at).unwrap().fields().unwrap().attrs().uid;
+    assert_eq!(uid(&one, "/a"), 1);
+    let moved = rename(&mut one, "/a", "/b");
+    let late = fresh(&[&newer, &also, &older, &there, &moved]);
+    assert_eq!((uid(&one, "/b"), uid(&late, "/b")), (1, 1));
+}
+
+#[test]
+fn a_grave_stays_until_its_birth_and_every_version_merged_into_it_are_stable() {
+    let mut replicas: Vec<Replica> = (1..=5).map(Replica::new).collect();
+    let ops = [
+        Op::Create(path("/a"), file(1)),
+        Op::Rename(path("/a"), path("/b")),
+        Op::Update(path("/b"), file(2)),
+        Op::Update(
+            path("/b"),
+            with(&file(2), |fields| fields.attrs_mut().uid = 9),
+        ),
+        Op::Delete(path("/b"), true),
+    ];
+    let mut changes: Vec<Change> = Vec::new();
+    for (replica, op) in replicas.iter_mut().zip(&ops) {
+        receive_all(replica, &changes.iter().collect::<Vec<_>>());
+        changes.push(act(replica, op));
+    }
+    let all = fresh(&changes.iter().collect::<Vec<_>>());
+    let n_graves = |stable: &Vector| {
+        let mut txn = Txn::new(&all.rows);
+        forget(&mut txn, stable, b"", 100).unwrap();
+        let (from, to) = dulse_merge::keys::Space::Graves.range();
+        txn.scan(&from, &to, 9).unwrap().len()
+    };
+    for missing in &replicas {
+        let mut stable = all.vector.clone();
+        stable.set(missing.origin, Stamp::ZERO);
+        assert_eq!(n_graves(&stable), 1, "{} is not stable", missing.origin);
+    }
+    assert_eq!(n_graves(&all.vector), 0);
+}
+
+#[test]
+fn a_write_to_a_name_that_is_lost_is_counted_and_kept() {
+    let (mut one, mut two) = pair();
+    let made = create(&mut one, "/a", 1);
+    two.receive(&made);
+    let written = act(&mut two, &Op::Update(path("/a"), file(2)));
+    let empty = Replica::new(9);
+    // Not yet here is no loss; here, says the vector, and not found is one.
+    for (applied, n_orphans) in [(Vector::new(), 0), (one.vector.clone(), 1)] {
+        let mut txn = Txn::new(&empty.rows);
+        txn.applied = Some(applied);
+        apply(&mut txn, &written).unwrap();
+        assert_eq!(txn.n_orphans, n_orphans);
+        let kept = txn.kept(dulse_merge::keys::Space::Partial, name_steps(&made)[0].name);
+        assert!(kept.unwrap().is_some());
+    }
+}
+
+/// A change in the making, of a replica without history.
+fn build<T>(replica: &Replica, act: impl FnOnce(&mut Builder<'_, '_>) -> T) -> (T, Change) {
+    let mut txn = Txn::new(&replica.rows);
+    let first = Stamp(replica.clock + 1);
+    let prev = replica.vector.get(replica.origin);
+    let mut builder = Builder::new(&mut txn, replica.origin, first, prev);
+    let done = act(&mut builder);
+    (done, builder.finish())
+}
+
+#[test]
+fn a_change_stays_below_its_size_and_one_step() {
+    let big = with(&file(1), |fields| fields.content = vec![7; 1 << 20].into());
+    let replica = Replica::new(1);
+    let (n_done, change) = build(&replica, |builder| {
+        let paths = (0..10).map(|n| Bytes::from(format!("/{n}")));
+        let done = paths
+            .map(|path| builder.create(&path, &big))
+            .collect::<Vec<_>>();
+        let refused = done.iter().filter_map(|result| result.as_ref().err());
+        for error in refused {
+            assert!(matches!(error, LocalError::ChangeTooLarge));
+            assert!(error.to_string().contains(&CHANGE_BYTES_MAX.to_string()));
+        }
+        done.iter().filter(|result| result.is_ok()).count()
+    });
+    assert_eq!(n_done, 4);
+    let size = change.encode().len();
+    assert!(size <= CHANGE_BYTES_MAX + (1 << 20) + 1_000, "{size} bytes");
+    let told: usize = change.steps.iter().map(Step::size_bytes_max).sum();
+    assert!(told + 64 >= size, "{told} told, {size} taken");
+}
+
+#[test]
+fn a_move_of_more_names_than_one_change_may_have_is_refused_and_says_so() {
+    let mut replica = Replica::new(1);
+    act(&mut replica, &Op::Create(path("/a"), dir(1)));
+    let (_, change) = build(&replica, |builder| {
+        for n in 0..TREE_NAMES_MAX {
+            let path = Bytes::from(format!("/a/{n}"));
+            builder.create(&path, &Entry::default()).unwrap();
+        }
+    });
+    // Straight into the rows: checking ten thousand of them after each step takes long.
+    let rows = replica.rows.clone();
+    let mut txn = Txn::new(&rows);
+    apply(&mut txn, &change).unwrap();
+    replica.rows.write(txn.finish().unwrap().0);
+    let (moved, _) = build(&replica, |b| b.rename(&path("/a"), &path("/b")));
+    let error = moved.unwrap_err();
+    assert!(matches!(error, LocalError::TooBig(_)));
+    assert!(error.to_string().contains(&NAMES.to_string()), "{error}");
+}
+
+#[test]
+fn a_name_that_nobody_acknowledges_is_not_moved_for_ever_and_trimmed_when_they_do() {
+    let mut replica = Replica::new(1);
+    create(&mut replica, "/a", 1);
+    let places: Vec<Bytes> = (0..=PLACES_MAX).map(|n| format!("/{n}").into()).collect();
+    let mut at = path("/a");
+    let mut n_moves = 0;
+    let rng = &mut rand::SeedableRng::seed_from_u64(0);
+    let error = loop {
+        let to = places[n_moves].clone();
+        match replica.local(&Op::Rename(at.clone(), to.clone()), rng) {
+            Ok(()) => (at, n_moves) = (to, n_moves + 1),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, LocalError::MovedTooOften(_)), "{error}");
+    assert_eq!(n_moves, PLACES_MAX - 1, "the first place counts too");
+    // Half of it is acknowledged, then all.
+    let half = replica.log[n_moves / 2].stamp;
+    let places_after = |stable: Stamp| {
+        let stable = Vector::from_iter([(replica.origin, stable)]);
+        let mut txn = Txn::new(&replica.rows);
+        forget(&mut txn, &stable, b"", 10).unwrap();
+        let name: Identity = name_steps(&replica.log[0])[0].name;
+        dulse_merge::apply::moved_paths(&txn, name).unwrap().len()
+    };
+    assert_eq!(places_after(half), n_moves - n_moves / 2 + 1);
+    assert_eq!(places_after(Stamp(i64::MAX)), 0);
+}
