@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     }
     println!(
         "{} seeds: {} writes acknowledged, {} changes delivered, {} crashes, {} log cuts, \
-         {} cuts, {} joins,          {} of them resumed, {} relays, no violation, {:.1} s",
+         {} links cut, {} joins, {} of them resumed, {} relays, no violation, {:.1} s",
         behind - first,
         totals.writes,
         totals.applied,
