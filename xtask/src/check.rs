@@ -14,7 +14,8 @@ use crate::{supply, tidy};
 pub(crate) fn check() -> Result<()> {
     static_checks()?;
     clippy()?;
-    docs()
+    docs()?;
+    generated()
 }
 
 /// Format, layering and dependencies: what needs no build.
@@ -57,6 +58,29 @@ pub(crate) fn docs() -> Result<()> {
     run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
+/// Compares generated documents with what they are generated from.
+///
+/// # Errors
+///
+/// When one is not fresh.
+pub(crate) fn generated() -> Result<()> {
+    run(&mut pages())
+}
+
+/// The tests that compare generated documents, or write them.
+fn pages() -> std::process::Command {
+    cargo(&[
+        "test",
+        "--profile",
+        "ci",
+        "-q",
+        "-p",
+        "dulse-cli",
+        "--bins",
+        "the_page_of",
+    ])
+}
+
 /// Mends what tools can mend.
 ///
 /// # Errors
@@ -73,5 +97,6 @@ pub(crate) fn fix() -> Result<()> {
         "--allow-dirty",
     ];
     run(&mut cargo(&clippy))?;
-    run(&mut cargo(&["fmt", "--all"]))
+    run(&mut cargo(&["fmt", "--all"]))?;
+    run(pages().env("DULSE_WRITE_DOCS", "1"))
 }

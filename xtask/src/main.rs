@@ -7,6 +7,8 @@
 mod bench;
 mod cache;
 mod check;
+mod debian;
+mod dist;
 mod fetch;
 mod plan;
 mod run;
@@ -78,6 +80,6 @@ fn main() -> anyhow::Result<()> {
         Command::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         Command::Bench { arguments } => bench::bench(&arguments),
         Command::Setup => fetch::setup(),
-        Command::Dist => test::dist(),
+        Command::Dist => dist::dist(),
     }
 }

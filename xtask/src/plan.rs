@@ -22,6 +22,8 @@ pub(crate) struct Step {
     /// Estimate in seconds on two cores with a warm cache.
     pub(crate) estimate_s: u64,
     pub(crate) action: Box<dyn Fn() -> anyhow::Result<()>>,
+    /// Says what is missing for it, asked when its turn comes.
+    pub(crate) lacks: Option<fn() -> Option<String>>,
 }
 
 /// Estimate of one black-box test file, in seconds.
@@ -36,6 +38,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             ring,
             estimate_s,
             action,
+            lacks: (ring == Ring::Upstream).then_some(fetch::lacks_weed as fn() -> Option<String>),
         });
     };
     push(
@@ -46,6 +49,12 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
     );
     push("clippy", Ring::Quick, 90, Box::new(check::clippy));
     push("docs", Ring::Quick, 40, Box::new(check::docs));
+    push(
+        "generated documents",
+        Ring::Quick,
+        30,
+        Box::new(check::generated),
+    );
     push(
         "unit, property, conformance, crash",
         Ring::Quick,

@@ -13,6 +13,7 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command.args(arguments);
     command.env("CARGO_TARGET_DIR", cache::target());
     command.env("DULSE_BIN", cache::dulse());
+    command.env("PATH", crate::debian::search_path());
     if cache::weed().exists() {
         command.env("DULSE_WEED", cache::weed());
     }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Test runs: a plan first, a table of times at the end.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::cache;
-use crate::plan::{Ring, steps_of};
+use crate::plan::{Ring, Step, steps_of};
 use crate::run::{cargo, output, run};
 
 /// A run that takes longer fails, so that CI's own limit is never met.
@@ -33,29 +32,49 @@ pub(crate) fn test(ring: Option<Ring>) -> Result<()> {
 
     let start = Instant::now();
     let mut table = Vec::new();
-    for step in &steps {
+    let result = steps.iter().try_for_each(|step| {
         println!("\n=== {}", step.name);
         let began = Instant::now();
-        let result = (step.action)();
-        table.push((step.name.clone(), began.elapsed(), result.is_ok()));
-        let late = start.elapsed() > RUN_TIME_MAX;
-        if result.is_err() || late {
-            print_table(&table, start.elapsed());
-        }
-        result?;
-        if late {
+        let done = perform(step);
+        table.push(Line {
+            name: step.name.clone(),
+            time: began.elapsed(),
+            verdict: done.as_ref().map_or("FAILED", |verdict| verdict),
+        });
+        done?;
+        if start.elapsed() > RUN_TIME_MAX {
             bail!("the run took over {} minutes", RUN_TIME_MAX.as_secs() / 60);
         }
-    }
+        Ok(())
+    });
     print_table(&table, start.elapsed());
-    Ok(())
+    result
 }
 
-fn print_table(table: &[(String, Duration, bool)], total: Duration) {
+/// Performs a step, or says why it is ignored; CI ignores nothing.
+fn perform(step: &Step) -> Result<&'static str> {
+    match step.lacks.and_then(|lacks| lacks()) {
+        None => (step.action)().map(|()| "ok"),
+        Some(why) if std::env::var_os("CI").is_some() => bail!("{}: {why}", step.name),
+        Some(why) => {
+            println!("ignored: {why}");
+            Ok("ignored")
+        }
+    }
+}
+
+/// One line of the table of times.
+struct Line {
+    name: String,
+    time: Duration,
+    verdict: &'static str,
+}
+
+fn print_table(table: &[Line], total: Duration) {
     println!("\ntimes:");
-    for (name, time, is_ok) in table {
-        let verdict = if *is_ok { "ok" } else { "FAILED" };
-        println!("  {:>7.1} s  {verdict:<6}  {name}", time.as_secs_f64());
+    for line in table {
+        let seconds = line.time.as_secs_f64();
+        println!("  {seconds:>7.1} s  {:<7}  {}", line.verdict, line.name);
     }
     println!("  {:>7.1} s  in all", total.as_secs_f64());
 }
@@ -128,36 +147,4 @@ pub(crate) fn fuzz(target: Option<&str>, seconds: u64) -> Result<()> {
             .env("DULSE_FUZZ_TARGET", target)
             .env("CARGO_TARGET_DIR", cache::target().join("fuzz")),
     )
-}
-
-/// Builds `dist/dulse-VERSION-linux-x86_64.tar.gz`.
-///
-/// # Errors
-///
-/// When the build or tar fails.
-pub(crate) fn dist() -> Result<()> {
-    run(&mut cargo(&[
-        "build",
-        "--profile",
-        "dist",
-        "-p",
-        "dulse-cli",
-    ]))?;
-    let name = format!("dulse-{}-linux-x86_64", env!("CARGO_PKG_VERSION"));
-    let dir = cache::cache().join("dist").join(&name);
-    std::fs::create_dir_all(&dir)?;
-    std::fs::copy(cache::target().join("dist/dulse"), dir.join("dulse"))?;
-    for file in ["README.md", "LICENSE", "CHANGELOG.md"] {
-        std::fs::copy(cache::root().join(file), dir.join(file))?;
-    }
-    let archive = cache::cache().join("dist").join(format!("{name}.tar.gz"));
-    let parent = cache::cache().join("dist");
-    run(Command::new("tar")
-        .arg("-czf")
-        .arg(&archive)
-        .arg("-C")
-        .arg(parent)
-        .arg(&name))?;
-    println!("{}", archive.display());
-    Ok(())
 }

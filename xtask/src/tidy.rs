@@ -71,7 +71,9 @@ pub(crate) fn tidy() -> Result<()> {
     for dir in SOURCES {
         rust_files(&root().join(dir), &mut files)?;
     }
+    crates(&mut wrong)?;
     sources(&files, &mut wrong)?;
+    metrics(&files, &mut wrong)?;
     documents(&mut wrong)?;
     suites(&mut wrong)?;
     if !wrong.is_empty() {
@@ -83,6 +85,69 @@ pub(crate) fn tidy() -> Result<()> {
         ARROWS.len()
     );
     Ok(())
+}
+
+/// Every crate of the tree is in the picture.
+fn crates(wrong: &mut Vec<String>) -> Result<()> {
+    let root = root().join("crates");
+    for item in std::fs::read_dir(&root)? {
+        let dir = item?.path();
+        let inner: Vec<PathBuf> = match dir.join("Cargo.toml").is_file() {
+            true => vec![dir],
+            false => std::fs::read_dir(&dir)?
+                .map(|item| item.map(|item| item.path()))
+                .collect::<Result<_, _>>()?,
+        };
+        for dir in inner.iter().filter(|dir| dir.join("Cargo.toml").is_file()) {
+            let shown = dir.strip_prefix(&root).unwrap_or(dir).display().to_string();
+            let is_drawn = ARROWS.iter().any(|(name, _)| *name == shown) || shown == "cli";
+            if !is_drawn {
+                wrong.push(format!("crates/{shown} has no arrows in xtask/src/tidy.rs"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A metric is declared in its crate's `metrics.rs`, and `docs/metrics.md` names each once.
+fn metrics(files: &[PathBuf], wrong: &mut Vec<String>) -> Result<()> {
+    let page = std::fs::read_to_string(root().join("docs/metrics.md"))?;
+    let in_crates = root().join("crates");
+    for path in files.iter().filter(|path| path.starts_with(&in_crates)) {
+        let shown = path
+            .strip_prefix(root())
+            .unwrap_or(path)
+            .display()
+            .to_string();
+        let text = std::fs::read_to_string(path)?;
+        let is_telemetry = shown.starts_with("crates/telemetry");
+        for call in ["counter!(", "gauge!(", "histogram!("] {
+            if !is_telemetry && text.contains(call) {
+                wrong.push(format!(
+                    "{shown}: `{call}` outside a declaration in metrics.rs"
+                ));
+            }
+        }
+        if !text.contains("declare! {") || shown.ends_with("declare.rs") {
+            continue;
+        }
+        for name in text.split('"').filter(|word| is_metric(word)) {
+            if page.matches(&format!("| `{name}` |")).count() != 1 {
+                wrong.push(format!(
+                    "docs/metrics.md does not name `{name}` once; cargo xtask fix"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a literal is a metric's name.
+fn is_metric(word: &str) -> bool {
+    ["dulse_", "SeaweedFS_", "process_"]
+        .iter()
+        .any(|p| word.starts_with(p))
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn arrows(wrong: &mut Vec<String>) -> Result<()> {

@@ -4,29 +4,29 @@
 mod children;
 mod display;
 mod plan;
+mod printer;
+mod watch;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, watch as channel};
 use tokio::task::JoinSet;
 
-use crate::status;
 use children::{Event, RESTART_DELAY, supervise};
 use display::Display;
-use plan::Server;
 
-/// How often the live lines are made anew.
-const REFRESH: Duration = Duration::from_secs(1);
-
-/// Events that may wait; each role makes one per life.
+/// Events that may wait; each role makes two per life.
 const EVENTS_MAX: usize = 64;
 
 /// Arguments of `dulse up`.
 #[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Exit code: 0 when it was stopped with Ctrl-C or SIGTERM; 2 when it cannot start as \
+                  typed: a port in use, a directory that cannot be written, an unknown engine."
+)]
 pub(crate) struct UpArgs {
     /// How many filers, each with its own store
     #[arg(long, default_value_t = 3)]
@@ -39,7 +39,7 @@ pub(crate) struct UpArgs {
     pub(crate) engine: String,
     /// Address to listen on
     #[arg(long, default_value = "127.0.0.1")]
-    pub(crate) ip: String,
+    pub(crate) ip: std::net::IpAddr,
     /// HTTP port of the master; gRPC is 10000 above, as everywhere
     #[arg(long, default_value_t = 9333)]
     pub(crate) master_port: u16,
@@ -57,60 +57,60 @@ pub(crate) struct UpArgs {
 ///
 /// `Usage` when it cannot start as asked; else what failed.
 pub(crate) async fn up(args: UpArgs) -> Result<()> {
-    let servers = plan::plan(&args)?;
-    let (stop, stopped) = watch::channel(false);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    // Held until the end: no other `up` runs on the directory meanwhile.
+    let plan = plan::plan(&args)?;
+    let (stop, stopped) = channel::channel(false);
     let (events_in, mut events) = mpsc::channel(EVENTS_MAX);
     let mut roles = JoinSet::new();
-    for server in &servers {
-        roles.spawn(supervise(
-            server.role.clone(),
-            events_in.clone(),
-            stopped.clone(),
-        ));
+    for server in &plan.servers {
+        let role = server.role.clone();
+        roles.spawn(supervise(role, events_in.clone(), stopped.clone()));
     }
     drop(events_in);
 
-    let mut display = Display::new(&args, &servers);
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut refresh = tokio::time::interval(REFRESH);
-    loop {
+    // Asked on a task of its own: a filer that does not answer must not hold back Ctrl-C.
+    let (watching, mut seen) = watch::start(&plan.servers);
+    let mut display = Display::new(&args, &plan.servers);
+    let mut result = Ok(());
+    while display.is_open() {
         tokio::select! {
-            event = events.recv() => match event {
-                Some(event) => show(&mut display, event),
-                None => break,
-            },
-            _ = refresh.tick() => display.refresh(&observe(&args, &servers).await),
-            Some(ended) = roles.join_next() => ended??,
+            Some(event) = events.recv() => show(&mut display, event),
+            Ok(()) = seen.changed() => display.refresh(&seen.borrow_and_update()),
+            Some(ended) = roles.join_next() => {
+                result = ended?;
+                break;
+            }
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
+            _ = hangup.recv() => break,
         }
     }
+    watching.abort();
     display.say("stopping …");
     stop.send_replace(true);
     drop(events);
     while let Some(ended) = roles.join_next().await {
-        ended??;
+        result = result.and(ended?);
     }
     display.say("stopped; start again with the same --dir to resume");
-    Ok(())
+    result
 }
 
 fn show(display: &mut Display, event: Event) {
     match event {
         Event::Started { name, pid } => display.started(&name, pid),
-        Event::Died { name, status } => display.say(&format!(
-            "{name} ended ({status}); starting it again in {} s",
-            RESTART_DELAY.as_secs()
-        )),
+        Event::Died { name, status, last } => {
+            let last = match last {
+                Some(line) => format!(": {line}"),
+                None => String::new(),
+            };
+            display.say(&format!(
+                "{name} ended ({status}){last}; starting it again in {} s",
+                RESTART_DELAY.as_secs()
+            ));
+        }
     }
-}
-
-async fn observe(args: &UpArgs, servers: &[Server]) -> Vec<(String, Option<status::Filer>)> {
-    let filers = servers.iter().filter(|s| s.engine.is_some());
-    let asked = filers.map(|server| async {
-        let address = format!("{}:{}", args.ip, server.port);
-        (server.name.clone(), status::ask(&address).await.ok())
-    });
-    futures::future::join_all(asked).await
 }

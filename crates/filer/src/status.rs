@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use dulse_proto::status::filer_status_server::FilerStatus;
 use dulse_proto::status::{
-    Component, DigestsRequest, DirectoryDigest, DirectoryRowsRequest, Peer, RowHash, StatusReply,
-    StatusRequest, Transfer,
+    BucketDigest, BucketsReply, BucketsRequest, Component, DigestsRequest, DirectoryDigest,
+    DirectoryRowsRequest, Peer, RowHash, StatusReply, StatusRequest, Transfer,
 };
+use dulse_replica::Page;
 use dulse_types::Vector;
-use futures::StreamExt;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{Answers, now_ns};
@@ -87,6 +88,17 @@ impl FilerStatus for StatusService {
         }))
     }
 
+    async fn buckets(&self, _: Request<BucketsRequest>) -> Result<Response<BucketsReply>, Status> {
+        let sums = self.state.store.shared().bucket_digests().into_iter();
+        let buckets = sums.map(|(bucket, sum)| BucketDigest {
+            bucket: bucket.into(),
+            sum: sum.sum.to_be_bytes().to_vec().into(),
+            count: u64::try_from(sum.count).unwrap_or(0),
+        });
+        let buckets = buckets.collect();
+        Ok(Response::new(BucketsReply { buckets }))
+    }
+
     type DigestsStream = Answers<DirectoryDigest>;
 
     async fn digests(
@@ -99,21 +111,15 @@ impl FilerStatus for StatusService {
             0 => u16::MAX,
             until => u16::try_from(until).unwrap_or(u16::MAX),
         };
-        let rows = self
-            .state
-            .store
-            .shared()
-            .directory_digests(from, until)
-            .map_err(internal)?;
-        let rows = rows.into_iter().map(|(bucket, directory, sum)| {
-            Ok(DirectoryDigest {
-                bucket: bucket.into(),
-                directory,
-                sum: sum.sum.to_be_bytes().to_vec().into(),
-                count: u64::try_from(sum.count).unwrap_or(0),
-            })
+        let store = Arc::clone(&self.state.store);
+        let rows = pages(move |at| store.shared().digests_page(from, until, at));
+        let rows = rows.map_ok(|(bucket, directory, sum)| DirectoryDigest {
+            bucket: bucket.into(),
+            directory,
+            sum: sum.sum.to_be_bytes().to_vec().into(),
+            count: u64::try_from(sum.count).unwrap_or(0),
         });
-        Ok(Response::new(futures::stream::iter(rows).boxed()))
+        Ok(Response::new(rows.boxed()))
     }
 
     type DirectoryRowsStream = Answers<RowHash>;
@@ -123,19 +129,35 @@ impl FilerStatus for StatusService {
         request: Request<DirectoryRowsRequest>,
     ) -> Result<Response<Self::DirectoryRowsStream>, Status> {
         let dir = request.into_inner().directory;
-        let rows = self
-            .state
-            .store
-            .shared()
-            .directory_rows(&dir)
-            .map_err(internal)?;
-        let rows = rows.into_iter().map(|(name, identity, hash)| {
-            Ok(RowHash {
-                name,
-                identity: identity.to_bytes().to_vec().into(),
-                hash: hash.to_be_bytes().to_vec().into(),
-            })
+        let store = Arc::clone(&self.state.store);
+        let rows = pages(move |after| store.shared().names_page(&dir, after));
+        let rows = rows.map_ok(|(name, identity, hash)| RowHash {
+            name,
+            identity: identity.to_bytes().to_vec().into(),
+            hash: hash.to_be_bytes().to_vec().into(),
         });
-        Ok(Response::new(futures::stream::iter(rows).boxed()))
+        Ok(Response::new(rows.boxed()))
     }
+}
+
+/// The rows of all pages, one page in memory at a time, read on threads that may block.
+fn pages<T, C, R>(read: R) -> impl Stream<Item = Result<T, Status>> + Send
+where
+    T: Send + 'static,
+    C: Send + 'static,
+    R: Fn(Option<C>) -> Result<Page<T, C>, dulse_store::Error> + Send + Sync + 'static,
+{
+    let read = Arc::new(read);
+    let parts = stream::try_unfold(Some(None), move |at| {
+        let read = Arc::clone(&read);
+        async move {
+            let Some(at) = at else { return Ok(None) };
+            let page = tokio::task::spawn_blocking(move || read(at)).await;
+            let page = page.map_err(|e| Status::internal(e.to_string()))?;
+            let Page { rows, next } = page.map_err(internal)?;
+            let rows = stream::iter(rows.into_iter().map(Ok));
+            Ok::<_, Status>(Some((rows, next.map(Some))))
+        }
+    });
+    parts.try_flatten()
 }

@@ -12,6 +12,7 @@
 
 mod checkpoint;
 mod clock;
+mod digests;
 mod driver;
 mod error;
 mod expiry;
@@ -27,6 +28,7 @@ mod tail;
 mod transfer;
 
 pub use clock::{Clock, SystemClock};
+pub use digests::{DirectorySum, NameHash, Page};
 pub use driver::ReplicaStore;
 pub use expiry::Due;
 pub use options::{

@@ -173,7 +173,7 @@ impl Shared {
         u64::try_from(self.digest().1.count).unwrap_or(0)
     }
 
-    /// The digest rows of some buckets: directory and sum.
+    /// All digest rows of some buckets: directory and sum.
     ///
     /// # Errors
     ///
@@ -183,20 +183,15 @@ impl Shared {
         from: u16,
         until: u16,
     ) -> Result<Vec<(u16, Bytes, Sum)>, Error> {
-        let from = Space::Digest.key(&from.to_be_bytes());
-        let to = if until >= BUCKETS {
-            Space::Digest.range().1
-        } else {
-            Space::Digest.key(&until.to_be_bytes())
-        };
-        let rows = self.engine.scan(&from, &to, usize::MAX);
-        let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
-        let parsed = rows.into_iter().map(|(key, value)| {
-            let dir = key.slice(3.min(key.len())..);
-            let sum = Sum::decode(&value).map_err(|e| error::corrupt(Operation::List, e))?;
-            Ok((bucket_of(&dir), dir, sum))
-        });
-        parsed.collect()
+        let (mut out, mut at) = (Vec::new(), None);
+        loop {
+            let page = self.digests_page(from, until, at)?;
+            out.extend(page.rows);
+            at = page.next;
+            if at.is_none() {
+                return Ok(out);
+            }
+        }
     }
 
     /// Name, identity and hash of every live row of one directory, shadows included.
@@ -205,25 +200,15 @@ impl Shared {
     ///
     /// `Corrupt`, `Io`.
     pub fn directory_rows(&self, dir: &[u8]) -> Result<Vec<(Bytes, Identity, u128)>, Error> {
-        let mut out = Vec::new();
-        for space in [Space::Entries, Space::Shadows] {
-            let (from, to) = keys::children(space, dir);
-            let rows = self.engine.scan(&from, &to, usize::MAX);
-            for (key, value) in rows.map_err(|e| error::engine(Operation::List, e))? {
-                let Some(path) = keys::path_of(&key) else {
-                    continue;
-                };
-                let row = decode_name(space, &value, &path)
-                    .map_err(|e| error::read(Operation::List, e))?;
-                if !row.is_implied {
-                    let name = Bytes::copy_from_slice(keys::split_path(&path).1);
-                    let hash = dulse_merge::digest::hash(&row.canonical());
-                    out.push((name, row.name, hash));
-                }
+        let (mut out, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.names_page(dir, after)?;
+            out.extend(page.rows);
+            after = page.next;
+            if after.is_none() {
+                return Ok(out);
             }
         }
-        out.sort_unstable();
-        Ok(out)
     }
 
     /// The members as the log knows them.

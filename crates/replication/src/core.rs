@@ -307,3 +307,6 @@ impl Core {
         self.next_id
     }
 }
+
+#[cfg(test)]
+mod tests;

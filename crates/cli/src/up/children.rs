@@ -2,8 +2,9 @@
 //! Child processes of `dulse up`: started, watched, restarted, stopped.
 
 use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -14,6 +15,9 @@ use tokio::time::{sleep, timeout};
 
 /// How long a role that died stays down before it is started again.
 pub(super) const RESTART_DELAY: Duration = Duration::from_secs(3);
+
+/// Bytes of a log that are looked at for its last line.
+const LAST_LINE_MAX: u64 = 2_000;
 
 /// How long a role may take to stop before it is killed.
 const STOP_TIME_MAX: Duration = Duration::from_secs(9);
@@ -45,6 +49,8 @@ pub(super) enum Event {
         name: String,
         /// How it ended.
         status: String,
+        /// The last line of its log, where it ended by itself.
+        last: Option<String>,
     },
 }
 
@@ -74,10 +80,13 @@ pub(super) async fn supervise(
             status = child.wait() => status,
             () = stopping(&mut stop) => return end(&mut child).await,
         };
-        let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
+        // Who was killed had no last word.
+        let has_said_why = status.as_ref().is_ok_and(|s| s.code().is_some());
+        let status = status.map_or_else(|e| e.to_string(), how);
         let died = Event::Died {
             name: role.name.clone(),
             status,
+            last: has_said_why.then(|| last_line(&role.log)).flatten(),
         };
         if events.send(died).await.is_err() {
             return Ok(());
@@ -86,6 +95,16 @@ pub(super) async fn supervise(
             () = sleep(RESTART_DELAY) => {}
             () = stopping(&mut stop) => return Ok(()),
         }
+    }
+}
+
+/// How a role ended, in an operator's words.
+fn how(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
     }
 }
 
@@ -113,6 +132,23 @@ fn start(role: &Role) -> Result<Child> {
 fn open_log(path: &Path) -> Result<File> {
     let open = OpenOptions::new().create(true).append(true).open(path);
     open.with_context(|| format!("open the log `{}`", path.display()))
+}
+
+/// The last line of a log, which tells why a role ended.
+fn last_line(log: &Path) -> Option<String> {
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    let from = length.saturating_sub(LAST_LINE_MAX);
+    file.seek(SeekFrom::Start(from)).ok()?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end).ok()?;
+    let text = String::from_utf8_lossy(&end);
+    let line = text
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())?;
+    Some(line.strip_prefix("dulse: ").unwrap_or(line).to_owned())
 }
 
 async fn end(child: &mut Child) -> Result<()> {

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What `dulse up` will start, checked before anything is started.
 
+use std::fs::File;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+
+use dulse_types::ServerAddress;
+use rustix::fs::{FlockOperation, flock};
 
 use super::UpArgs;
 use super::children::Role;
@@ -10,20 +15,24 @@ use crate::exit::Usage;
 /// Most filers one `up` starts: each is a process with its own store.
 const FILERS_MAX: u16 = 32;
 
-/// Added to an HTTP port for its gRPC port.
-const GRPC_OFFSET: u16 = dulse_types::address::GRPC_PORT_OFFSET;
-
 /// One server of the plan.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     /// `master`, `volume`, `filer 1` …
     pub(super) name: String,
-    /// HTTP port.
-    pub(super) port: u16,
+    /// Where it listens.
+    pub(super) address: ServerAddress,
     /// Engine, for filers.
     pub(super) engine: Option<String>,
     /// How to start it.
     pub(super) role: Role,
+}
+
+/// What is started, and the lock of the directory it is started on.
+pub(super) struct Plan {
+    /// In the order they are started.
+    pub(super) servers: Vec<Server>,
+    _lock: File,
 }
 
 /// Plans the servers in the order they are started.
@@ -31,7 +40,7 @@ pub(super) struct Server {
 /// # Errors
 ///
 /// `Usage` with one clear sentence: unknown engine, port in use, directory not writable.
-pub(super) fn plan(args: &UpArgs) -> Result<Vec<Server>, Usage> {
+pub(super) fn plan(args: &UpArgs) -> Result<Plan, Usage> {
     let engines = engines(args)?;
     if args.filers == 0 || args.filers > FILERS_MAX {
         return Err(Usage(format!(
@@ -40,6 +49,7 @@ pub(super) fn plan(args: &UpArgs) -> Result<Vec<Server>, Usage> {
         )));
     }
     let dir = make_dir(&args.dir)?;
+    let _lock = lock(&dir)?;
     let mut servers = vec![
         server(args, &dir, "master", args.master_port, None)?,
         server(args, &dir, "volume", args.volume_port, None)?,
@@ -59,7 +69,7 @@ pub(super) fn plan(args: &UpArgs) -> Result<Vec<Server>, Usage> {
         )?);
     }
     ports_free(args, &servers)?;
-    Ok(servers)
+    Ok(Plan { servers, _lock })
 }
 
 fn engines(args: &UpArgs) -> Result<Vec<String>, Usage> {
@@ -93,6 +103,28 @@ fn make_dir(dir: &Path) -> Result<PathBuf, Usage> {
     dir.canonicalize().map_err(fail)
 }
 
+/// Two clusters on one directory would fight over every file in it.
+fn lock(dir: &Path) -> Result<File, Usage> {
+    let path = dir.join("lock");
+    let file = File::create(&path)
+        .map_err(|e| Usage(format!("cannot write `{}`: {e}", path.display())))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        Usage(format!(
+            "another `dulse up` runs on `{}`; stop it or choose another directory with --dir",
+            dir.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+/// An address as part of `host:port`.
+fn host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
 fn too_high(port: u16) -> Usage {
     Usage(format!(
         "port {port} is too high: its gRPC port would be above 65535"
@@ -106,19 +138,21 @@ fn server(
     port: u16,
     engine: Option<String>,
 ) -> Result<Server, Usage> {
-    port.checked_add(GRPC_OFFSET)
-        .ok_or_else(|| too_high(port))?;
+    let address = ServerAddress::new(&host(args.ip), port, 0);
+    let address = address.map_err(|_| too_high(port))?;
     let slug = name.replace(' ', "-");
     let kind = name.split(' ').next().unwrap_or(name);
     let mut arguments: Vec<String> = vec![
         kind.to_owned(),
-        format!("--ip={}", args.ip),
+        format!("--ip={}", host(args.ip)),
         format!("--port={port}"),
         format!("--dir={}", dir.join(&slug).display()),
         "--exit-with-stdin".to_owned(),
     ];
     if kind != "master" {
-        arguments.push(format!("--master={}:{}", args.ip, args.master_port));
+        let master = ServerAddress::new(&host(args.ip), args.master_port, 0);
+        let master = master.map_err(|_| too_high(args.master_port))?;
+        arguments.push(format!("--master={}", master.http()));
     }
     if let Some(dir) = crate::edges::config_dir() {
         arguments.push(format!("--config-dir={}", dir.display()));
@@ -134,7 +168,7 @@ fn server(
     };
     Ok(Server {
         name: name.to_owned(),
-        port,
+        address,
         engine,
         role,
     })
@@ -142,12 +176,14 @@ fn server(
 
 fn ports_free(args: &UpArgs, servers: &[Server]) -> Result<(), Usage> {
     for server in servers {
-        for port in [server.port, server.port + GRPC_OFFSET] {
-            dulse_transport::probe(&args.ip, port).map_err(|e| {
+        for port in [server.address.port(), server.address.grpc_port()] {
+            dulse_transport::probe(&args.ip.to_string(), port).map_err(|e| {
+                let flag = server.name.split(' ').next().unwrap_or_default();
                 Usage(format!(
                     "cannot listen on {}:{port} for {}: {e}; stop what uses it or choose another \
-                     port (--master-port, --volume-port, --filer-port)",
-                    args.ip, server.name
+                     port with --{flag}-port",
+                    host(args.ip),
+                    server.name
                 ))
             })?;
         }

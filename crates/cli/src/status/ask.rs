@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Asks the master who is there, and every filer how it is.
+//!
+//! Who is there is more than whom the master lists now: it also remembers members, and
+//! filers know their peers. A filer that is down is one that only they know.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use dulse_proto::cluster::KnownMembersRequest;
+use dulse_proto::cluster::cluster_client::ClusterClient;
+use dulse_proto::master::{ListClusterNodesRequest, seaweed_client::SeaweedClient};
+use dulse_proto::status::StatusRequest;
+use dulse_proto::status::filer_status_client::FilerStatusClient;
+use dulse_types::ServerAddress;
+use dulse_transport::Dial;
+use tonic::transport::Channel;
+
+use crate::edges;
+
+use super::report::{Cluster, Filer, Missing, name};
+
+/// A filer that was heard of late is given this much at least.
+const ANSWER_TIME_MIN: Duration = Duration::from_millis(300);
+
+/// A filer that somebody knows.
+#[derive(Clone, PartialEq, Debug)]
+struct Known {
+    address: ServerAddress,
+    /// Empty where only the address is known.
+    origin: String,
+}
+
+/// Asks the master and every filer that it lists, remembers, or that a filer knows.
+///
+/// # Errors
+///
+/// When the master does not answer by `until`.
+pub(crate) async fn cluster(
+    master: &ServerAddress,
+    group: &str,
+    until: Instant,
+) -> Result<Cluster> {
+    let mut known = tokio::time::timeout_at(until.into(), of_master(master, group))
+        .await
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))
+        .with_context(|| format!("the master {} does not answer", master.http()))?;
+    let mut answers = Vec::new();
+    let mut missing = Vec::new();
+    ask_all(&known, until, &mut answers, &mut missing).await;
+    let told = told_by(&answers, &known);
+    known.extend(told.iter().cloned());
+    ask_all(&told, until, &mut answers, &mut missing).await;
+    // One that moved answers at its new address.
+    missing.retain(|m: &Missing| {
+        m.origin.is_empty() || !answers.iter().any(|f: &Filer| f.origin == m.origin)
+    });
+    answers.sort_by(|a, b| a.address.cmp(&b.address));
+    Ok(Cluster::new(answers, missing))
+}
+
+/// Asks one filer; `address` is its HTTP address or the full form.
+///
+/// # Errors
+///
+/// When it does not answer by `until`.
+pub(crate) async fn filer(address: &ServerAddress, until: Instant) -> Result<Filer> {
+    let asked = async {
+        let mut client = FilerStatusClient::new(dial(address).await?);
+        let reply = client.status(StatusRequest {}).await;
+        reply.map_err(|status| anyhow::anyhow!("{}", status.message()))
+    };
+    let reply = tokio::time::timeout_at(until.into(), asked).await;
+    let reply = reply.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))?;
+    Ok(Filer::of(reply.into_inner()))
+}
+
+/// A connection to a server's gRPC port.
+///
+/// # Errors
+///
+/// When it cannot be made.
+pub(crate) async fn dial(address: &ServerAddress) -> Result<Channel> {
+    // The caller's time is over before this.
+    let dial = Dial::within(super::ANSWER_TIME_MAX);
+    Ok(edges::client()?.connect(&address.grpc(), dial).await?)
+}
+
+async fn ask_all(
+    known: &[Known],
+    until: Instant,
+    answers: &mut Vec<Filer>,
+    missing: &mut Vec<Missing>,
+) {
+    let until = until.max(Instant::now() + ANSWER_TIME_MIN);
+    let asked = known.iter().map(|k| filer(&k.address, until));
+    for (known, answer) in known.iter().zip(futures::future::join_all(asked).await) {
+        match answer {
+            Ok(answer) => answers.push(answer),
+            Err(error) => missing.push(Missing {
+                address: known.address.to_string(),
+                origin: known.origin.clone(),
+                error: format!("{error:#}"),
+            }),
+        }
+    }
+}
+
+/// Whom the master lists and whom it remembers.
+async fn of_master(master: &ServerAddress, group: &str) -> Result<Vec<Known>> {
+    let channel = dial(master).await?;
+    let request = ListClusterNodesRequest {
+        client_type: "filer".to_owned(),
+        filer_group: group.to_owned(),
+        limit: 0,
+    };
+    let said = |status: tonic::Status| anyhow::anyhow!("{}", status.message());
+    let mut client = SeaweedClient::new(channel.clone());
+    let listed = client.list_cluster_nodes(request);
+    let listed = listed.await.map_err(said)?.into_inner().cluster_nodes;
+    let group = group.to_owned();
+    let mut client = ClusterClient::new(channel);
+    let asked = client.known_members(KnownMembersRequest { group });
+    let members = match asked.await {
+        Ok(reply) => reply.into_inner().members,
+        // Upstream's master remembers nobody.
+        Err(status) if status.code() == tonic::Code::Unimplemented => Vec::new(),
+        Err(status) => return Err(said(status)),
+    };
+    let mut known: Vec<Known> = Vec::new();
+    let members = members.into_iter().map(|m| (m.address, name(m.origin)));
+    let listed = listed.into_iter().map(|n| (n.address, String::new()));
+    for (address, origin) in members.chain(listed) {
+        add(&mut known, &address, origin);
+    }
+    Ok(known)
+}
+
+/// The filers that only other filers know.
+fn told_by(answers: &[Filer], known: &[Known]) -> Vec<Known> {
+    let mut all = known.to_vec();
+    let peers = answers.iter().flat_map(|f| &f.peers);
+    for peer in peers.filter(|p| !answers.iter().any(|f| f.origin == p.origin)) {
+        add(&mut all, &peer.address, peer.origin.clone());
+    }
+    all.split_off(known.len())
+}
+
+/// Adds a filer unless its address is there; what is no address is left out.
+fn add(known: &mut Vec<Known>, address: &str, origin: String) {
+    if let Ok(address) = address.parse::<ServerAddress>()
+        && !known.iter().any(|k| k.address.is_same_server(&address))
+    {
+        known.push(Known { address, origin });
+    }
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What `dulse status --format json` prints: field names are an interface.
+
+use std::collections::BTreeMap;
+
+use dulse_proto::status::{Component, StatusReply};
+use dulse_types::Origin;
+use serde::Serialize;
+
+/// The answers of all filers.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Cluster {
+    /// All filers answered, are ready, have equal vectors and equal digests.
+    pub(crate) converged: bool,
+    pub(crate) filers: Vec<Filer>,
+    /// Known to the master or to a filer, without an answer.
+    pub(crate) unreachable: Vec<Missing>,
+}
+
+/// A filer that did not answer.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Missing {
+    pub(crate) address: String,
+    /// Empty where nobody knows it.
+    pub(crate) origin: String,
+    pub(crate) error: String,
+}
+
+/// One filer's answer.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Filer {
+    pub(crate) address: String,
+    pub(crate) origin: String,
+    pub(crate) engine: String,
+    pub(crate) ready: bool,
+    pub(crate) not_ready_reason: String,
+    /// Origin to stamp in nanoseconds; as text, since many readers of JSON round numbers of
+    /// this size.
+    pub(crate) vector: BTreeMap<String, String>,
+    pub(crate) digest: String,
+    pub(crate) entries: u64,
+    pub(crate) changes_applied: u64,
+    pub(crate) garbage_chunks: u64,
+    pub(crate) peers: Vec<Peer>,
+    /// A running bootstrap.
+    pub(crate) transfer: Option<Transfer>,
+}
+
+/// One peer as a filer sees it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Peer {
+    pub(crate) address: String,
+    pub(crate) origin: String,
+    pub(crate) state: String,
+    /// Changes of the peer that this filer lacks.
+    pub(crate) lag_changes: u64,
+    pub(crate) lag_seconds: f64,
+    pub(crate) last_error: String,
+}
+
+/// How far a bootstrap is.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Transfer {
+    pub(crate) rows: u64,
+    pub(crate) rows_total: u64,
+    pub(crate) bytes: u64,
+    pub(crate) eta_seconds: f64,
+}
+
+impl Cluster {
+    pub(crate) fn new(filers: Vec<Filer>, unreachable: Vec<Missing>) -> Self {
+        let mut cluster = Self {
+            converged: false,
+            filers,
+            unreachable,
+        };
+        cluster.converged = cluster.why_not_converged().is_none();
+        cluster
+    }
+
+    /// Whether all that answered have the same vector.
+    pub(crate) fn is_level(&self) -> bool {
+        self.filers.windows(2).all(|w| w[0].vector == w[1].vector)
+    }
+
+    /// The first reason why the filers do not agree; `None` when they do.
+    pub(crate) fn why_not_converged(&self) -> Option<String> {
+        let waiting = self.filers.iter().filter(|f| !f.ready).count();
+        let is_alike = self.filers.windows(2).all(|w| w[0].digest == w[1].digest);
+        if !self.unreachable.is_empty() {
+            Some(format!("{} of the filers down", self.unreachable.len()))
+        } else if self.filers.is_empty() {
+            Some("the master lists no filer".to_owned())
+        } else if waiting > 0 {
+            Some(format!("{waiting} of the filers not ready"))
+        } else if !self.is_level() {
+            Some("changes are on their way".to_owned())
+        } else if !is_alike {
+            Some(
+                "equal vectors with different digests, a defect; `dulse verify` shows where"
+                    .to_owned(),
+            )
+        } else {
+            None
+        }
+    }
+}
+
+impl Filer {
+    /// The greatest lag behind any peer, in changes.
+    pub(crate) fn lag_changes(&self) -> u64 {
+        self.peers.iter().map(|p| p.lag_changes).max().unwrap_or(0)
+    }
+
+    /// The greatest lag behind any peer, in seconds.
+    pub(crate) fn lag_seconds(&self) -> f64 {
+        self.peers.iter().map(|p| p.lag_seconds).fold(0.0, f64::max)
+    }
+
+    pub(crate) fn of(reply: StatusReply) -> Self {
+        let vector = reply
+            .vector
+            .iter()
+            .map(|Component { origin, stamp }| (Origin(*origin).to_string(), stamp.to_string()));
+        let peers = reply.peers.into_iter().map(|p| Peer {
+            address: p.address,
+            origin: name(p.origin),
+            state: p.state,
+            lag_changes: p.lag_changes,
+            lag_seconds: p.lag_seconds,
+            last_error: p.last_error,
+        });
+        Self {
+            address: reply.address,
+            origin: name(reply.origin),
+            engine: reply.engine,
+            ready: reply.ready,
+            not_ready_reason: reply.not_ready_reason,
+            vector: vector.collect(),
+            digest: reply.digest.iter().map(|b| format!("{b:02x}")).collect(),
+            entries: reply.entries,
+            changes_applied: reply.changes_applied,
+            garbage_chunks: reply.garbage_chunks,
+            peers: peers.collect(),
+            transfer: reply.transfer.map(|t| Transfer {
+                rows: t.rows,
+                rows_total: t.rows_total,
+                bytes: t.bytes,
+                eta_seconds: t.eta_seconds,
+            }),
+        }
+    }
+}
+
+/// An origin as text; empty where it is not known.
+pub(crate) fn name(origin: u64) -> String {
+    match origin {
+        0 => String::new(),
+        origin => Origin(origin).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filer(stamp: i64, digest: u8) -> Filer {
+        Filer::of(StatusReply {
+            ready: true,
+            vector: vec![Component { origin: 1, stamp }],
+            digest: vec![digest].into(),
+            ..StatusReply::default()
+        })
+    }
+
+    #[test]
+    fn filers_agree_when_all_answer_are_ready_and_have_the_same() {
+        let why = |filers, missing| Cluster::new(filers, missing).why_not_converged();
+        assert_eq!(why(vec![filer(5, 1), filer(5, 1)], Vec::new()), None);
+        let moved = why(vec![filer(5, 1), filer(6, 2)], Vec::new());
+        assert_eq!(moved.as_deref(), Some("changes are on their way"));
+        let wrong = why(vec![filer(5, 1), filer(5, 2)], Vec::new());
+        assert!(wrong.is_some_and(|w| w.contains("a defect")));
+        let waiting = Filer {
+            ready: false,
+            ..filer(5, 1)
+        };
+        assert!(why(vec![waiting], Vec::new()).is_some());
+        assert!(why(Vec::new(), Vec::new()).is_some());
+        let missing = Missing {
+            address: "h:1".to_owned(),
+            origin: String::new(),
+            error: String::new(),
+        };
+        assert!(!Cluster::new(vec![filer(5, 1)], vec![missing]).converged);
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What operators are told of a peer.
+
+use super::*;
+
+fn origin(n: u64) -> Origin {
+    Origin(n << 32 | n)
+}
+
+fn address(port: u16) -> ServerAddress {
+    ServerAddress::new("127.0.0.1", port, 0).unwrap()
+}
+
+fn vector(rows: &[(u64, i64)]) -> Vector {
+    let rows = rows.iter().map(|(n, stamp)| (origin(*n), Stamp(*stamp)));
+    rows.collect()
+}
+
+/// A filer that pulls from one peer; its core and the stream.
+fn pulling(applied: &Vector) -> (Core, StreamId) {
+    let mut core = Core::new(Settings {
+        origin: origin(1),
+        instance: 1,
+        address: address(1),
+        is_alone: false,
+    });
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let view = View {
+        applied,
+        members: &members,
+    };
+    let mut actions = core.poll(Now::ZERO, &view);
+    let Some(Action::Greet { link, .. }) = actions.pop() else {
+        panic!("it greets the member that it knows: {actions:?}");
+    };
+    let greeting = Greeting {
+        origin: origin(2),
+        instance: 2,
+        is_fresh: false,
+        vector: Vector::new(),
+    };
+    core.greeted(Now::ZERO, link, Ok(greeting));
+    let actions = core.poll(Now::ZERO, &view);
+    let stream = actions.iter().find_map(|action| match action {
+        Action::Pull { stream, .. } => Some(*stream),
+        _ => None,
+    });
+    (core, stream.expect("it pulls from the peer that it met"))
+}
+
+#[test]
+fn the_lag_is_what_the_sender_counted_and_nothing_once_all_is_applied() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let (mut core, stream) = pulling(&applied);
+    let states = |position| Statement {
+        position: Stamp(position),
+        ..Statement::default()
+    };
+    core.heard(Now::ZERO, stream, states(10), &[]);
+    core.behind(stream, 0);
+    assert_eq!(core.peers(&applied)[0].lag_changes, 0);
+    core.heard(Now::ZERO, stream, states(2_000_000_010), &[]);
+    core.behind(stream, 4_711);
+    let peer = &core.peers(&applied)[0];
+    assert_eq!((peer.lag_changes, peer.lag_seconds), (4_711, 2.0));
+    let level = vector(&[(1, 5), (2, 2_000_000_010)]);
+    let peer = &core.peers(&level)[0];
+    assert_eq!((peer.lag_changes, peer.lag_seconds), (0, 0.0));
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Programs from Debian's packages, unpacked into the cache: no root, nothing installed.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cache;
+use crate::run::run;
+
+/// A program that tests run.
+struct Program {
+    package: &'static str,
+    /// Where it lies in the package.
+    path: &'static str,
+    /// What needs it.
+    why: &'static str,
+}
+
+const PROGRAMS: &[Program] = &[
+    Program {
+        package: "util-linux",
+        path: "usr/bin/setpriv",
+        why: "tests of directories that may not be written",
+    },
+    Program {
+        package: "curl",
+        path: "usr/bin/curl",
+        why: "the commands that README.md shows",
+    },
+];
+
+/// Fetches what is neither installed nor in the cache, and says so.
+///
+/// # Errors
+///
+/// When CI is set and a program cannot be had; else that is said.
+pub(crate) fn setup() -> Result<()> {
+    for program in PROGRAMS {
+        let name = name(program);
+        if let Some(found) = installed(&name).or_else(|| unpacked(program)) {
+            println!("{} is there: {}", name.to_string_lossy(), found.display());
+            continue;
+        }
+        println!(
+            "fetching Debian's package {} for {}, into {}",
+            program.package,
+            program.why,
+            dir(program).display()
+        );
+        match fetch(program) {
+            Err(error) if std::env::var_os("CI").is_none() => {
+                println!("not fetched; what needs it will say so: {error:#}");
+            }
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// The search path with what was unpacked behind what is installed.
+pub(crate) fn search_path() -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = std::env::split_paths(&path).collect::<Vec<_>>();
+    let unpacked = PROGRAMS.iter().filter_map(unpacked);
+    let unpacked = unpacked.filter_map(|program| program.parent().map(Path::to_owned));
+    let all = installed.into_iter().chain(unpacked);
+    // A directory with a colon in its name cannot be in a search path; then it stays as it was.
+    std::env::join_paths(all).unwrap_or(path)
+}
+
+fn name(program: &Program) -> OsString {
+    let name = Path::new(program.path).file_name();
+    name.unwrap_or_default().to_owned()
+}
+
+fn installed(name: &OsString) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut places = std::env::split_paths(&path).map(|dir| dir.join(name));
+    places.find(|place| place.is_file())
+}
+
+fn dir(program: &Program) -> PathBuf {
+    cache::cache().join("debian").join(program.package)
+}
+
+fn unpacked(program: &Program) -> Option<PathBuf> {
+    let place = dir(program).join("root").join(program.path);
+    place.is_file().then_some(place)
+}
+
+fn fetch(program: &Program) -> Result<()> {
+    let dir = dir(program);
+    std::fs::create_dir_all(&dir)?;
+    run(Command::new("apt-get")
+        .args(["download", program.package])
+        .current_dir(&dir))?;
+    let mut archive = None;
+    for item in std::fs::read_dir(&dir)? {
+        let path = item?.path();
+        if path.extension().is_some_and(|e| e == "deb") {
+            archive = Some(path);
+        }
+    }
+    let archive = archive.context("apt-get brought no package")?;
+    run(Command::new("dpkg")
+        .arg("-x")
+        .arg(archive)
+        .arg(dir.join("root")))?;
+    let has = unpacked(program).map(drop);
+    has.with_context(|| format!("the package holds no `{}`", program.path))
+}
