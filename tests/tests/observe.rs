@@ -152,6 +152,8 @@ async fn every_role_answers_metrics_that_are_declared() -> Result<()> {
         ),
         ("filer", "dulse_filer_ready 1"),
         ("filer", "dulse_filer_entries 1"),
+        ("filer", "dulse_commit_queue 0"),
+        ("filer", "dulse_disk_free_bytes{role=\"filer\"}"),
         ("filer", "dulse_commit_group_size_count 1"),
         ("master", "SeaweedFS_master_is_leader 1"),
         ("master", "dulse_master_clients{type=\"filer\"} 1"),

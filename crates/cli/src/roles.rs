@@ -12,6 +12,8 @@ use dulse_config::{Security, Size};
 use dulse_filer::{Filer, FilerOptions};
 use dulse_master::{Master, MasterOptions};
 use dulse_replica::Durability;
+use dulse_telemetry::Exporter;
+use dulse_telemetry::process::observe_disk;
 use dulse_transport::{Service, Transport, Wire};
 use dulse_types::ServerAddress;
 use dulse_volume::{VolumeOptions, VolumeServer};
@@ -141,6 +143,10 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
         transport,
         http,
     };
+    if let Some(exporter) = Exporter::installed() {
+        let dir = args.dir.clone();
+        exporter.observe(move || observe_disk("filer", &dir));
+    }
     let started = Filer::start(options, place.http, place.grpc, Arc::new(store)).await;
     let filer = started.map_err(usage)?;
     tracing::info!(address = %place.address, "filer is up");

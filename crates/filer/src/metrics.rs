@@ -75,6 +75,7 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
         STORE.set(bytes as f64);
         SNAPSHOTS.set(n_snapshots as f64);
     }
+    dulse_replica::metrics::WAITING.set(state.store.n_waiting() as f64);
     SUBSCRIBERS.set(state.subscribers.list(&[]).len() as f64);
     let peers = state.replicator.peers();
     for named in PEER_STATES {

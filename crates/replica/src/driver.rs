@@ -2,7 +2,7 @@
 //! The thread that owns a replica: many callers, one group at a time.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, TrySendError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::metrics;
+use crate::queue::{Queue, Requests, queue};
 use crate::sequencer::{Applied, Replica};
 use crate::shared::{Garbage, Shared};
 use crate::syncer::{Progress, Reporter, Syncer};
@@ -52,7 +53,7 @@ enum Request {
 /// A replica on a thread of its own. Dropping it stops the thread after what is queued.
 pub struct ReplicaStore {
     shared: Arc<Shared>,
-    queue: SyncSender<Request>,
+    queue: Queue<Request>,
     /// What the next `Request::Stable` brings; a later vector replaces one that waits.
     stable: Arc<Mutex<Option<Vector>>>,
     progress: watch::Receiver<Progress>,
@@ -67,7 +68,7 @@ impl ReplicaStore {
     /// `Io` when the system gives no thread.
     pub fn start(replica: Replica) -> Result<Self, Error> {
         let shared = replica.shared();
-        let (queue, requests) = sync_channel(QUEUE_MAX);
+        let (queue, requests) = queue(QUEUE_MAX);
         let (reporter, progress) = Reporter::new(Arc::clone(&shared));
         let syncer = Syncer::start(Arc::clone(&shared), Arc::clone(&reporter))?;
         let stable = Arc::default();
@@ -89,6 +90,12 @@ impl ReplicaStore {
             progress,
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// Requests that wait for the sequencer, for showing.
+    #[must_use]
+    pub fn n_waiting(&self) -> usize {
+        self.queue.n_waiting()
     }
 
     /// What readers share.
@@ -286,7 +293,7 @@ impl EntryStore for ReplicaStore {
 
 struct Driver {
     replica: Replica,
-    requests: Receiver<Request>,
+    requests: Requests<Request>,
     stable: Arc<Mutex<Option<Vector>>>,
     reporter: Arc<Reporter>,
     syncer: Syncer,

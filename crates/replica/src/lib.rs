@@ -19,6 +19,7 @@ mod expiry;
 mod forgetting;
 pub mod metrics;
 mod options;
+mod queue;
 mod recover;
 mod room;
 mod sequencer;

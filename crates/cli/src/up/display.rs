@@ -55,7 +55,11 @@ impl Display {
             http: server.address.http(),
             grpc: server.address.grpc(),
             engine: server.engine.clone().unwrap_or_else(|| "-".to_owned()),
-            log: server.role.log.display().to_string(),
+            // As typed: the whole path would push the table off the screen.
+            log: match server.role.log.file_name() {
+                Some(name) => args.dir.join("logs").join(name).display().to_string(),
+                None => server.role.log.display().to_string(),
+            },
             pid: None,
         };
         let filers = servers.iter().filter(|server| server.engine.is_some());
