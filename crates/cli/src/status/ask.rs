@@ -12,8 +12,8 @@ use dulse_proto::cluster::cluster_client::ClusterClient;
 use dulse_proto::master::{ListClusterNodesRequest, seaweed_client::SeaweedClient};
 use dulse_proto::status::StatusRequest;
 use dulse_proto::status::filer_status_client::FilerStatusClient;
-use dulse_types::ServerAddress;
 use dulse_transport::Dial;
+use dulse_types::ServerAddress;
 use tonic::transport::Channel;
 
 use crate::edges;
