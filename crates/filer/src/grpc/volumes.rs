@@ -10,8 +10,9 @@ use dulse_proto::filer as pb;
 use dulse_proto::filer::seaweed_filer_client::SeaweedFilerClient;
 use dulse_proto::master as mpb;
 use dulse_proto::master::seaweed_client::SeaweedClient;
+use dulse_transport::{Dial, Transport};
 use dulse_types::ServerAddress;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::{FilerService, convert, now_ns};
@@ -171,12 +172,15 @@ impl FilerService {
             match (r.target_type.as_str(), peer, master) {
                 ("filer", Some(peer), _) => {
                     let asked = pb::PingRequest::default();
-                    let mut client = SeaweedFilerClient::new(connect(peer).await?);
+                    let mut client = SeaweedFilerClient::new(
+                        connect(&self.state.options.transport, peer).await?,
+                    );
                     client.ping(asked).await?.into_inner().remote_time_ns
                 }
                 ("master", _, Some(master)) => {
                     let asked = mpb::PingRequest::default();
-                    let mut client = SeaweedClient::new(connect(master).await?);
+                    let mut client =
+                        SeaweedClient::new(connect(&self.state.options.transport, master).await?);
                     client.ping(asked).await?.into_inner().remote_time_ns
                 }
                 _ => {
@@ -194,12 +198,9 @@ impl FilerService {
     }
 }
 
-async fn connect(address: &ServerAddress) -> Result<Channel, Status> {
-    let endpoint = Endpoint::from_shared(format!("http://{}", address.grpc()))
-        .map_err(|e| Status::internal(e.to_string()))?
-        .connect_timeout(PING_TIME_MAX)
-        .timeout(PING_TIME_MAX);
-    let connected = endpoint.connect().await;
+async fn connect(transport: &Transport, address: &ServerAddress) -> Result<Channel, Status> {
+    let dial = Dial::within(PING_TIME_MAX).calls_within(PING_TIME_MAX);
+    let connected = transport.connect(&address.grpc(), dial).await;
     connected.map_err(|e| Status::unavailable(format!("ping {address}: {e}")))
 }
 
