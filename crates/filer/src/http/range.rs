@@ -46,9 +46,10 @@ pub(super) fn parse(header: Option<&str>, size: u64) -> Wanted {
     if parts.is_empty() {
         return Wanted::Unsatisfiable;
     }
-    let lengths = parts.iter().map(|p| p.end - p.start);
-    let total = lengths.fold(0, u64::saturating_add);
-    if parts.len() > 1 && total > size {
+    let mut lengths = parts.iter().map(|p| p.end - p.start);
+    // More bytes than a number counts are more than any file has.
+    let total = lengths.try_fold(0_u64, u64::checked_add);
+    if parts.len() > 1 && total.is_none_or(|total| total > size) {
         return Wanted::Whole;
     }
     Wanted::Parts(parts)
