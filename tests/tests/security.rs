@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use dulse_proto::filer::LookupDirectoryEntryRequest;
+use dulse_proto::filer::{LookupDirectoryEntryRequest, PingRequest};
 use dulse_tests::secured::{self, FILER_READ, FILER_WRITE, TOKENS, ask, token, transport};
 use dulse_tests::{Cluster, Whose, program, wait_for};
 use dulse_transport::{Dial, Transport};
@@ -27,6 +27,21 @@ async fn look_up(cluster: &Cluster, transport: &Transport) -> Result<()> {
     Ok(())
 }
 
+/// Has a filer ask its master for the time, as it asks everyone: with its certificate.
+async fn ping_master(cluster: &Cluster) -> Result<()> {
+    let grpc = format!("127.0.0.1:{}", cluster.filer_ports[0] + 10_000);
+    let dial = Dial::within(Duration::from_secs(5));
+    let channel = transport(cluster.dir.path())?.connect(&grpc, dial).await?;
+    let port = cluster.master_port;
+    let request = PingRequest {
+        target: format!("127.0.0.1:{port}.{}", port + 10_000),
+        target_type: "master".to_owned(),
+    };
+    let answer = dulse_client::filer(channel).ping(request).await?;
+    ensure!(answer.into_inner().remote_time_ns > 0, "the master's clock");
+    Ok(())
+}
+
 #[tokio::test]
 async fn certificates_and_tokens_let_in_whom_they_should() -> Result<()> {
     let prepare = |dir: &std::path::Path| secured::certify(dir, TOKENS);
@@ -35,6 +50,7 @@ async fn certificates_and_tokens_let_in_whom_they_should() -> Result<()> {
     cluster.wait_converged().await?;
     ensure!(cluster.verify()? == Some(0), "verify");
     look_up(&cluster, &transport(cluster.dir.path())?).await?;
+    ping_master(&cluster).await?;
 
     // Without a certificate, and with one of somebody else.
     ensure!(
