@@ -196,7 +196,14 @@ impl Recent {
         let at = self.changes.partition_point(|told| told.stamp <= after);
         let (mut bytes, mut changes) = (0, Vec::new());
         for told in self.changes.range(at..) {
-            if bytes >= max_bytes || told.stamp > until {
+            if told.stamp > until {
+                // Nothing of it lies between.
+                return Page {
+                    changes,
+                    reached: until,
+                };
+            }
+            if bytes >= max_bytes {
                 let reached = changes.last().map_or(after, |t: &Arc<Told>| t.stamp);
                 return Page {
                     changes,
