@@ -201,6 +201,7 @@ impl Recent {
                 return Page {
                     changes,
                     reached: until,
+                    cut: None,
                 };
             }
             if bytes >= max_bytes {
