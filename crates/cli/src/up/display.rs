@@ -191,7 +191,8 @@ impl Display {
         let rows = self.live_lines.drain(..).map(|n| n.div_ceil(width).max(1));
         match rows.sum::<usize>() {
             0 => String::new(),
-            rows => format!("\x1b[{rows}A\x1b[J"),
+            // From the first column: the terminal has echoed `^C` by now.
+            rows => format!("\r\x1b[{rows}A\x1b[J"),
         }
     }
 
