@@ -165,6 +165,17 @@ impl Drop for Seat {
     }
 }
 
+/// The watermark as far as the log can be read: peers' changes are applied before they are
+/// on disk here, and only what is on disk is read. ⚠ Order: both vectors were read after the
+/// watermark was asked for, `applied` first.
+fn readable(limit: Stamp, applied: &Vector, durable: &Vector) -> Stamp {
+    let behind = applied
+        .iter()
+        .map(|(origin, stamp)| (durable.get(origin), stamp));
+    let behind = behind.filter(|(on_disk, stamp)| on_disk < stamp);
+    behind.map(|(on_disk, _)| on_disk).fold(limit, Stamp::min)
+}
+
 /// Follows the log until the filer stops.
 pub(super) async fn follow(state: Arc<FilerState>, hub: Arc<Hub>) {
     let mut progress = state.store.progress();
@@ -175,7 +186,9 @@ pub(super) async fn follow(state: Arc<FilerState>, hub: Arc<Hub>) {
         }
         progress.borrow_and_update();
         let limit = Stamp(state.replicator.low_watermark().await);
+        let applied = state.store.shared().vector();
         let durable = state.store.shared().durable_vector();
+        let limit = readable(limit, &applied, &durable);
         let before = Arc::clone(&hub.heads.borrow());
         let waits = |head: &Head| head.durable.iter().any(|(_, stamp)| stamp > head.limit);
         let head = Head {
@@ -201,5 +214,25 @@ pub(super) async fn follow(state: Arc<FilerState>, hub: Arc<Hub>) {
             () = hub.arrived.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vector(of: &[(u64, i64)]) -> Vector {
+        of.iter().map(|(o, s)| (Origin(*o), Stamp(*s))).collect()
+    }
+
+    #[test]
+    fn the_watermark_stays_below_what_is_applied_and_not_on_disk() {
+        let applied = vector(&[(1, 90), (2, 70)]);
+        let all = readable(Stamp(100), &applied, &applied);
+        assert_eq!(all, Stamp(100), "what is idle holds nothing up");
+        let part = readable(Stamp(100), &applied, &vector(&[(1, 90), (2, 60)]));
+        assert_eq!(part, Stamp(60));
+        let none = readable(Stamp(100), &applied, &vector(&[(1, 90)]));
+        assert_eq!(none, Stamp::ZERO, "nothing of it is on disk");
     }
 }
