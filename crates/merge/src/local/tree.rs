@@ -185,6 +185,11 @@ impl Builder<'_, '_> {
                 return Err(LocalError::TooBig(path.clone()));
             }
         }
+        // Upstream's order of events: what is in each directory right behind it.
+        names.sort_by_cached_key(|(row, _)| {
+            let slash_first = |b: &u8| if *b == b'/' { 0 } else { *b };
+            row.path.iter().map(slash_first).collect::<Vec<u8>>()
+        });
         Ok(names)
     }
 
