@@ -492,7 +492,7 @@ impl World {
         running.with(now, |core, since, _| match kind {
             Kind::Greet(link) => core.greeted(since, link, Err(Refusal::Broken(why.to_owned()))),
             Kind::Pull(stream) => core.ended(since, stream, Some(why.to_owned())),
-            Kind::Join(stream) => core.joined(since, stream, Err(why.to_owned())),
+            Kind::Join(stream) => core.joined(stream, Err(why.to_owned())),
         })
     }
 
@@ -809,7 +809,7 @@ impl World {
         }
         running.with(now, |core, since, _| {
             if is_last {
-                core.joined(since, stream, Ok(()));
+                core.joined(stream, Ok(()));
             } else {
                 core.progressed(since, stream);
             }

@@ -170,7 +170,7 @@ fn carry_out(
         Action::Join { stream, link } => {
             let Some(client) = running.clients.get(&link).cloned() else {
                 let lost = Err("the connection is gone".to_owned());
-                inner.core.lock().joined(inner.now(), stream, lost);
+                inner.core.lock().joined(stream, lost);
                 return;
             };
             let task = tokio::spawn(join::join(Arc::clone(inner), stream, client));

@@ -138,12 +138,16 @@ impl Core {
     }
 
     /// A transfer is complete, or broke.
-    pub fn joined(&mut self, now: Now, stream: StreamId, result: Result<(), String>) {
+    pub fn joined(&mut self, stream: StreamId, result: Result<(), String>) {
         if self.streams.remove(&stream).is_none() {
             return;
         }
         match result {
-            Ok(()) => self.phase = Phase::CatchingUp { since: now },
+            // It has all that its provider had; members that are gone keep nobody waiting.
+            Ok(()) => {
+                self.phase = Phase::Ready;
+                self.not_ready = None;
+            }
             Err(error) => self.join_broke(stream, &error),
         }
     }

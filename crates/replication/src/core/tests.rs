@@ -67,3 +67,53 @@ fn the_lag_is_what_the_sender_counted_and_nothing_once_all_is_applied() {
     let peer = &core.peers(&level)[0];
     assert_eq!((peer.lag_changes, peer.lag_seconds), (0, 0.0));
 }
+
+/// A member that is gone for good held every fresh filer back for ten seconds, though it had
+/// all that its provider had.
+#[test]
+fn a_fresh_filer_is_ready_right_after_its_transfer() {
+    let mut core = Core::new(Settings {
+        origin: origin(1),
+        instance: 1,
+        address: address(1),
+        is_alone: false,
+    });
+    core.listed(
+        Now::ZERO,
+        Listing {
+            filers: vec![address(1), address(2)],
+            known_members: vec![(origin(2), address(2)), (origin(3), address(3))],
+        },
+    );
+    let nothing = Vector::new();
+    let fresh = View {
+        applied: &nothing,
+        members: &[],
+    };
+    let actions = core.poll(Now::ZERO, &fresh);
+    let greeted = actions.iter().find_map(|action| match action {
+        Action::Greet { link, address: at } if *at == address(2) => Some(*link),
+        _ => None,
+    });
+    let provider = Greeting {
+        origin: origin(2),
+        instance: 2,
+        is_fresh: false,
+        vector: vector(&[(2, 10)]),
+    };
+    core.greeted(Now::ZERO, greeted.expect("it greets filer 2"), Ok(provider));
+    let actions = core.poll(Now::ZERO, &fresh);
+    let joining = actions.iter().find_map(|action| match action {
+        Action::Join { stream, .. } => Some(*stream),
+        _ => None,
+    });
+    core.joined(joining.expect("it joins"), Ok(()));
+    let applied = vector(&[(2, 10)]);
+    let members = [1, 2, 3].map(|n| (origin(n), address(n as u16)));
+    let view = View {
+        applied: &applied,
+        members: &members,
+    };
+    core.poll(Now::ZERO, &view);
+    assert_eq!(core.not_ready(), None);
+}
