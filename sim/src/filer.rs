@@ -45,8 +45,6 @@ pub(crate) struct Filer {
     pub(crate) running: Option<Running>,
     /// Frozen until then: nothing happens here.
     pub(crate) frozen_until: u64,
-    /// The last stamp of its own that a client was told of.
-    pub(crate) acknowledged: Stamp,
 }
 
 /// A process.
@@ -78,7 +76,6 @@ impl Filer {
             life: 0,
             running: None,
             frozen_until: 0,
-            acknowledged: Stamp::ZERO,
         }
     }
 
@@ -112,13 +109,6 @@ impl Filer {
         });
         let replica = replica.map_err(|e| format!("I2: open after a crash: {e}"))?;
         let shared = replica.shared();
-        let have = shared.vector().get(shared.origin());
-        if have < self.acknowledged {
-            let told = self.acknowledged;
-            return Err(format!(
-                "I2: acknowledged up to {told}, after a crash {have}"
-            ));
-        }
         let instance = rng.random();
         let core = Core::new(Settings {
             origin: shared.origin(),
@@ -158,7 +148,6 @@ impl Filer {
         self.disk = MemDisk::new();
         self.engine = MemoryEngine::new();
         self.random = rng.random();
-        self.acknowledged = Stamp::ZERO;
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -204,17 +193,22 @@ impl Running {
     }
 
     /// What this filer believes that every member has on disk.
-    pub(crate) fn stable(&mut self, now: u64) -> Result<Vector, String> {
-        let durable = self.shared().durable_vector();
-        self.with(now, |core, _, view| core.stable(view, &durable))
+    pub(crate) fn stable(&self) -> Result<Vector, String> {
+        let shared = self.shared();
+        let (applied, members) = (shared.vector(), self.members()?);
+        let view = View {
+            applied: &applied,
+            members: &members,
+        };
+        Ok(self.core.stable(&view, &shared.durable_vector()))
     }
 
     /// What threads and the director do beside the requests: sync, and tell what is stable.
     /// Whether the log was cut.
-    pub(crate) fn in_background(&mut self, now: u64) -> Result<bool, String> {
+    pub(crate) fn in_background(&mut self) -> Result<bool, String> {
         self.replica.sync().map_err(|e| format!("sync: {e}"))?;
         let begin = self.shared().journal().begin();
-        let stable = self.stable(now)?;
+        let stable = self.stable()?;
         let told = self.replica.stable(stable);
         told.map_err(|e| format!("forget what is stable: {e}"))?;
         Ok(self.shared().journal().begin() > begin)

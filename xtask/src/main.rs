@@ -44,7 +44,7 @@ enum Command {
     },
     /// Runs the deterministic simulation.
     Sim {
-        /// What the simulation itself understands: `--seeds N` or `--seed S`.
+        /// What the simulation itself understands: `--seeds N`, `--seed S`, `--new`, `--trace`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },

@@ -71,10 +71,10 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
         }),
     );
     push(
-        "simulation, 100 seeds",
+        "simulation, 200 new seeds",
         Ring::Quick,
         20,
-        Box::new(|| crate::test::sim(&["--seeds".to_owned(), "100".to_owned()])),
+        Box::new(|| crate::test::sim(&["--seeds=200".to_owned(), "--new".to_owned()])),
     );
     push(
         "fetch upstream's program",

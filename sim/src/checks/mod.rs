@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What must hold, while things happen and when they are quiet: one file for each invariant.
+
+mod i01;
+mod i02;
+mod i05;
+mod i07;
+mod i08;
+mod i09;
+mod one_founder;
+mod one_writer;
+
+use std::fmt::Write;
+
+use bytes::Bytes;
+use dulse_proto::replication::Heartbeat;
+use dulse_replica::Applied;
+use dulse_replication::core::Outcome;
+use dulse_store::{Commit, Error, Transaction};
+use dulse_types::Origin;
+
+use crate::filer::Filer;
+use crate::world::World;
+
+/// What a checker is shown, right after it happened.
+pub(crate) enum Seen<'a> {
+    /// A filer opened its store and runs.
+    Started(usize),
+    /// Its machine is gone, and an empty one is in its place; who it was.
+    Lost(Origin),
+    /// It founded the cluster.
+    Founded(Origin),
+    /// Clients' transactions were answered.
+    Committed {
+        filer: usize,
+        group: &'a [Transaction],
+        results: &'a [Result<Commit, Error>],
+    },
+    /// Changes of a peer were handed to a filer.
+    Applied {
+        filer: usize,
+        changes: &'a [Bytes],
+        results: &'a [Applied],
+        outcome: &'a Outcome,
+    },
+    /// A heartbeat arrived.
+    Heard { filer: usize, beat: &'a Heartbeat },
+    /// A filer did what it does each 100 ms: sync, forget, cut the log, tell subscribers.
+    Turned(usize),
+}
+
+/// One invariant.
+pub(crate) trait Check {
+    /// Its name, for reports.
+    fn name(&self) -> &'static str;
+
+    /// Something happened.
+    ///
+    /// # Errors
+    ///
+    /// What does not hold.
+    fn saw(&mut self, _world: &World, _seen: &Seen<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// All filers are ready and have the same changes, and nothing is under way.
+    ///
+    /// # Errors
+    ///
+    /// What does not hold.
+    fn at_rest(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A checker of each kind, for one world.
+pub(crate) fn all() -> Vec<Box<dyn Check>> {
+    vec![
+        Box::new(i01::Agreement),
+        Box::new(i02::Durability::default()),
+        Box::new(i05::Tree),
+        Box::new(i07::Stability),
+        Box::new(i08::Watermark),
+        Box::new(i09::NothingSkipped),
+        Box::new(one_founder::OneFounder::default()),
+        Box::new(one_writer::OneWriter::default()),
+    ]
+}
+
+/// Whether all are ready and have the same changes.
+pub(crate) fn is_level(filers: &[Filer]) -> bool {
+    let vectors: Vec<_> = filers
+        .iter()
+        .filter_map(|f| f.running.as_ref().map(|r| r.shared().vector()))
+        .collect();
+    filers.iter().all(Filer::is_ready)
+        && vectors.len() == filers.len()
+        && vectors.windows(2).all(|w| w[0] == w[1])
+}
+
+/// What keeps them apart, in words.
+pub(crate) fn why_not_level(filers: &[Filer]) -> String {
+    let mut why = "no progress after healing:".to_owned();
+    for (n, filer) in filers.iter().enumerate() {
+        let Some(running) = &filer.running else {
+            continue;
+        };
+        let vector = running.shared().vector();
+        let phase = running.core.phase();
+        // Writing to a string cannot fail.
+        let _ = write!(
+            why,
+            "\n  filer {n} {:?} {phase:?} {vector}",
+            running.core.not_ready()
+        );
+        for peer in running.core.peers(&vector) {
+            let _ = write!(why, "\n    {peer:?}");
+        }
+    }
+    why
+}

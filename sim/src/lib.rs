@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Filers in virtual time: partitions, crashes, freezes, moves, wiped machines.
+//!
+//! The real `merge`, `journal`, `replica`, `cluster` and the core of `replication` run on
+//! one thread with virtual clocks, memory disks, the memory engine and a simulated network.
+//! All follows from the seed; a failing one prints the command that replays it. `FAULTS.md`
+//! says what is simulated, what is not, and how a fault, a workload or a checker is added.
+//!
+//! A thread per filer under a scheduler that is controlled (as turmoil or loom do) was the
+//! alternative: it runs the drivers too, and hundreds of seeds where this runs thousands.
+
+mod checks;
+mod client;
+mod faults;
+mod filer;
+mod life;
+mod master;
+mod net;
+mod queue;
+#[cfg(test)]
+mod scenarios;
+mod serve;
+mod shape;
+mod trace;
+mod workload;
+mod world;
+
+pub use shape::{FILERS_MAX, Shape};
+pub use world::{Counts, Report, run};
+
+/// Nanoseconds of a millisecond.
+pub(crate) const MS: u64 = 1_000_000;
+/// Nanoseconds of a second.
+pub(crate) const SECOND: u64 = 1_000 * MS;

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Filers begin, serve writes, die, and come back, sometimes somewhere else.
+
+use dulse_store::{Commit, Error, Transaction};
+use rand::Rng;
+
+use crate::checks::Seen;
+use crate::filer::Running;
+use crate::net::Reply;
+use crate::queue::Event;
+use crate::world::World;
+use crate::{MS, SECOND};
+
+impl World {
+    /// Starts a filer that does not run.
+    pub(crate) fn start(&mut self, f: usize) -> Result<(), String> {
+        if self.filers[f].running.is_some() {
+            return Ok(());
+        }
+        self.filers[f].start(self.now, &mut self.rng)?;
+        self.say(|| {
+            let origin = self.filers[f].running.as_ref().map(Running::origin);
+            let port = self.filers[f].port;
+            format!("filer {f} starts as {origin:?} at port {port}")
+        });
+        let life = self.filers[f].life;
+        self.at(0, Event::Poll(f, life));
+        self.at(50 * MS, Event::Listed(f));
+        self.show(&Seen::Started(f))
+    }
+
+    /// Hands transactions to a filer; their results.
+    pub(crate) fn commit(
+        &mut self,
+        f: usize,
+        group: Vec<Transaction>,
+    ) -> Result<Vec<Result<Commit, Error>>, String> {
+        let Some(running) = &mut self.filers[f].running else {
+            return Ok(Vec::new());
+        };
+        let results = running.replica.commit(group.clone());
+        for commit in results.iter().flatten() {
+            self.counts.writes += 1;
+            self.trace.note(&[commit.stamp.0.cast_unsigned()]);
+        }
+        self.say(|| format!("filer {f} commits {group:?}: {results:?}"));
+        let seen = Seen::Committed {
+            filer: f,
+            group: &group,
+            results: &results,
+        };
+        self.show(&seen)?;
+        Ok(results)
+    }
+
+    /// kill -9 and power loss.
+    pub(crate) fn kill(&mut self, f: usize) -> Result<(), String> {
+        if self.filers[f].running.is_none() {
+            return Ok(());
+        }
+        self.counts.crashes += 1;
+        self.filers[f].crash(&mut self.rng);
+        self.after_death(f);
+        Ok(())
+    }
+
+    /// Its connections are reset; it comes back later, sometimes somewhere else, sometimes
+    /// where another was.
+    pub(crate) fn after_death(&mut self, f: usize) {
+        self.reset_connections(f);
+        if self.rng.random_bool(0.2) {
+            self.filers[f].port = self.free_port();
+        } else if self.rng.random_bool(0.1) {
+            let others = 0..self.filers.len();
+            let mut down = others.filter(|o| *o != f && self.filers[*o].running.is_none());
+            if let Some(other) = down.next() {
+                let port = self.filers[other].port;
+                self.filers[other].port = self.filers[f].port;
+                self.filers[f].port = port;
+            }
+        }
+        let delay = self.rng.random_range(10 * MS..5 * SECOND);
+        self.at(delay, Event::Start(f));
+    }
+
+    /// Whoever called it hears so, if that can be heard.
+    pub(crate) fn reset_connections(&mut self, f: usize) {
+        let connections = self.net.connections.iter();
+        let calls: Vec<u64> = connections
+            .filter(|(_, c)| c.server == f)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in calls {
+            self.push_reply(id, Reply::Broken("connection reset".to_owned()));
+        }
+        self.net.connections.retain(|_, c| c.client != f);
+    }
+
+    fn free_port(&mut self) -> u16 {
+        loop {
+            let port = self.rng.random_range(1_000..1_030);
+            if self.filers.iter().all(|filer| filer.port != port) {
+                return port;
+            }
+        }
+    }
+}

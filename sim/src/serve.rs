@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A filer as the one who is called: greetings, changes, whole states.
+
+use dulse_merge::change::MemberStep;
+use dulse_replica::{ExportPart, ImportCursor};
+use dulse_replication::convert;
+use dulse_replication::core::Greeting;
+use dulse_replication::feed::{self, KeptCursor, Next};
+use dulse_types::{Origin, ServerAddress};
+use rand::Rng;
+
+use crate::MS;
+use crate::filer::Running;
+use crate::net::{Begins, Reply, Request};
+use crate::queue::Event;
+use crate::world::World;
+
+/// Rows of a transfer that wait for a slow joiner, and batches for a slow puller.
+const AHEAD: usize = 4;
+
+impl World {
+    pub(crate) fn request(&mut self, c: u64) -> Result<(), String> {
+        let Some(connection) = self.net.connections.get_mut(&c) else {
+            return Ok(());
+        };
+        let (client, server) = (connection.client, connection.server);
+        if self.net.is_cut[client][server] {
+            self.at(50 * MS, Event::Request(c));
+            return Ok(());
+        }
+        let is_there = self.filers[server].life == connection.server_life;
+        let (Some(request), true) = (connection.requests.pop_front(), is_there) else {
+            self.push_reply(c, Reply::Broken("connection reset".to_owned()));
+            return Ok(());
+        };
+        let now = self.now;
+        let Some(running) = &mut self.filers[server].running else {
+            self.push_reply(c, Reply::Broken("connection reset".to_owned()));
+            return Ok(());
+        };
+        match request {
+            Request::Hello { origin, address } => {
+                running.with(now, |core, since, _| {
+                    core.called_by(since, origin, &address)
+                })?;
+                let hello = hello(running);
+                self.push_reply(c, Reply::Hello(hello));
+                self.poll(server)
+            }
+            Request::Pull { .. } => {
+                self.at(0, Event::Feed(c));
+                Ok(())
+            }
+            Request::Join {
+                joiner,
+                address,
+                resume,
+            } => self.serve_join(c, server, joiner, &address, resume.as_ref()),
+        }
+    }
+
+    pub(crate) fn serve_join(
+        &mut self,
+        c: u64,
+        server: usize,
+        joiner: Origin,
+        address: &ServerAddress,
+        resume: Option<&ImportCursor>,
+    ) -> Result<(), String> {
+        let now = self.now;
+        let Some(running) = &mut self.filers[server].running else {
+            return Ok(());
+        };
+        if running.shared().is_fresh() {
+            self.push_reply(c, Reply::Broken("this filer is fresh itself".to_owned()));
+            return Ok(());
+        }
+        if !running
+            .members()?
+            .iter()
+            .any(|(origin, _)| *origin == joiner)
+        {
+            let step = MemberStep::Join {
+                member: joiner,
+                address: address.to_string(),
+            };
+            running
+                .replica
+                .member(step)
+                .map_err(|e| format!("join: {e}"))?;
+        }
+        let mut export = running
+            .shared()
+            .export()
+            .map_err(|e| format!("export: {e}"))?;
+        let vector = export.vector().clone();
+        let is_resumed = match resume {
+            Some(cursor) => export
+                .resume(&running.shared(), cursor)
+                .map_err(|e| format!("export: {e}"))?,
+            None => false,
+        };
+        self.counts.resumes += u64::from(is_resumed);
+        let floor = running.with(now, |core, _, view| core.floor(view, joiner, false))?;
+        let kept = KeptCursor::new(floor.as_ref(), &vector);
+        let begins = Some(Begins { vector, is_resumed });
+        if let Some(connection) = self.net.connections.get_mut(&c) {
+            connection.export = Some((export, kept));
+        }
+        self.push_reply(
+            c,
+            Reply::Part {
+                begins,
+                part: ExportPart::default(),
+                kept: Vec::new(),
+                is_last: false,
+            },
+        );
+        self.at(0, Event::Feed(c));
+        Ok(())
+    }
+
+    /// The server goes on with a stream: a batch, a part, or a heartbeat.
+    pub(crate) fn feed(&mut self, c: u64) -> Result<(), String> {
+        let bytes = self.rng.random_range(100..20_000);
+        let part_rows = self.rng.random_range(1..6);
+        // A transfer is short here: without this few are interrupted.
+        let is_interrupted = self.rng.random_bool(0.03) && !self.is_over;
+        let Some(connection) = self.net.connections.get_mut(&c) else {
+            return Ok(());
+        };
+        let server = connection.server;
+        let is_there = self.filers[server].life == connection.server_life;
+        let Some(running) = self.filers[server].running.as_mut().filter(|_| is_there) else {
+            return Ok(());
+        };
+        if connection.replies.len() >= AHEAD {
+            self.at(20 * MS, Event::Feed(c));
+            return Ok(());
+        }
+        if connection.export.is_some() && is_interrupted {
+            self.push_reply(c, Reply::Broken("connection reset".to_owned()));
+            return Ok(());
+        }
+        if let Some((export, kept)) = &mut connection.export {
+            let part = export
+                .next_part(part_rows)
+                .map_err(|e| format!("export: {e}"))?;
+            let kept = match part.is_empty() {
+                true => kept
+                    .next(&running.shared(), bytes)
+                    .map_err(|e| e.to_string())?,
+                false => Vec::new(),
+            };
+            let is_last = part.is_empty() && kept.is_empty();
+            self.push_reply(
+                c,
+                Reply::Part {
+                    begins: None,
+                    part,
+                    kept,
+                    is_last,
+                },
+            );
+            if !is_last {
+                self.at(MS, Event::Feed(c));
+            }
+            return Ok(());
+        }
+        let next = connection.cursor.next(&running.shared(), bytes);
+        let changes = match next.map_err(|e| format!("read the journal: {e}"))? {
+            Next::Changes(changes) => changes,
+            Next::Idle => Vec::new(),
+            Next::Cut(at) => {
+                let why = format!("changes up to {at} are no longer here");
+                self.push_reply(c, Reply::Broken(why));
+                return Ok(());
+            }
+        };
+        let is_idle = changes.is_empty();
+        if is_idle && connection.is_once {
+            self.push_reply(c, Reply::End);
+            return Ok(());
+        }
+        if running.shared().needs_ceiling() {
+            running
+                .replica
+                .raise_ceiling()
+                .map_err(|e| format!("ceiling: {e}"))?;
+        }
+        let known = convert::known(&running.core.known());
+        let beat = feed::heartbeat(&running.shared(), known, false);
+        self.push_reply(c, Reply::Batch(changes, Box::new(beat)));
+        let pause = if is_idle { 60 * MS } else { MS };
+        self.at(pause, Event::Feed(c));
+        Ok(())
+    }
+}
+
+fn hello(running: &Running) -> Greeting {
+    let shared = running.shared();
+    Greeting {
+        origin: shared.origin(),
+        instance: running.instance,
+        is_fresh: shared.is_fresh(),
+        vector: shared.vector(),
+    }
+}
