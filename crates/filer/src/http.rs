@@ -162,9 +162,25 @@ impl Http {
         Router::new()
             .fallback(move |request: Request<Body>| {
                 let http = self.clone();
-                async move { http.handle(request).await }
+                async move { http.handle_to_the_end(request).await }
             })
             .layer(DefaultBodyLimit::disable())
+    }
+
+    /// Answers one request; a write goes on when its client is gone. The server drops what
+    /// it answers with when a connection closes, and a commit that has begun is not undone
+    /// by that: who dropped it would take back the chunks that the entry is about to name.
+    async fn handle_to_the_end(self, request: Request<Body>) -> http::Response<Body> {
+        if matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS
+        ) {
+            return self.handle(request).await;
+        }
+        let work = async move { self.handle(request).await };
+        let done = tokio::spawn(request::carried(work)).await;
+        // Only a runtime that stops ends a task early.
+        done.unwrap_or_else(|_| bare(StatusCode::SERVICE_UNAVAILABLE))
     }
 
     /// Answers one request.

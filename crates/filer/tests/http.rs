@@ -4,11 +4,15 @@
 #[path = "http_side/cluster.rs"]
 mod cluster;
 
-use cluster::start;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use cluster::{start, start_late};
 use futures::StreamExt;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
+use tokio::io::AsyncWriteExt;
 
 async fn send(method: Method, url: String, headers: &[(&str, &str)], body: &[u8]) -> Response {
     let mut request = Client::new().request(method, url).body(body.to_vec());
@@ -114,6 +118,28 @@ async fn a_large_file_is_chunked_and_read_in_ranges() {
     assert_eq!(body.windows(2).filter(|w| *w == &data[4..6]).count(), 1);
     needles.lock().clear();
     assert_eq!(get(url).await.status(), 500);
+}
+
+/// Bug: a client that went away while its upload was being committed had the chunks of the
+/// new file deleted: the server dropped the request, and with it what looked like chunks
+/// that no entry names. Fix: writes run to their end, whoever is there to hear of it.
+#[tokio::test]
+async fn a_client_that_leaves_during_the_commit_does_not_take_the_chunks_with_it() {
+    let delay = Duration::from_millis(500);
+    let (base, needles, n_commits) = start_late(delay, |_| {}).await;
+    let address = base.trim_start_matches("http://");
+    let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = "PUT /kept HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\ncontent";
+    socket.write_all(request.as_bytes()).await.unwrap();
+    while n_commits.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(socket);
+    // Longer than the sweep of chunks that nobody names waits.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(needles.lock().len(), 1);
+    let got = get(format!("{base}/kept")).await;
+    assert_eq!(got.text().await.unwrap(), "content");
 }
 
 #[tokio::test]

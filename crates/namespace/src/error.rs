@@ -61,13 +61,25 @@ impl ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    may_be_applied: bool,
 }
 
 impl Error {
     /// An error with the text a client sees.
     #[must_use]
     pub fn new(kind: ErrorKind, message: String) -> Self {
-        Self { kind, message }
+        Self {
+            kind,
+            message,
+            may_be_applied: false,
+        }
+    }
+
+    /// Whether the operation may have been done, or will be after a restart: its answer was
+    /// lost, or its record may be in the log. Whoever owns what it names must not undo it.
+    #[must_use]
+    pub fn may_be_applied(&self) -> bool {
+        self.may_be_applied
     }
 
     /// What went wrong.
@@ -134,9 +146,17 @@ impl From<dulse_store::Error> for Error {
             message.push_str(&cause.to_string());
             source = cause.source();
         }
+        let may_be_applied = error.outcome() == dulse_store::Outcome::Unknown;
+        if may_be_applied {
+            message.push_str("; it may have been done nevertheless");
+        }
         if kind == ErrorKind::Internal {
             tracing::error!(%message, "store failed");
         }
-        Self::new(kind, message)
+        Self {
+            kind,
+            message,
+            may_be_applied,
+        }
     }
 }

@@ -321,8 +321,16 @@ impl Replica {
         writes.push((Space::Vector.key(b""), Some(encoded.into_bytes())));
         crate::expiry::note(&mut writes);
         let begin = self.shared.journal.end();
-        let end = self.shared.journal.append(records);
-        let end = end.map_err(|e| error::journal(operation, e))?;
+        let was_poisoned = self.shared.journal.is_poisoned();
+        let end = self.shared.journal.append(records).map_err(|e| {
+            let failure = error::journal(operation, e);
+            // What was written could not be taken back: a restart may find it whole.
+            if !was_poisoned && self.shared.journal.is_poisoned() {
+                failure.unknown_outcome()
+            } else {
+                failure
+            }
+        })?;
         let is_large = self.tail.bytes() + (end - begin) > TAIL_BYTES_MAX;
         let is_synced = sync == Sync::Now || is_large;
         if is_synced {

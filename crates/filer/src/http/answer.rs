@@ -67,7 +67,12 @@ impl std::error::Error for Refusal {}
 impl From<NameError> for Refusal {
     /// The one table from the namespace's refusals to statuses.
     fn from(error: NameError) -> Self {
+        let error = match error {
+            NameError::InDoubt(told) => return Self::from(*told),
+            told => told,
+        };
         let status = match &error {
+            NameError::InDoubt(_) | NameError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
             NameError::NotFound => StatusCode::NOT_FOUND,
             NameError::Conflict | NameError::IsFile(_) | NameError::IsDirectory(_) => {
                 StatusCode::CONFLICT
@@ -79,7 +84,6 @@ impl From<NameError> for Refusal {
             NameError::WriteOnce => StatusCode::FORBIDDEN,
             NameError::Invalid(_) => StatusCode::BAD_REQUEST,
             NameError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-            NameError::Failed(_) | NameError::Unknown(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
     }

@@ -52,16 +52,16 @@ pub enum NameError {
     /// The store failed and nothing was applied.
     #[error("{0}")]
     Failed(String),
-    /// The store failed and the change may or may not be there.
+    /// It failed as told, and the change may be there nevertheless.
     #[error("{0}")]
-    Unknown(String),
+    InDoubt(Box<NameError>),
 }
 
 impl NameError {
     /// Whether the change may be there nevertheless.
     #[must_use]
     pub fn may_be_applied(&self) -> bool {
-        matches!(self, Self::Unknown(_) | Self::Unavailable(_))
+        matches!(self, Self::InDoubt(_))
     }
 }
 

@@ -64,7 +64,8 @@ impl OverNamespace {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let done = Box::new(move |result| drop(answer.send(result)));
         self.namespace.store().commit(transaction, done);
-        let lost = |_| NameError::Unknown("the store stopped".to_owned());
+        let stopped = || NameError::Failed("the store stopped".to_owned());
+        let lost = |_| NameError::InDoubt(Box::new(stopped()));
         match answered.await.map_err(lost)? {
             Ok(commit) => Ok(self.written(&Change {
                 stamp: Some(commit.stamp),
@@ -155,7 +156,8 @@ impl Names for OverNamespace {
 impl From<Error> for NameError {
     fn from(error: Error) -> Self {
         let text = error.to_string();
-        match error.kind() {
+        let may_be_applied = error.may_be_applied();
+        let told = match error.kind() {
             ErrorKind::NotFound => Self::NotFound,
             ErrorKind::NameTooLong => Self::NameTooLong,
             ErrorKind::IsDirectory => Self::IsDirectory(text),
@@ -169,8 +171,13 @@ impl From<Error> for NameError {
             }
             ErrorKind::DiskFull => Self::DiskFull(text),
             ErrorKind::Unavailable => Self::Unavailable(text),
-            // The namespace does not tell whether it was applied.
-            ErrorKind::Internal => Self::Unknown(text),
+            ErrorKind::Internal => Self::Failed(text),
+        };
+        // Whatever the reason: chunks that the entry may name must stay.
+        if may_be_applied {
+            Self::InDoubt(Box::new(told))
+        } else {
+            told
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -17,8 +18,9 @@ use dulse_journal::MemDisk;
 use dulse_kv::MemoryEngine;
 use dulse_namespace::Namespace;
 use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, ReplicaStore, SystemClock};
+use dulse_store::{Done, EntryStore, Error, Found, ListRange, Listed, Transaction};
 use dulse_transport::Transport;
-use dulse_types::FileId;
+use dulse_types::{FileId, FullPath, Origin};
 use parking_lot::Mutex;
 
 /// Needles of the only volume.
@@ -90,8 +92,45 @@ async fn get_needle(
     (StatusCode::PARTIAL_CONTENT, head, data.slice(start..=end)).into_response()
 }
 
-/// A namespace over a replica that lives in memory.
-fn names() -> OverNamespace {
+/// A store that does what it is told at once and says so late.
+struct Late {
+    store: ReplicaStore,
+    delay: Duration,
+    n_commits: Arc<AtomicU64>,
+}
+
+impl EntryStore for Late {
+    fn find(&self, path: &FullPath) -> Result<Option<Found>, Error> {
+        self.store.find(path)
+    }
+
+    fn list(&self, directory: &FullPath, range: &ListRange) -> Result<Vec<Listed>, Error> {
+        self.store.list(directory, range)
+    }
+
+    fn kv_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.store.kv_get(key)
+    }
+
+    fn commit(&self, transaction: Transaction, done: Done) {
+        let (delay, n_commits) = (self.delay, Arc::clone(&self.n_commits));
+        let answer: Done = Box::new(move |result| {
+            n_commits.fetch_add(1, Ordering::SeqCst);
+            std::thread::spawn(move || {
+                std::thread::sleep(delay);
+                done(result);
+            });
+        });
+        self.store.commit(transaction, answer);
+    }
+
+    fn origin(&self) -> Origin {
+        self.store.origin()
+    }
+}
+
+/// A namespace over a replica that lives in memory, and how many commits it has done.
+fn names(delay: Duration) -> (OverNamespace, Arc<AtomicU64>) {
     let replica = Replica::open(ReplicaOptions {
         disk: Arc::new(MemDisk::new()),
         engine: Arc::new(MemoryEngine::new()),
@@ -107,12 +146,32 @@ fn names() -> OverNamespace {
         buckets_folder: "/buckets".to_owned(),
         owner: (0, 0),
     };
-    let namespace = Namespace::new(Arc::new(store), options);
-    OverNamespace::new(namespace, Some(progress))
+    let n_commits = Arc::new(AtomicU64::new(0));
+    let store: Arc<dyn EntryStore> = if delay.is_zero() {
+        Arc::new(store)
+    } else {
+        let n_commits = Arc::clone(&n_commits);
+        Arc::new(Late {
+            store,
+            delay,
+            n_commits,
+        })
+    };
+    let namespace = Namespace::new(store, options);
+    (OverNamespace::new(namespace, Some(progress)), n_commits)
 }
 
 /// Serves on a free port; returns the base address and the needles.
 pub(crate) async fn start(change: impl FnOnce(&mut Options)) -> (String, Needles) {
+    let (base, needles, _) = start_late(Duration::ZERO, change).await;
+    (base, needles)
+}
+
+/// The same over a store that answers late; also gives how many commits it has done.
+pub(crate) async fn start_late(
+    delay: Duration,
+    change: impl FnOnce(&mut Options),
+) -> (String, Needles, Arc<AtomicU64>) {
     let needles = Needles::default();
     let volume = Router::new()
         .route("/{id}", get(get_needle).put(put_needle))
@@ -134,14 +193,16 @@ pub(crate) async fn start(change: impl FnOnce(&mut Options)) -> (String, Needles
     change(&mut options);
     let blobs = Arc::new(Blobs::new(Arc::new(master), &Transport::plain()));
     tokio::spawn(blobs.clone().sweep());
+    let (names, n_commits) = names(delay);
     let http = Http {
-        names: Arc::new(names()),
+        names: Arc::new(names),
         blobs,
         options: Arc::new(options),
         not_ready: Arc::new(|| None),
         metrics: None,
     };
-    (format!("http://{}", serve(http.router()).await), needles)
+    let base = format!("http://{}", serve(http.router()).await);
+    (base, needles, n_commits)
 }
 
 async fn serve(app: Router) -> String {
