@@ -572,6 +572,24 @@ impl Cluster {
         Ok(output.status.code())
     }
 
+    /// The same of some filers, whoever else the master remembers.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be run.
+    pub fn verify_of(&self, filers: &[usize]) -> Result<Option<i32>> {
+        let addresses = filers
+            .iter()
+            .map(|i| format!("127.0.0.1:{}", self.filer_ports[*i]));
+        let addresses: Vec<_> = addresses.collect();
+        let output = Command::new(program()?)
+            .args(["verify", "--filers", &addresses.join(","), "--config-dir"])
+            .arg(self.dir.path())
+            .output()?;
+        println!("{}", String::from_utf8_lossy(&output.stdout));
+        Ok(output.status.code())
+    }
+
     /// Waits until `dulse status` says that all filers agree.
     ///
     /// # Errors

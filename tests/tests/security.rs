@@ -173,5 +173,14 @@ async fn contents_go_to_volume_servers_over_https() -> Result<()> {
         secured::certify(dir, &(TOKENS.to_owned() + &https))
     };
     let cluster = Cluster::start_secured(&FILERS[..2], Whose::Ours, Whose::Ours, prepare).await?;
-    secured::exercise(&cluster, &cluster.url(0, ""), &cluster.url(1, "")).await
+    secured::exercise(&cluster, &cluster.url(0, ""), &cluster.url(1, "")).await?;
+    // The master sends readers there over HTTPS, too.
+    let no_redirects = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let at = format!("http://127.0.0.1:{}/1,01234567", cluster.master_port);
+    let answer = no_redirects.build()?.get(at).send().await?;
+    ensure!(answer.status() == 308, "{}", answer.status());
+    let to = answer.headers()["location"].to_str()?;
+    let expect = format!("https://127.0.0.1:{}/1,01234567", cluster.volume_port);
+    ensure!(to == expect, "{to}");
+    Ok(())
 }

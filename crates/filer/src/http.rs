@@ -9,6 +9,7 @@ mod answer;
 mod auth;
 mod body;
 mod condition;
+mod copy;
 mod entry_json;
 mod extended;
 #[doc(hidden)]
@@ -293,7 +294,7 @@ impl Http {
             return moves::rename(self, target, query).await;
         }
         if !query.text("cp.from").is_empty() {
-            return moves::copy(self, target, query).await;
+            return copy::copy(self, target, query, request.headers()).await;
         }
         if request.method() == Method::POST {
             return write::post(self, target, query, request).await;
@@ -333,11 +334,16 @@ impl Http {
         }
     }
 
-    /// Refuses a path whose last name is too long.
+    /// Refuses a path whose last name is too long for the filer and for the path's rule.
     fn check_name(&self, path: &FullPath) -> Result<(), Refusal> {
-        match path.name().len() > self.options.name_len_max {
-            true => Err(Refusal::bare(StatusCode::URI_TOO_LONG)),
-            false => Ok(()),
+        let len = path.name().len();
+        let is_raised = || {
+            let rule = self.names.rule_of(path.as_str());
+            rule.is_some_and(|rule| len <= rule.max_file_name_length as usize)
+        };
+        match len <= self.options.name_len_max || is_raised() {
+            true => Ok(()),
+            false => Err(Refusal::bare(StatusCode::URI_TOO_LONG)),
         }
     }
 

@@ -7,7 +7,7 @@ mod cluster;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cluster::{start, start_late};
+use cluster::{start, start_late, start_ruled};
 use futures::StreamExt;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, Response};
@@ -306,6 +306,105 @@ async fn files_are_moved_copied_and_tagged() {
         (header(&got, "seaweed-owner"), header(&got, "seaweed-color")),
         ("", "red")
     );
+}
+
+#[tokio::test]
+async fn rules_of_filer_conf_hold_for_bodies() {
+    let rules = r#"{"locations":[
+        {"locationPrefix":"/r/","collection":"kept","replication":"001","ttl":"2h","rack":"r1"},
+        {"locationPrefix":"/r/long/","maxFileNameLength":300},
+        {"locationPrefix":"/ro/","readOnly":true}]}"#;
+    let (base, needles, placements) =
+        start_ruled(|o| o.collection = "usual".to_owned(), rules).await;
+    for (path, expect) in [
+        ("/r/a", ("kept", "001", "2h", "r1")),
+        ("/r/b?collection=asked&ttl=3d", ("asked", "001", "3d", "r1")),
+        ("/else", ("usual", "", "", "")),
+    ] {
+        placements.lock().clear();
+        assert_eq!(put(format!("{base}{path}"), b"x").await.status(), 201);
+        let p = placements.lock().first().cloned().unwrap();
+        let got = (&*p.collection, &*p.replication, &*p.ttl, &*p.rack);
+        assert_eq!(got, expect, "{path}");
+    }
+    let meta = get(format!("{base}/r/a?metadata=true")).await;
+    let meta: Value = serde_json::from_slice(&meta.bytes().await.unwrap()).unwrap();
+    assert_eq!(meta["TtlSec"], 7_200);
+    // Of another path's rule.
+    placements.lock().clear();
+    let other = [("SeaweedStorageDestination", "/r/x")];
+    let url = format!("{base}/elsewhere?dataNode=n1");
+    send(Method::PUT, url, &other, b"x").await;
+    assert_eq!(placements.lock()[0].collection, "kept");
+
+    let name = "n".repeat(290);
+    assert_eq!(put(format!("{base}/r/{name}"), b"x").await.status(), 414);
+    assert_eq!(
+        put(format!("{base}/r/long/{name}"), b"x").await.status(),
+        201
+    );
+    // Nothing is stored first; what is there is not appended to, either.
+    let n_needles = needles.lock().len();
+    put(format!("{base}/moved"), b"x").await;
+    send(
+        Method::POST,
+        format!("{base}/ro/a?mv.from=/moved"),
+        &[],
+        b"",
+    )
+    .await;
+    placements.lock().clear();
+    for query in ["", "?op=append", "?offset=1", "?cp.from=/else"] {
+        let refused = put(format!("{base}/ro/a{query}"), b"more").await;
+        assert_eq!(refused.status(), 507, "{query}");
+        let text = refused.text().await.unwrap();
+        assert_eq!(text, r#"{"error":"read only: /ro/"}"#);
+    }
+    assert!(placements.lock().is_empty(), "a refused body was stored");
+    assert_eq!(needles.lock().len(), n_needles + 1);
+}
+
+#[tokio::test]
+async fn a_copy_of_data_alone_keeps_the_destinations_attributes() {
+    let (base, _) = start(|_| {}).await;
+    let data = pattern((1 << 20) + 5);
+    let tags = [("seaweed-owner", "me")];
+    put(format!("{base}/from"), &data).await;
+    send(Method::PUT, format!("{base}/to?mode=600"), &tags, b"").await;
+    let meta = |name: &str| {
+        let url = format!("{base}/{name}?metadata=true");
+        async move {
+            let got = get(url).await.bytes().await.unwrap();
+            serde_json::from_slice::<Value>(&got).unwrap()
+        }
+    };
+    let (from, to) = (meta("from").await, meta("to").await);
+    let copy = |inode: &Value, size: u64| {
+        let url = format!(
+            "{base}/to?cp.from=/from&overwrite=true&dataOnly=true&copy.requestId=7\
+             &copy.srcInode={}&copy.srcSize={}&copy.dstInode={inode}&copy.dstSize={size}",
+            from["Inode"], from["FileSize"]
+        );
+        async move { send(Method::POST, url, &[], b"").await }
+    };
+    assert_eq!(copy(&to["Inode"], 1).await.status(), 412);
+    assert_eq!(copy(&from["Inode"], 0).await.status(), 412);
+    assert_eq!(meta("to").await, to, "a refused copy changed something");
+    let done = copy(&to["Inode"], 0).await;
+    assert_eq!(done.status(), 204);
+    assert_eq!(header(&done, "x-seaweedfs-copy-committed"), "true");
+    assert_eq!(header(&done, "x-seaweedfs-copy-request-id"), "7");
+    let got = get(format!("{base}/to")).await;
+    assert_eq!(header(&got, "seaweed-owner"), "me");
+    assert_eq!(got.bytes().await.unwrap(), data);
+    let now = meta("to").await;
+    for kept in ["Mode", "Inode", "Crtime", "Extended"] {
+        assert_eq!(now[kept], to[kept], "{kept}");
+    }
+    assert_eq!(now["Md5"], from["Md5"]);
+    assert_ne!(now["chunks"][0]["file_id"], from["chunks"][0]["file_id"]);
+    // Sent again, it is not applied twice.
+    assert_eq!(copy(&to["Inode"], 0).await.status(), 412);
 }
 
 /// Waits until the needles of a refused write are gone.

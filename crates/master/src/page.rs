@@ -35,6 +35,7 @@ fn servers(state: &State, out: &mut String) {
         "<h2>Volume servers</h2><table><tr><th>server<th>data center<th>rack\
          <th class=n>volumes<th class=n>most<th class=n>MiB<th class=n>files",
     );
+    let scheme = state.options.transport.http_scheme();
     let topology = state.topology.lock();
     for node in topology.nodes.values() {
         let bytes: u64 = node.volumes.values().map(|v| v.size).sum();
@@ -42,7 +43,7 @@ fn servers(state: &State, out: &mut String) {
         let url = escape(&node.public_url);
         let _ = write!(
             out,
-            "<tr><td><a href=\"http://{url}/status\">{url}</a><td>{}<td>{}<td class=n>{}\
+            "<tr><td><a href=\"{scheme}://{url}/\">{url}</a><td>{}<td>{}<td class=n>{}\
              <td class=n>{}<td class=n>{}<td class=n>{files}",
             escape(&node.data_center),
             escape(&node.rack),

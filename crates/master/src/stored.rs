@@ -239,6 +239,38 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_of_the_file_are_the_documented_ones() {
+        let text = r#"{
+  "version": 1,
+  "max_volume_id": 7,
+  "topology_id": "000102030405060708090a0b0c0d0e0f",
+  "key_ceiling": 1005001,
+  "members": {
+    "g": {
+      "000000000000002a": "h:1.2"
+    }
+  },
+  "crc32c": CHECKSUM
+}"#;
+        let compact = text.replace(['\n', ' '], "");
+        let compact = compact.replace(",\"crc32c\":CHECKSUM", "");
+        let sum = crc32c::crc32c(compact.as_bytes());
+        let text = text.replace("CHECKSUM", &sum.to_string());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.json");
+        std::fs::write(&path, &text).unwrap();
+        let stored = Stored::open(dir.path()).unwrap();
+        assert_eq!(
+            (stored.max_volume_id(), stored.key_ceiling()),
+            (7, 1_005_001)
+        );
+        // Opening writes it again.
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        std::fs::write(&path, text.replace("\"version\": 1", "\"version\": 2")).unwrap();
+        assert!(Stored::open(dir.path()).is_err(), "another version");
+    }
+
+    #[test]
     fn a_damaged_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         Stored::open(dir.path()).unwrap().raise(7).unwrap();

@@ -97,7 +97,8 @@ async fn page(Shared(state): Shared<Arc<State>>) -> Response {
     Html(page::render(&state)).into_response()
 }
 
-/// Sends a reader of a file id to a server that has its volume.
+/// Sends a reader of a file id to a server that has its volume, over HTTPS where
+/// `[https.client]` says that volume servers speak it.
 async fn redirect(Shared(state): Shared<Arc<State>>, uri: Uri) -> Response {
     let path = uri.path().trim_start_matches('/');
     let volume_id = path.split([',', '/']).next().unwrap_or_default();
@@ -110,7 +111,8 @@ async fn redirect(Shared(state): Shared<Arc<State>>, uri: Uri) -> Response {
         return refusal(StatusCode::NOT_FOUND, &error);
     };
     let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    let to = format!("http://{}/{path}{query}", node.public_url);
+    let scheme = state.options.transport.http_scheme();
+    let to = format!("{scheme}://{}/{path}{query}", node.public_url);
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, to)]).into_response()
 }
 

@@ -3,7 +3,9 @@
 //!
 //! JSON in protobuf's form: `{"version":1,"locations":[{"locationPrefix":"/a/", …}]}`, names
 //! in either case. All rules whose prefix a path begins with count, the longer over the
-//! shorter; flags are or-ed. Keys that are not known are passed over, as upstream does.
+//! shorter; flags are or-ed. Keys that are not known are passed over, as upstream does; so
+//! are `volumeGrowthCount`, `disableChunkDeletion` and the `worm` keys, which nothing here
+//! obeys (docs/semantics.md says so to users).
 
 use serde::Deserialize;
 
@@ -29,6 +31,8 @@ pub struct Rule {
     /// Kind of disk.
     #[serde(alias = "disk_type")]
     pub disk_type: String,
+    /// New chunks are synced to disk before they are acknowledged.
+    pub fsync: bool,
     /// Writes are refused.
     #[serde(alias = "read_only")]
     pub read_only: bool,
@@ -112,6 +116,7 @@ impl Rule {
             self.max_file_name_length = longer.max_file_name_length;
         }
         self.read_only |= longer.read_only;
+        self.fsync |= longer.fsync;
     }
 
     /// The time to live in seconds; 0 for none, and for a text that is none.
@@ -144,7 +149,7 @@ mod tests {
         let rules = Rules::parse(
             br#"{"version":1,"locations":[
                 {"locationPrefix":"/a/b/","ttl":"3d","maxFileNameLength":300},
-                {"location_prefix":"/a/","collection":"c","ttl":"1h","read_only":true,"new":1}
+                {"location_prefix":"/a/","collection":"c","ttl":"1h","read_only":true,"fsync":true,"new":1}
             ]}"#,
         )
         .unwrap();
@@ -154,7 +159,7 @@ mod tests {
         let inner = rules.of("/a/b/x").unwrap();
         assert_eq!(inner.collection, "c");
         assert_eq!((inner.ttl_sec(), inner.read_only), (3 * 86_400, true));
-        assert_eq!(inner.max_file_name_length, 300);
+        assert_eq!((inner.max_file_name_length, inner.fsync), (300, true));
     }
 
     #[test]

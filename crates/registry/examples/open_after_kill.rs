@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How long a store takes to open after kill -9 with many changes in its log.
 //!
-//! `open_after_kill DIR ENGINE CHANGES`: a child makes the changes and kills itself in the
-//! middle of its work; then the store is opened and the time printed. Nothing is asserted.
+//! `open_after_kill DIR ENGINE CHANGES`: a child makes the changes and kills itself right
+//! after the last one was acknowledged; then the store is opened and the time printed. Nothing is asserted.
 
 use std::path::Path;
 use std::process::Command;

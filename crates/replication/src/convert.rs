@@ -146,8 +146,12 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
 
 /// Why two filers cannot talk; `None` when they can.
 pub(crate) fn mismatch(inner: &Inner, other: &Hello) -> Option<String> {
-    if other.group != inner.options.group {
-        let ours = &inner.options.group;
+    why_not(&inner.options.group, other)
+}
+
+/// Why a filer of the group `ours` cannot talk with another; `None` when it can.
+fn why_not(ours: &str, other: &Hello) -> Option<String> {
+    if other.group != ours {
         return Some(format!(
             "filer group `{}` differs from ours, `{ours}`",
             other.group
@@ -173,4 +177,49 @@ pub(crate) fn mismatch(inner: &Inner, other: &Hello) -> Option<String> {
         return Some("it says no origin".to_owned());
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn theirs() -> Hello {
+        Hello {
+            protocol_min: PROTOCOL,
+            protocol_max: PROTOCOL,
+            group: "ours".to_owned(),
+            store_kind: "embedded".to_owned(),
+            origin: 7,
+            format: FORMAT,
+            ..Hello::default()
+        }
+    }
+
+    #[test]
+    fn filers_that_cannot_talk_are_told_why() {
+        assert_eq!(why_not("ours", &theirs()), None);
+        let newer_with_ours = Hello {
+            protocol_max: PROTOCOL + 3,
+            ..theirs()
+        };
+        assert_eq!(why_not("ours", &newer_with_ours), None, "ranges that meet");
+        assert!(why_not("other", &theirs()).unwrap().contains("filer group"));
+        type Change = fn(&mut Hello);
+        let differing: [(Change, &str); 5] = [
+            (|h| h.protocol_min = PROTOCOL + 1, "protocol"),
+            (|h| h.protocol_max = PROTOCOL - 1, "protocol"),
+            (
+                |h| h.store_kind = "shared".to_owned(),
+                "store kind `shared`",
+            ),
+            (|h| h.format = FORMAT + 1, "changes of format"),
+            (|h| h.origin = 0, "no origin"),
+        ];
+        for (change, says) in differing {
+            let mut other = theirs();
+            change(&mut other);
+            let why = why_not("ours", &other).unwrap_or_default();
+            assert!(why.contains(says), "{says}: `{why}`");
+        }
+    }
 }

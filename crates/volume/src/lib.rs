@@ -11,6 +11,7 @@ mod heartbeat;
 mod kept;
 pub mod metrics;
 pub mod needle;
+mod page;
 pub mod service;
 pub mod store;
 mod web;

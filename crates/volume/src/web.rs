@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::response::{IntoResponse, Json, Response};
+use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use base64::Engine as _;
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use serde_json::json;
 
 use crate::kept;
 use crate::needle::{IS_GZIP, IS_MANIFEST, Needle};
+use crate::page;
 use crate::store::{Store, VolumeError};
 
 /// Largest needle.
@@ -38,9 +39,15 @@ pub(crate) fn router(web: Web) -> Router {
         .route("/healthz", get(ok))
         .route("/readyz", get(ok))
         .route("/status", get(status))
+        .route("/", get(page))
+        .route("/ui/index.html", get(page))
         .fallback(needle)
         .layer(DefaultBodyLimit::max(NEEDLE_LEN_MAX))
         .with_state(web)
+}
+
+async fn page(State(web): State<Web>) -> Html<String> {
+    Html(page::render(&web.store))
 }
 
 async fn status(State(web): State<Web>) -> Json<serde_json::Value> {

@@ -83,6 +83,7 @@ impl FilerService {
                     auth: assigned.auth,
                     collection,
                     replication,
+                    fsync: rule.fsync,
                     location: locations.next(),
                     replicas: locations.collect(),
                     ..pb::AssignVolumeResponse::default()

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use dulse_namespace::Rule;
 use dulse_store::{Found, ListRange, Listed, Token};
 use dulse_types::{Entry, FullPath};
 
@@ -123,6 +124,9 @@ pub trait Names: Send + Sync {
 
     /// Renames an entry, with all below it.
     fn rename<'a>(&'a self, from: &'a FullPath, to: &'a FullPath) -> Answer<'a, Written>;
+
+    /// What the rules of `filer.conf` say of a path; `None` when none names it.
+    fn rule_of(&self, path: &str) -> Option<Rule>;
 
     /// Waits, bounded, until the write named by a session token is applied here.
     fn wait_for<'a>(&'a self, token: &'a str) -> Answer<'a, ()>;

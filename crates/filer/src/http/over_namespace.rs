@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! [`Names`] over the namespace.
 
-use dulse_namespace::{Caller, Change, CreateOptions, DeleteOptions, Error, ErrorKind, Namespace};
+use dulse_namespace::{
+    Caller, Change, CreateOptions, DeleteOptions, Error, ErrorKind, Namespace, Rule,
+};
 use dulse_replica::Progress;
 use dulse_store::{Expect, Found, ListRange, Listed, Step, Token, Transaction};
 use dulse_types::FullPath;
@@ -134,6 +136,10 @@ impl Names for OverNamespace {
             let change = self.namespace.rename(from, to, Caller::default()).await?;
             Ok(self.written(&change))
         })
+    }
+
+    fn rule_of(&self, path: &str) -> Option<Rule> {
+        self.namespace.rule_of(path)
     }
 
     fn wait_for<'a>(&'a self, token: &'a str) -> Answer<'a, ()> {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How the body of a request is stored: what its query says, over the defaults.
+//! How the body of a request is stored: what its query says, over the path's rule, over the
+//! defaults.
 
 use dulse_blobs::{Placement, Sync};
 use dulse_types::FullPath;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::Http;
 use super::answer::Refusal;
+use super::names::NameError;
 use super::target::Query;
 
 /// Upper bound of `maxMB`: one block of it is held in memory several times.
@@ -14,6 +16,9 @@ const BLOCK_MB_MAX: usize = 64;
 
 /// Mode of a file when the request gives none.
 const MODE_DEFAULT: u32 = 0o660;
+
+/// Header naming a path whose rule holds instead of that of the request's path.
+const RULE_OF: &str = "seaweedstoragedestination";
 
 /// How a body is stored.
 #[derive(Clone, Debug)]
@@ -25,17 +30,30 @@ pub(super) struct Plan {
     pub(super) sync: Sync,
 }
 
-/// The plan for a body at `path`.
+/// The plan for a body at `path`: the query first, then the rule of `filer.conf`, then the
+/// bucket's collection, then the filer's default.
+///
+/// # Errors
+///
+/// When a rule forbids writes there: before the body is read, so that none of it is stored.
 pub(super) fn plan_of(
     http: &Http,
     path: &FullPath,
     query: &Query,
+    headers: &HeaderMap,
     inline_below: usize,
 ) -> Result<Plan, Refusal> {
     let options = &http.options;
-    let or = |name: &str, default: &str| match query.text(name) {
-        "" => default.to_owned(),
-        given => given.to_owned(),
+    let instead = headers.get(RULE_OF).and_then(|v| v.to_str().ok());
+    let rule = http.names.rule_of(instead.unwrap_or(path.as_str()));
+    let rule = rule.unwrap_or_default();
+    if rule.read_only {
+        return Err(NameError::ReadOnly(rule.location_prefix).into());
+    }
+    let or = |name: &str, ruled: &str, default: &str| {
+        let given = [query.text(name), ruled, default];
+        let first = given.into_iter().find(|text| !text.is_empty());
+        first.unwrap_or_default().to_owned()
     };
     let block_mb = query.text("maxMB").parse().unwrap_or(0);
     let block_mb: usize = match block_mb {
@@ -48,20 +66,25 @@ pub(super) fn plan_of(
     }
     Ok(Plan {
         placement: Placement {
-            collection: or("collection", collection_of(path, &options.collection)),
-            replication: or("replication", &options.replication),
-            ttl: match ttl_seconds(query.text("ttl")) {
-                0 => String::new(),
+            collection: or(
+                "collection",
+                &rule.collection,
+                collection_of(path, &options.collection),
+            ),
+            replication: or("replication", &rule.replication, &options.replication),
+            ttl: match (ttl_seconds(query.text("ttl")), rule.ttl_sec()) {
+                (0, 0) => String::new(),
+                (0, _) => rule.ttl.clone(),
                 _ => query.text("ttl").to_owned(),
             },
-            disk_type: or("disk", &options.disk_type),
-            data_center: or("dataCenter", &options.data_center),
-            rack: or("rack", &options.rack),
-            data_node: query.text("dataNode").to_owned(),
+            disk_type: or("disk", &rule.disk_type, &options.disk_type),
+            data_center: or("dataCenter", &rule.data_center, &options.data_center),
+            rack: or("rack", &rule.rack, &options.rack),
+            data_node: or("dataNode", &rule.data_node, ""),
         },
         block_len: block_mb << 20,
         inline_below,
-        sync: match query.is_true("fsync") {
+        sync: match query.is_true("fsync") || (rule.fsync && query.text("fsync").is_empty()) {
             true => Sync::Fsync,
             false => Sync::Default,
         },

@@ -103,7 +103,13 @@ pub(super) async fn put(
         headers: &parts.headers,
         name: path.name().to_owned(),
     };
-    let plan = plan_of(http, &path, query, http.options.inline_below)?;
+    let plan = plan_of(
+        http,
+        &path,
+        query,
+        &parts.headers,
+        http.options.inline_below,
+    )?;
     let stored = store(&http.blobs, &plan, body.into_data_stream()).await?;
     commit(http, &path, found, &head, &plan, place, stored).await
 }
@@ -153,7 +159,7 @@ pub(super) async fn post(
         true => usize::MAX,
         false => http.options.inline_below,
     };
-    let plan = plan_of(http, &path, query, inline_below)?;
+    let plan = plan_of(http, &path, query, &headers, inline_below)?;
     let stored = store(&http.blobs, &plan, part).await?;
     commit(http, &path, found, &head, &plan, place, stored).await
 }

@@ -16,7 +16,7 @@ use dulse_blobs::{Assigned, Blobs, Control, Location, Placement};
 use dulse_filer::http::{Http, Options, OverNamespace};
 use dulse_journal::MemDisk;
 use dulse_kv::MemoryEngine;
-use dulse_namespace::Namespace;
+use dulse_namespace::{Namespace, Rules};
 use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, ReplicaStore, SystemClock};
 use dulse_store::{Done, EntryStore, Error, Found, ListRange, Listed, Transaction};
 use dulse_transport::Transport;
@@ -26,14 +26,23 @@ use parking_lot::Mutex;
 /// Needles of the only volume.
 pub(crate) type Needles = Arc<Mutex<HashMap<FileId, Bytes>>>;
 
+/// Where chunks were asked to go.
+pub(crate) type Placements = Arc<Mutex<Vec<Placement>>>;
+
 struct Master {
     needles: Needles,
+    placements: Placements,
     locations: Vec<Location>,
     next: AtomicU64,
 }
 
 impl Control for Master {
-    fn assign<'a>(&'a self, _: &'a Placement, count: u64) -> dulse_blobs::Answer<'a, Assigned> {
+    fn assign<'a>(
+        &'a self,
+        placement: &'a Placement,
+        count: u64,
+    ) -> dulse_blobs::Answer<'a, Assigned> {
+        self.placements.lock().push(placement.clone());
         let assigned = Assigned {
             base: FileId {
                 volume_id: 3,
@@ -129,8 +138,9 @@ impl EntryStore for Late {
     }
 }
 
-/// A namespace over a replica that lives in memory, and how many commits it has done.
-fn names(delay: Duration) -> (OverNamespace, Arc<AtomicU64>) {
+/// A namespace over a replica that lives in memory, under rules as `filer.conf` has them,
+/// and how many commits it has done.
+fn names(delay: Duration, rules: &str) -> (OverNamespace, Arc<AtomicU64>) {
     let replica = Replica::open(ReplicaOptions {
         disk: Arc::new(MemDisk::new()),
         engine: Arc::new(MemoryEngine::new()),
@@ -158,13 +168,14 @@ fn names(delay: Duration) -> (OverNamespace, Arc<AtomicU64>) {
         })
     };
     let namespace = Namespace::new(store, options);
+    namespace.set_rules(Rules::parse(rules.as_bytes()).unwrap());
     (OverNamespace::new(namespace, Some(progress)), n_commits)
 }
 
 /// Serves on a free port; returns the base address and the needles.
 pub(crate) async fn start(change: impl FnOnce(&mut Options)) -> (String, Needles) {
-    let (base, needles, _) = start_late(Duration::ZERO, change).await;
-    (base, needles)
+    let started = start_as(Duration::ZERO, "", change).await;
+    (started.base, started.needles)
 }
 
 /// The same over a store that answers late; also gives how many commits it has done.
@@ -172,7 +183,28 @@ pub(crate) async fn start_late(
     delay: Duration,
     change: impl FnOnce(&mut Options),
 ) -> (String, Needles, Arc<AtomicU64>) {
-    let needles = Needles::default();
+    let started = start_as(delay, "", change).await;
+    (started.base, started.needles, started.n_commits)
+}
+
+/// The same under rules; tells also where chunks were asked to go.
+pub(crate) async fn start_ruled(
+    change: impl FnOnce(&mut Options),
+    rules: &str,
+) -> (String, Needles, Placements) {
+    let started = start_as(Duration::ZERO, rules, change).await;
+    (started.base, started.needles, started.placements)
+}
+
+struct Started {
+    base: String,
+    needles: Needles,
+    placements: Placements,
+    n_commits: Arc<AtomicU64>,
+}
+
+async fn start_as(delay: Duration, rules: &str, change: impl FnOnce(&mut Options)) -> Started {
+    let (needles, placements) = (Needles::default(), Placements::default());
     let volume = Router::new()
         .route("/{id}", get(get_needle).put(put_needle))
         .layer(DefaultBodyLimit::disable())
@@ -180,6 +212,7 @@ pub(crate) async fn start_late(
     let url = serve(volume).await;
     let master = Master {
         needles: needles.clone(),
+        placements: placements.clone(),
         locations: vec![Location {
             public_url: url.clone(),
             url,
@@ -193,7 +226,7 @@ pub(crate) async fn start_late(
     change(&mut options);
     let blobs = Arc::new(Blobs::new(Arc::new(master), &Transport::plain()));
     tokio::spawn(blobs.clone().sweep());
-    let (names, n_commits) = names(delay);
+    let (names, n_commits) = names(delay, rules);
     let http = Http {
         names: Arc::new(names),
         blobs,
@@ -202,7 +235,12 @@ pub(crate) async fn start_late(
         metrics: None,
     };
     let base = format!("http://{}", serve(http.router()).await);
-    (base, needles, n_commits)
+    Started {
+        base,
+        needles,
+        placements,
+        n_commits,
+    }
 }
 
 async fn serve(app: Router) -> String {
