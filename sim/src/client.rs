@@ -205,7 +205,12 @@ impl World {
         if matches!(reply, Reply::Broken(_) | Reply::End) {
             self.net.connections.remove(&c);
         }
+        // A mere heartbeat decides nothing that the next turn would not.
+        let is_idle = matches!(&reply, Reply::Batch(changes, _) if changes.is_empty());
         self.take(client, kind, reply)?;
+        if is_idle {
+            return Ok(());
+        }
         self.poll(client)
     }
 

@@ -2,6 +2,8 @@
 //! One simulated filer: the real replica and the real replication core over a virtual
 //! clock, disk and network.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -47,8 +49,12 @@ pub(crate) struct Filer {
     pub(crate) frozen_until: u64,
 }
 
+/// Who is a member, and where.
+pub(crate) type Members = Vec<(Origin, ServerAddress)>;
+
 /// A process.
 pub(crate) struct Running {
+    members: RefCell<(Vector, Rc<Members>)>,
     pub(crate) replica: Replica,
     pub(crate) core: Core,
     pub(crate) instance: u64,
@@ -119,6 +125,7 @@ impl Filer {
         self.life += 1;
         self.frozen_until = 0;
         self.running = Some(Running {
+            members: RefCell::default(),
             replica,
             core,
             instance,
@@ -166,7 +173,18 @@ impl Running {
         self.replica.shared().origin()
     }
 
-    pub(crate) fn members(&self) -> Result<Vec<(Origin, ServerAddress)>, String> {
+    /// Members as the log knows them. Read once for each state: rows of members change with
+    /// changes only.
+    pub(crate) fn members(&self) -> Result<Rc<Members>, String> {
+        let vector = self.shared().vector();
+        let mut kept = self.members.borrow_mut();
+        if kept.0 != vector || kept.1.is_empty() {
+            *kept = (vector, Rc::new(self.read_members()?));
+        }
+        Ok(Rc::clone(&kept.1))
+    }
+
+    fn read_members(&self) -> Result<Members, String> {
         let rows = self.shared().members().map_err(|e| e.to_string())?;
         let members = rows
             .into_iter()

@@ -18,6 +18,9 @@ use crate::world::World;
 /// Rows of a transfer that wait for a slow joiner, and batches for a slow puller.
 const AHEAD: usize = 4;
 
+/// How often an idle stream says that there is nothing; half of what the service takes.
+const HEARTBEAT_EVERY: u64 = 100 * MS;
+
 impl World {
     pub(crate) fn request(&mut self, c: u64) -> Result<(), String> {
         let Some(connection) = self.net.connections.get_mut(&c) else {
@@ -191,7 +194,7 @@ impl World {
         let known = convert::known(&running.core.known());
         let beat = feed::heartbeat(&running.shared(), known, false);
         self.push_reply(c, Reply::Batch(changes, Box::new(beat)));
-        let pause = if is_idle { 60 * MS } else { MS };
+        let pause = if is_idle { HEARTBEAT_EVERY } else { MS };
         self.at(pause, Event::Feed(c));
         Ok(())
     }
