@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Freeing chunks that no live data names any more.
 //!
-//! A chunk goes when the change that dropped it and the data that lacks it are stable,
-//! a grace has passed, and this filer is the inode's birth origin. What fails is tried
-//! again for ever, at growing distances; a volume that masters deny for a day is gone.
+//! A chunk goes when the change that dropped it and the data that lacks it have been stable
+//! for a grace, and this filer is the inode's birth origin ([`dulse_replica::share`]). What
+//! fails is tried again for ever, at growing distances; a volume that masters deny for a
+//! day is gone.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dulse_blobs::{Deleted, Retries};
-use dulse_replica::Garbage;
+use dulse_replica::{Garbage, Grace, share};
 use dulse_types::Vector;
 
-use crate::grpc::now_ns;
 use crate::metrics;
 use crate::state::FilerState;
 
-/// How long a dropped chunk stays after it was dropped, in nanoseconds.
-const GRACE_NS: i64 = 3_600_000_000_000;
+/// How long a dropped chunk stays after every member is known to have dropped it.
+const GRACE: Duration = Duration::from_secs(3_600);
 
 /// How often the dropped chunks are looked through.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -29,9 +29,16 @@ const PART_MAX: usize = 1_000;
 /// Runs until the filer stops.
 pub(crate) async fn collect(state: Arc<FilerState>) {
     let mut retries = Retries::default();
+    let (began, mut grace) = (Instant::now(), Grace::new(GRACE));
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        if let Err(error) = round(&state, &mut retries).await {
+        let aged = state.replicator.stable();
+        let aged = aged.map(|stable| grace.pass(began.elapsed(), stable));
+        let done = match aged {
+            Ok(aged) => round(&state, &aged, &mut retries).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
             tracing::warn!(%error, "freeing chunks failed; trying again");
         }
     }
@@ -45,8 +52,11 @@ struct Counts {
     failed: u64,
 }
 
-async fn round(state: &FilerState, retries: &mut Retries) -> Result<(), dulse_store::Error> {
-    let stable = state.replicator.stable()?;
+async fn round(
+    state: &FilerState,
+    aged: &Vector,
+    retries: &mut Retries,
+) -> Result<(), dulse_store::Error> {
     let mut counts = Counts::default();
     let mut after = None;
     loop {
@@ -54,7 +64,7 @@ async fn round(state: &FilerState, retries: &mut Retries) -> Result<(), dulse_st
         after = rows.last().copied();
         let is_end = rows.len() < PART_MAX;
         counts.waiting += rows.len() as u64;
-        let done = part(state, &stable, rows, retries, &mut counts).await;
+        let done = part(state, aged, rows, retries, &mut counts).await;
         if !done.is_empty() {
             counts.waiting -= done.len() as u64;
             state.store.garbage_freed(done).await?;
@@ -73,20 +83,15 @@ async fn round(state: &FilerState, retries: &mut Retries) -> Result<(), dulse_st
 /// Frees what may go of some rows; returns the rows that are of no use any longer.
 async fn part(
     state: &FilerState,
-    stable: &Vector,
+    aged: &Vector,
     rows: Vec<Garbage>,
     retries: &mut Retries,
     counts: &mut Counts,
 ) -> Vec<Garbage> {
-    let own = state.namespace.origin();
-    let (now, now_ns) = (Instant::now(), now_ns());
-    let is_over = |g: &Garbage| now_ns - g.cause.stamp.0 > GRACE_NS;
-    let is_stable = |g: &Garbage| stable.covers(g.cause) && stable.covers(g.winner);
-    let due = rows.into_iter().filter(|g| is_over(g) && is_stable(g));
-    // The birth origin frees those of others, the inode they moved to those that moved.
-    let (ours, theirs): (Vec<_>, Vec<_>) = due.partition(|g| g.inode.origin == own && !g.is_moved);
-    let mut done = theirs;
-    let tried = ours.into_iter();
+    let now = Instant::now();
+    let shares = share(rows, aged, state.namespace.origin());
+    let mut done = shares.forget;
+    let tried = shares.free.into_iter();
     let tried: Vec<Garbage> = tried
         .filter(|g| retries.is_due(g.chunk.volume_id, now))
         .collect();

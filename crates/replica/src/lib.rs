@@ -17,6 +17,7 @@ mod driver;
 mod error;
 mod expiry;
 mod forgetting;
+mod garbage;
 pub mod metrics;
 mod options;
 mod queue;
@@ -32,6 +33,7 @@ pub use clock::{Clock, SystemClock};
 pub use digests::{DirectorySum, NameHash, Page};
 pub use driver::ReplicaStore;
 pub use expiry::Due;
+pub use garbage::{Grace, Share, share};
 pub use options::{
     CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, Durability, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,
     RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES,

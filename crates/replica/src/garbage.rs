@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which dropped chunks may be freed, and by whom. No clock, no IO: the filer and the
+//! simulation run the same.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use dulse_types::{Origin, Vector};
+
+use crate::shared::Garbage;
+
+/// Parts of a grace that are told apart: it lasts at most this part longer than asked for.
+const PARTS: u32 = 64;
+
+/// What has been stable for a while.
+///
+/// ⚠ The grace of a chunk begins when it is known here that every member has dropped it, not
+/// when it was dropped: whoever read its file at a member that was behind by more than the
+/// grace would find it gone, and a write of such a client that still names it would bring
+/// back what is freed. Counted from when a process knows it, so a restart begins anew, and
+/// wall clocks do not matter.
+#[derive(Debug)]
+pub struct Grace {
+    length: Duration,
+    /// What was stable when, oldest first; the first is what counts.
+    known: VecDeque<(Duration, Vector)>,
+}
+
+impl Grace {
+    /// Nothing is known to be stable yet.
+    #[must_use]
+    pub fn new(length: Duration) -> Self {
+        Self {
+            length,
+            known: VecDeque::new(),
+        }
+    }
+
+    /// Notes what is stable at `now`, a monotonic time; gives what has been stable for the
+    /// whole grace. Memory: some sixty vectors.
+    pub fn pass(&mut self, now: Duration, stable: Vector) -> Vector {
+        let is_new = match self.known.back() {
+            Some((at, last)) => *last != stable && now.saturating_sub(*at) >= self.length / PARTS,
+            None => true,
+        };
+        if is_new {
+            self.known.push_back((now, stable));
+        }
+        let is_over = |at: &Duration| now.saturating_sub(*at) >= self.length;
+        while self.known.get(1).is_some_and(|(at, _)| is_over(at)) {
+            self.known.pop_front();
+        }
+        let first = self.known.front().filter(|(at, _)| is_over(at));
+        first.map(|(_, stable)| stable.clone()).unwrap_or_default()
+    }
+}
+
+/// What is to be done with dropped chunks whose grace is over.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Share {
+    /// This filer frees them on the volume servers, then forgets them.
+    pub free: Vec<Garbage>,
+    /// Others free them: forgotten here.
+    pub forget: Vec<Garbage>,
+}
+
+/// Sorts dropped chunks; those that must wait are in neither part.
+///
+/// ⚠ A chunk goes when the change that dropped it and the data that lacks it have both been
+/// stable for the grace (`aged`, see [`Grace`]). The inode's birth origin frees it; of those
+/// that moved to another inode, the one they moved to.
+#[must_use]
+pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin) -> Share {
+    let is_over = |g: &Garbage| aged.covers(g.cause) && aged.covers(g.winner);
+    let due = rows.into_iter().filter(is_over);
+    let (free, forget) = due.partition(|g| g.inode.origin == own && !g.is_moved);
+    Share { free, forget }
+}
+
+#[cfg(test)]
+mod tests {
+    use dulse_types::{FileId, Identity, Stamp, Version};
+
+    use super::*;
+
+    const A: Origin = Origin(1);
+    const B: Origin = Origin(2);
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    fn vector(of: &[(Origin, i64)]) -> Vector {
+        of.iter().map(|(o, s)| (*o, Stamp(*s))).collect()
+    }
+
+    fn dropped(inode: Origin, by: Origin, stamp: i64) -> Garbage {
+        let version = |origin| Version {
+            stamp: Stamp(stamp),
+            origin,
+        };
+        Garbage {
+            inode: Identity {
+                stamp: Stamp(1),
+                origin: inode,
+                index: 0,
+            },
+            chunk: FileId {
+                volume_id: 1,
+                key: 1,
+                cookie: 1,
+            },
+            cause: version(by),
+            winner: version(by),
+            is_moved: false,
+        }
+    }
+
+    /// A filer was away for longer than the grace and hears of the drop only now: whoever
+    /// read the file there a moment ago has the whole grace to come.
+    #[test]
+    fn the_grace_begins_when_the_drop_is_stable() {
+        let mut grace = Grace::new(HOUR);
+        let row = dropped(A, A, 10);
+        let early = grace.pass(HOUR * 5, vector(&[(A, 5)]));
+        assert_eq!(share(vec![row], &early, A), Share::default());
+        let aged = grace.pass(HOUR * 9, vector(&[(A, 10)]));
+        assert_eq!(share(vec![row], &aged, A), Share::default());
+        let aged = grace.pass(HOUR * 10, vector(&[(A, 10)]));
+        assert_eq!(share(vec![row], &aged, A).free, [row]);
+    }
+
+    #[test]
+    fn what_is_known_is_bounded() {
+        let mut grace = Grace::new(HOUR);
+        for second in 0..20_000 {
+            grace.pass(Duration::from_secs(second), vector(&[(A, second as i64)]));
+        }
+        assert!(
+            grace.known.len() <= PARTS as usize + 2,
+            "{}",
+            grace.known.len()
+        );
+        let aged = grace.pass(Duration::from_secs(20_000), vector(&[(A, 20_000)]));
+        let behind = 20_000 - 3_600 - aged.get(A).0;
+        assert!((0..120).contains(&behind), "{behind}");
+    }
+
+    #[test]
+    fn the_birth_origin_frees_and_the_others_forget() {
+        let aged = vector(&[(A, 10), (B, 10)]);
+        let (own, other) = (dropped(A, B, 10), dropped(B, A, 10));
+        let late = dropped(A, B, 11);
+        let moved = Garbage {
+            is_moved: true,
+            ..own
+        };
+        let shared = share(vec![own, other, late, moved], &aged, A);
+        assert_eq!(shared.free, [own]);
+        assert_eq!(shared.forget, [other, moved]);
+    }
+}
