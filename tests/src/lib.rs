@@ -434,9 +434,18 @@ impl Cluster {
     ///
     /// When it cannot be started.
     pub fn add_filer(&mut self, engine: &str) -> Result<usize> {
+        self.add_filer_with(engine, &[])
+    }
+
+    /// The same with more flags.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn add_filer_with(&mut self, engine: &str, flags: &[&str]) -> Result<usize> {
         let (n, port) = (self.filers.len(), free_port()?);
         let dir = self.dir.path().join(format!("filer-{n}"));
-        self.filers.push(Role::start(vec![
+        let mut arguments = vec![
             "filer".to_owned(),
             format!("--port={port}"),
             format!("--dir={}", dir.display()),
@@ -444,7 +453,9 @@ impl Cluster {
             "--exit-with-stdin".to_owned(),
             format!("--master=127.0.0.1:{}", self.master_port),
             format!("--engine={engine}"),
-        ])?);
+        ];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.filers.push(Role::start(arguments)?);
         self.filer_ports.push(port);
         Ok(n)
     }

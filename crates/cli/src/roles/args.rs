@@ -112,10 +112,36 @@ pub(crate) struct FilerArgs {
     /// Files are cut into chunks of this size; whole MiB
     #[arg(long, default_value_t = CHUNK_SIZE)]
     pub(crate) chunk_size: Size,
+    #[command(flatten)]
+    pub(crate) contents: ContentsArgs,
     /// Found a cluster without looking for other filers
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = clap::ArgAction::Set)]
     pub(crate) alone: bool,
+}
+
+/// Where contents go when neither the request nor `filer.conf` says so.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ContentsArgs {
+    /// Uploads over HTTP of fewer bytes are kept in the entry, and so in every filer's store;
+    /// 0 keeps none
+    #[arg(long, default_value_t = Size(0))]
+    pub(crate) inline_below: Size,
+    /// Collection of contents outside of buckets
+    #[arg(long, default_value = "")]
+    pub(crate) collection: String,
+    /// Replica placement of contents, such as 001; empty leaves it to the master
+    #[arg(long, default_value = "")]
+    pub(crate) replication: String,
+    /// Disk type of contents
+    #[arg(long, default_value = "")]
+    pub(crate) disk_type: String,
+    /// Data center that contents are wished in
+    #[arg(long, default_value = "")]
+    pub(crate) data_center: String,
+    /// Rack that contents are wished in
+    #[arg(long, default_value = "")]
+    pub(crate) rack: String,
 }
 
 /// Arguments of `dulse server`.
@@ -145,6 +171,8 @@ pub(crate) struct ServerArgs {
     /// When writes are acknowledged: fsync (survives power loss) or os (survives kill -9)
     #[arg(long, default_value = "fsync", value_parser = ["fsync", "os"])]
     pub(crate) durability: String,
+    #[command(flatten)]
+    pub(crate) contents: ContentsArgs,
     #[command(flatten)]
     pub(crate) wire: WireArgs,
 }

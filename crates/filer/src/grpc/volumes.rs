@@ -56,9 +56,15 @@ impl FilerService {
             };
         }
         let first = |asked: String, ruled: String| if asked.is_empty() { ruled } else { asked };
+        let own = &self.state.options.http;
         let bucket = self.bucket_of(&r.path);
-        let collection = first(r.collection, first(rule.collection.clone(), bucket));
-        let replication = first(r.replication, rule.replication.clone());
+        let ruled = first(
+            first(rule.collection.clone(), bucket),
+            own.collection.clone(),
+        );
+        let collection = first(r.collection, ruled);
+        let ruled = first(rule.replication.clone(), own.replication.clone());
+        let replication = first(r.replication, ruled);
         let ttl_sec = if r.ttl_sec == 0 {
             rule.ttl_sec()
         } else {
@@ -68,9 +74,12 @@ impl FilerService {
             collection: collection.clone(),
             replication: replication.clone(),
             ttl: volume_ttl(ttl_sec),
-            disk_type: first(r.disk_type, rule.disk_type),
-            data_center: first(r.data_center, rule.data_center),
-            rack: first(r.rack, rule.rack),
+            disk_type: first(first(r.disk_type, rule.disk_type), own.disk_type.clone()),
+            data_center: first(
+                first(r.data_center, rule.data_center),
+                own.data_center.clone(),
+            ),
+            rack: first(first(r.rack, rule.rack), own.rack.clone()),
             data_node: first(r.data_node, rule.data_node),
         };
         let count = u64::try_from(r.count).unwrap_or(1).max(1);
