@@ -265,9 +265,12 @@ impl World {
         let Some(running) = &mut self.filers[f].running else {
             return Ok(());
         };
+        let Some(through) = running.core.through(stream) else {
+            return Ok(());
+        };
         let applied = running
             .replica
-            .apply_remote(changes)
+            .apply_from(through, changes)
             .map_err(|e| format!("apply: {e}"))?;
         let n_now = applied.iter().filter(|a| **a == Applied::Now).count() as u64;
         self.counts.applied += n_now;

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use dulse_journal::MemDisk;
 use dulse_kv::MemoryEngine;
-use dulse_merge::MemberRow;
 use dulse_replica::{Clock, Durability, Limits, Replica, ReplicaOptions, Shared};
-use dulse_replication::core::{Core, Phase, Settings, View};
+use dulse_replication::core::{Core, Membership, Phase, Settings, View};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -49,12 +48,9 @@ pub(crate) struct Filer {
     pub(crate) frozen_until: u64,
 }
 
-/// Who is a member, and where.
-pub(crate) type Members = Vec<(Origin, ServerAddress)>;
-
 /// A process.
 pub(crate) struct Running {
-    members: RefCell<(Vector, Rc<Members>)>,
+    members: RefCell<(Vector, Rc<Membership>)>,
     pub(crate) replica: Replica,
     pub(crate) core: Core,
     pub(crate) instance: u64,
@@ -173,26 +169,17 @@ impl Running {
         self.replica.shared().origin()
     }
 
-    /// Members as the log knows them. Read once for each state: rows of members change with
-    /// changes only.
-    pub(crate) fn members(&self) -> Result<Rc<Members>, String> {
+    /// Who is a member as the log knows it. Read once for each state: rows of members change
+    /// with changes only.
+    pub(crate) fn membership(&self) -> Result<Rc<Membership>, String> {
         let vector = self.shared().vector();
         let mut kept = self.members.borrow_mut();
-        if kept.0 != vector || kept.1.is_empty() {
-            *kept = (vector, Rc::new(self.read_members()?));
+        if kept.0 != vector || kept.1.members.is_empty() {
+            let rows = self.shared().members().map_err(|e| e.to_string())?;
+            let read = Membership::of(rows, &address(u16::MAX));
+            *kept = (vector, Rc::new(read));
         }
         Ok(Rc::clone(&kept.1))
-    }
-
-    fn read_members(&self) -> Result<Members, String> {
-        let rows = self.shared().members().map_err(|e| e.to_string())?;
-        let members = rows
-            .into_iter()
-            .filter(|(_, row)| row.state == MemberRow::MEMBER);
-        let at = |row: MemberRow| row.address.parse().map_err(|e| format!("{e}"));
-        members
-            .map(|(origin, row)| Ok((origin, at(row)?)))
-            .collect()
     }
 
     /// Calls `f` with the core, its time and its view.
@@ -201,23 +188,16 @@ impl Running {
         now: u64,
         f: impl FnOnce(&mut Core, Duration, &View<'_>) -> T,
     ) -> Result<T, String> {
-        let (applied, members) = (self.shared().vector(), self.members()?);
-        let view = View {
-            applied: &applied,
-            members: &members,
-        };
+        let (applied, membership) = (self.shared().vector(), self.membership()?);
         let since = Duration::from_nanos(now - self.started);
-        Ok(f(&mut self.core, since, &view))
+        Ok(f(&mut self.core, since, &membership.view(&applied)))
     }
 
     /// What this filer believes that every member has on disk.
     pub(crate) fn stable(&self) -> Result<Vector, String> {
         let shared = self.shared();
-        let (applied, members) = (shared.vector(), self.members()?);
-        let view = View {
-            applied: &applied,
-            members: &members,
-        };
+        let (applied, membership) = (shared.vector(), self.membership()?);
+        let view = membership.view(&applied);
         Ok(self.core.stable(&view, &shared.durable_vector()))
     }
 

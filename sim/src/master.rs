@@ -47,7 +47,7 @@ impl World {
         if let Some(running) = &mut self.filers[f].running {
             running.with(now, |core, since, _| core.listed(since, listing))?;
             // Filers report the members they know; the master never forgets one.
-            for member in running.members()?.iter() {
+            for member in &running.membership()?.members {
                 if !self.master.known.contains(member) {
                     self.master.known.push(member.clone());
                 }

@@ -46,7 +46,7 @@ impl World {
                 running.with(now, |core, since, _| {
                     core.called_by(since, origin, &address)
                 })?;
-                let hello = hello(running);
+                let hello = hello(running)?;
                 self.push_reply(c, Reply::Hello(hello));
                 self.poll(server)
             }
@@ -79,7 +79,8 @@ impl World {
             return Ok(());
         }
         if !running
-            .members()?
+            .membership()?
+            .members
             .iter()
             .any(|(origin, _)| *origin == joiner)
         {
@@ -200,12 +201,20 @@ impl World {
     }
 }
 
-fn hello(running: &Running) -> Greeting {
+fn hello(running: &Running) -> Result<Greeting, String> {
     let shared = running.shared();
-    Greeting {
+    let (vector, membership) = (shared.vector(), running.membership()?);
+    let gone = membership.gone.iter().map(|gone| gone.origin);
+    Ok(Greeting {
         origin: shared.origin(),
         instance: running.instance,
         is_fresh: shared.is_fresh(),
-        vector: shared.vector(),
-    }
+        gone: gone.map(|origin| (origin, vector.get(origin))).collect(),
+        members: membership
+            .members
+            .iter()
+            .map(|(origin, _)| *origin)
+            .collect(),
+        vector,
+    })
 }

@@ -176,6 +176,18 @@ impl Role {
         Ok(())
     }
 
+    /// Starts it again with one more argument.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn restart_adding(&mut self, argument: &str) -> Result<()> {
+        let mut arguments = self.arguments.clone();
+        arguments.push(argument.to_owned());
+        *self = Self::start_program(self.program.clone(), arguments)?;
+        Ok(())
+    }
+
     /// Asks it to stop and waits.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! Results go to standard output, diagnostics to standard error. Exit codes are those
 //! of `exit`.
 
+mod cluster;
 mod config;
 mod edges;
 mod exit;
@@ -72,6 +73,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Compares all filers: exit code 0 when equal, 1 with the differing paths
     Verify(verify::VerifyArgs),
+    /// Shows who belongs to the filers' cluster, and takes members out of it
+    Cluster(cluster::ClusterArgs),
     /// Prints or checks a configuration file
     Config(config::ConfigArgs),
     /// Prints completions for a shell
@@ -149,6 +152,7 @@ async fn run(command: Command) -> anyhow::Result<u8> {
             let is_equal = verify::verify(args).await?;
             return Ok(if is_equal { exit::OK } else { exit::DIFFERENT });
         }
+        Command::Cluster(args) => cluster::cluster(args).await?,
         Command::Config(args) => config::config(args, &Cli::command())?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "dulse", &mut std::io::stdout());

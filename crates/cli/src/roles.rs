@@ -140,6 +140,7 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
         masters: args.master.clone(),
         group: args.filer_group.clone(),
         is_alone: args.alone,
+        leaves_within: args.leave_on_shutdown.then_some(args.leave_wait.0),
         max_mb: mebibytes(args.chunk_size)?,
         transport,
         http,
@@ -325,6 +326,8 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
         chunk_size: CHUNK_SIZE,
         contents: args.contents,
         alone: false,
+        leave_on_shutdown: false,
+        leave_wait: args::LEAVE_WAIT,
     };
     let filer = start_filer(&filer, of_filer, &security).await?;
     stopped(false, &transports).await?;

@@ -64,7 +64,14 @@ fn text(cluster: &Cluster) -> String {
         .unreachable
         .iter()
         .map(|missing| format!("{}  DOWN: {}\n", missing.address, missing.error));
-    let mut text: String = filers.chain(missing).collect();
+    let gone = cluster.gone.iter().map(|gone| match gone.address.as_str() {
+        "" => format!("{}  gone: {}\n", gone.origin, gone.state),
+        address => format!(
+            "{address}  gone: {}\n  origin {}\n",
+            gone.state, gone.origin
+        ),
+    });
+    let mut text: String = filers.chain(missing).chain(gone).collect();
     match cluster.why_not_converged() {
         None => text.push_str("converged: true"),
         Some(why) => text.push_str(&format!("converged: false ({why})")),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dulse_types::{Origin, Stamp, Vector};
+use dulse_types::{Origin, Stamp, Vector, Version};
 
 use crate::Now;
 
@@ -83,6 +83,43 @@ impl Acknowledgements {
         stable
     }
 
+    /// Whether nothing of `gone`, which was shut out, can arrive here any more, so that it need
+    /// not acknowledge anything: the cut is drawn.
+    ///
+    /// ⚠ Who knows that an origin was shut out takes its changes from members alone. Once every
+    /// other member has acknowledged that, what the greatest of them has is all that there will
+    /// ever be; and all of that must be here. Before, a change made in ignorance of what others
+    /// did may still arrive through a member that had not heard of the end. ⚠ They must have
+    /// acknowledged the end of *all* that are gone: from one that they hold for a member they
+    /// would take what it has of another.
+    ///
+    /// - `members`: who is a member now; the own origin does not count.
+    /// - `ends`: the changes by which origins went, all of them.
+    #[must_use]
+    pub fn is_cut(
+        &self,
+        own: Origin,
+        members: impl IntoIterator<Item = Origin>,
+        ends: &[Version],
+        gone: Origin,
+        applied: &Vector,
+    ) -> bool {
+        let mut others = members.into_iter().filter(|m| *m != own && *m != gone);
+        others.all(|member| {
+            self.of(member).is_some_and(|said| {
+                applied.get(member) >= said.position
+                    && ends.iter().all(|end| said.durable.covers(*end))
+                    && applied.get(gone) >= said.applied.get(gone)
+            })
+        })
+    }
+
+    /// When a peer stated something last, or was met.
+    #[must_use]
+    pub fn heard_at(&self, peer: Origin) -> Option<Now> {
+        self.heard.get(&peer).map(|(at, _)| *at)
+    }
+
     /// What all of `members` have, as far as they said so: behind it somebody may lack changes.
     /// Who said nothing has nothing, unless `only_heard`. `None` without members.
     #[must_use]
@@ -146,6 +183,7 @@ mod tests {
     const A: Origin = Origin(1);
     const B: Origin = Origin(2);
     const C: Origin = Origin(3);
+    const D: Origin = Origin(4);
 
     fn vector(of: &[(Origin, i64)]) -> Vector {
         of.iter().map(|(o, s)| (*o, Stamp(*s))).collect()
@@ -179,6 +217,43 @@ mod tests {
         assert_eq!(acks.stable(A, [A, B], &own, &own).get(A), Stamp(0));
         let own = vector(&[(A, 10), (B, 21)]);
         assert_eq!(acks.stable(A, [A, B], &own, &own).get(A), Stamp(10));
+    }
+
+    #[test]
+    fn one_that_was_shut_out_is_cut_when_all_know_it_and_all_they_have_of_it_is_here() {
+        let mut acks = Acknowledgements::default();
+        let shut_out = Version {
+            stamp: Stamp(11),
+            origin: A,
+        };
+        let said = |position, durable: &[(Origin, i64)]| Statement {
+            applied: vector(durable),
+            ..statement(position, 0, durable)
+        };
+        let is_cut = |acks: &Acknowledgements, have: &[(Origin, i64)]| {
+            acks.is_cut(A, [A, B, D], &[shut_out], C, &vector(have))
+        };
+        let have = [(A, 11), (B, 20), (C, 30), (D, 40)];
+        acks.stated(Now::ZERO, B, said(20, &[(A, 11), (B, 20), (C, 30)]));
+        assert!(!is_cut(&acks, &have), "D has said nothing");
+        acks.stated(Now::ZERO, D, said(40, &[(A, 10), (C, 30), (D, 40)]));
+        assert!(!is_cut(&acks, &have), "D has not heard of it");
+        acks.stated(Now::ZERO, D, said(41, &[(A, 11), (C, 30), (D, 41)]));
+        assert!(!is_cut(&acks, &have), "what D did before is not here");
+        acks.stated(Now::ZERO, D, said(40, &[(A, 11), (C, 35), (D, 40)]));
+        assert!(!is_cut(&acks, &have), "D has more of it");
+        let have = [(A, 11), (B, 20), (C, 35), (D, 40)];
+        assert!(is_cut(&acks, &have));
+        let another = Version {
+            stamp: Stamp(12),
+            origin: A,
+        };
+        let both = [shut_out, another];
+        let is_cut = |acks: &Acknowledgements| acks.is_cut(A, [A, B, D], &both, C, &vector(&have));
+        assert!(!is_cut(&acks), "B and D may take its changes from another");
+        acks.stated(Now::ZERO, B, said(20, &[(A, 12), (B, 20), (C, 30)]));
+        acks.stated(Now::ZERO, D, said(40, &[(A, 12), (C, 35), (D, 40)]));
+        assert!(is_cut(&acks));
     }
 
     #[test]

@@ -31,9 +31,19 @@ pub struct Directory {
     listing: Option<Listing>,
     listing_since: Now,
     places: BTreeMap<Origin, Place>,
+    /// Members no more: nobody looks for them. Whoever comes back greets others.
+    gone: BTreeSet<Origin>,
 }
 
 impl Directory {
+    /// These are no members any more: what is known of where they were is dropped.
+    pub fn gone(&mut self, gone: impl IntoIterator<Item = Origin>) {
+        for origin in gone {
+            self.places.remove(&origin);
+            self.gone.insert(origin);
+        }
+    }
+
     /// The master answered. The list stays as it was while no master answers.
     pub fn listed(&mut self, now: Now, listing: Listing) {
         if self.listing.as_ref() != Some(&listing) {
@@ -63,7 +73,8 @@ impl Directory {
                 }
             }
         }
-        if self.places.len() >= ADDRESSES_MAX && !self.places.contains_key(&origin) {
+        let is_full = self.places.len() >= ADDRESSES_MAX && !self.places.contains_key(&origin);
+        if is_full || self.gone.contains(&origin) {
             return;
         }
         let place = self.places.entry(origin).or_default();
@@ -74,7 +85,8 @@ impl Directory {
     /// Somebody says that this origin is at this address: the log, a peer, or itself.
     /// True when that is news worth trying.
     pub fn told(&mut self, now: Now, origin: Origin, address: &ServerAddress) -> bool {
-        if self.places.len() >= ADDRESSES_MAX && !self.places.contains_key(&origin) {
+        let is_full = self.places.len() >= ADDRESSES_MAX && !self.places.contains_key(&origin);
+        if is_full || self.gone.contains(&origin) {
             return false;
         }
         let place = self.places.entry(origin).or_default();
@@ -98,6 +110,7 @@ impl Directory {
     pub fn wanted(&self, own: &ServerAddress) -> BTreeSet<ServerAddress> {
         let listed = self.listing.iter().flat_map(|l| &l.filers);
         let remembered = self.listing.iter().flat_map(|l| &l.known_members);
+        let remembered = remembered.filter(|(origin, _)| !self.gone.contains(origin));
         let remembered = remembered.map(|(_, address)| address);
         let places = self.places.values();
         let met = places.clone().filter_map(|p| p.met.as_ref().map(|m| &m.0));
@@ -163,6 +176,24 @@ mod tests {
         let known: Vec<_> = directory.known().map(|(o, a)| (o.0, a.port())).collect();
         assert_eq!(known, [(7, 9), (8, 2)]);
         assert_eq!(ports(&directory), [2, 9]);
+    }
+
+    #[test]
+    fn nobody_looks_for_who_is_a_member_no_more() {
+        let mut directory = Directory::default();
+        directory.listed(
+            SECOND,
+            Listing {
+                filers: vec![at(4)],
+                known_members: vec![(Origin(2), at(2)), (Origin(3), at(3))],
+            },
+        );
+        directory.met(SECOND, Origin(3), &at(3));
+        directory.gone([Origin(3)]);
+        assert!(!directory.told(SECOND * 60, Origin(3), &at(9)));
+        directory.met(SECOND * 60, Origin(3), &at(9));
+        assert_eq!(ports(&directory), [2, 4]);
+        assert_eq!(directory.known().count(), 0);
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub(crate) fn report(options: &FilerOptions) -> dulse_replication::Report {
         Box::pin(async move {
             let mut last = "no master is configured".to_owned();
             for master in &options.masters {
-                match report_to(master, &options, &[(origin, address.clone())]).await {
+                let member = [(origin, address.clone())];
+                match report_to(master, &options, &member).await {
                     Ok(()) => return Ok(()),
                     Err(error) => last = format!("{master}: {}", error.message()),
                 }
@@ -81,13 +82,14 @@ async fn report_to(
     members: &[(Origin, ServerAddress)],
 ) -> Result<(), tonic::Status> {
     let mut client = ClusterClient::new(connect(master, options).await?);
-    report_over(&mut client, &options.group, members).await
+    report_over(&mut client, &options.group, members, &[]).await
 }
 
 async fn report_over(
     client: &mut ClusterClient<Channel>,
     group: &str,
     members: &[(Origin, ServerAddress)],
+    gone: &[Origin],
 ) -> Result<(), tonic::Status> {
     let mut request = tonic::Request::new(ReportMembersRequest {
         group: group.to_owned(),
@@ -98,6 +100,7 @@ async fn report_over(
                 address: address.to_string(),
             })
             .collect(),
+        gone: gone.iter().map(|origin| origin.0).collect(),
     });
     request.set_timeout(ANSWER_TIME_MAX);
     match client.report_members(request).await {
@@ -144,7 +147,9 @@ async fn follow(
         )));
     }
     loop {
-        report_self(&mut cluster, options, store).await?;
+        let remembered = send.borrow().as_ref().map(|l| l.known_members.clone());
+        let remembered = remembered.unwrap_or_default();
+        report_self(&mut cluster, options, store, &remembered).await?;
         ask(&mut client, &mut cluster, options, send).await?;
         match tokio::time::timeout(ASK_EVERY, stream.message()).await {
             Ok(message) => {
@@ -157,20 +162,28 @@ async fn follow(
     }
 }
 
-/// Has the master remember this filer, where it is now, once the log names it a member.
+/// Has the master remember this filer, where it is now, once the log names it a member, and
+/// forget those that are members no more.
 async fn report_self(
     cluster: &mut ClusterClient<Channel>,
     options: &FilerOptions,
     store: &ReplicaStore,
+    remembered: &[(Origin, ServerAddress)],
 ) -> Result<(), tonic::Status> {
     let members = store.shared().members();
     let members = members.map_err(|e| tonic::Status::internal(e.to_string()))?;
     let own = store.shared().origin();
-    let mut members = members.into_iter();
-    if !members.any(|(origin, row)| origin == own && row.state == MemberRow::MEMBER) {
+    let is_member = |row: &MemberRow| row.state == MemberRow::MEMBER;
+    if !members.iter().any(|(o, row)| *o == own && is_member(row)) {
         return Ok(());
     }
-    report_over(cluster, &options.group, &[(own, options.address.clone())]).await
+    let gone = members.iter().filter(|(_, row)| !is_member(row));
+    let gone = gone.map(|(origin, _)| *origin);
+    let gone: Vec<Origin> = gone
+        .filter(|gone| remembered.iter().any(|(origin, _)| origin == gone))
+        .collect();
+    let own = (own, options.address.clone());
+    report_over(cluster, &options.group, &[own], &gone).await
 }
 
 async fn known_members(

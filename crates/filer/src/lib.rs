@@ -10,6 +10,7 @@ pub mod expiry;
 mod garbage;
 pub mod grpc;
 pub mod http;
+pub mod members;
 pub mod metrics;
 mod rules;
 pub mod session;
@@ -26,10 +27,11 @@ use dulse_blobs::{Blobs, GrpcControl};
 use dulse_client::Masters;
 use dulse_namespace::Namespace;
 use dulse_proto::filer::seaweed_filer_server::SeaweedFilerServer;
+use dulse_proto::members::members_server::MembersServer;
 use dulse_proto::replication::replication_server::ReplicationServer;
 use dulse_proto::status::filer_status_server::FilerStatusServer;
 use dulse_replica::ReplicaStore;
-use dulse_replication::{Options as ReplicationOptions, Replicator};
+use dulse_replication::{Left, Options as ReplicationOptions, Replicator};
 use dulse_telemetry::{Exporter, GrpcLayer, HttpLayer};
 use dulse_transport::{GrpcListener, MESSAGE_BYTES_MAX};
 use tokio::sync::watch;
@@ -156,8 +158,12 @@ impl Filer {
         &self.state
     }
 
-    /// Refuses new requests, lets those in flight end, then closes the store.
+    /// Refuses new requests, lets those in flight end, leaves the cluster where that is wanted,
+    /// then closes the store.
     pub async fn stop(self) {
+        if let Some(wait) = self.state.options.leaves_within {
+            leave(&self.state, wait).await;
+        }
         self.stop.send_replace(true);
         self.state.replicator.hand_over().await;
         self.state.replicator.stop();
@@ -171,6 +177,23 @@ impl Filer {
         let store = Arc::clone(&self.state.store);
         // The store's thread checkpoints; a panic there has ended the process already.
         let _ = tokio::task::spawn_blocking(move || store.stop()).await;
+    }
+}
+
+/// Leaves the cluster; says what came of it.
+async fn leave(state: &FilerState, wait: Duration) {
+    match state.replicator.leave(wait).await {
+        Ok(Left::HandedOver) => tracing::info!("left the cluster; the others have everything"),
+        Ok(Left::Lagging(who)) => tracing::warn!(
+            who = who.join(", "),
+            "left the cluster, but these have not said that they know: the others tell them"
+        ),
+        Ok(Left::Stayed(why)) => tracing::warn!(
+            %why,
+            "did not leave the cluster: this store is needed; start this filer again, or see \
+             `dulse cluster remove`"
+        ),
+        Err(error) => tracing::error!(%error, "could not leave the cluster"),
     }
 }
 
@@ -200,6 +223,7 @@ fn serve_grpc(
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let status = FilerStatusServer::new(status::StatusService::new(Arc::clone(&state)));
+    let members = MembersServer::new(members::MembersService::new(Arc::clone(&state)));
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(dulse_proto::FILE_DESCRIPTOR_SET)
@@ -213,6 +237,7 @@ fn serve_grpc(
             .add_service(filer)
             .add_service(replication)
             .add_service(status)
+            .add_service(members)
             .add_service(health)
             .add_service(reflection)
             .serve_with_incoming_shutdown(listener.incoming(), stopping(stop))

@@ -2,6 +2,7 @@
 //! What every request of a filer needs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dulse_blobs::Blobs;
 use dulse_client::{Ask, MasterClient, Masters};
@@ -28,6 +29,8 @@ pub struct FilerOptions {
     pub group: String,
     /// Found a cluster without looking for others.
     pub is_alone: bool,
+    /// Leave the cluster when stopped in order, waiting this long for the others.
+    pub leaves_within: Option<Duration>,
     /// Size of chunks in MiB.
     pub max_mb: u32,
     /// Listens and dials.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dulse_proto::status::filer_status_server::FilerStatus;
 use dulse_proto::status::{
     BucketDigest, BucketsReply, BucketsRequest, Component, DigestsRequest, DirectoryDigest,
-    DirectoryRowsRequest, Peer, RowHash, StatusReply, StatusRequest, Transfer,
+    DirectoryRowsRequest, FormerMember, Peer, RowHash, StatusReply, StatusRequest, Transfer,
 };
 use dulse_replica::Page;
 use dulse_types::Vector;
@@ -62,6 +62,15 @@ impl FilerStatus for StatusService {
             lag_seconds: peer.lag_seconds,
             last_error: peer.last_error,
         });
+        let gone = state
+            .replicator
+            .gone()
+            .into_iter()
+            .map(|gone| FormerMember {
+                origin: gone.origin.0,
+                address: gone.address.map(|a| a.to_string()).unwrap_or_default(),
+                state: gone.how.as_str().to_owned(),
+            });
         let garbage = shared.garbage(None, GARBAGE_COUNT_MAX).map_err(internal)?;
         Ok(Response::new(StatusReply {
             address: state.options.address.to_string(),
@@ -85,6 +94,7 @@ impl FilerStatus for StatusService {
                 bytes: t.bytes,
                 eta_seconds: t.eta_seconds(),
             }),
+            gone: gone.collect(),
         }))
     }
 

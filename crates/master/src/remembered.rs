@@ -32,7 +32,7 @@ impl Cluster for Remembered {
             }
             members.push((member.origin, address.to_string()));
         }
-        let remembered = self.0.stored.lock().remember(&r.group, &members);
+        let remembered = self.0.stored.lock().remember(&r.group, &members, &r.gone);
         remembered.map_err(|e| Status::internal(e.to_string()))?;
         Ok(Response::new(ReportMembersReply {}))
     }

@@ -156,7 +156,7 @@ impl Stored {
         self.content.members.values().map(BTreeMap::len).sum()
     }
 
-    /// Remembers members, durably.
+    /// Remembers members and forgets those that are gone, durably.
     ///
     /// # Errors
     ///
@@ -165,11 +165,15 @@ impl Stored {
         &mut self,
         group: &str,
         members: &[(u64, String)],
+        gone: &[u64],
     ) -> Result<(), StoredError> {
         let before = self.content.members.clone();
         let known = self.content.members.entry(group.to_owned()).or_default();
         for (origin, address) in members {
             known.insert(format!("{origin:016x}"), address.clone());
+        }
+        for origin in gone {
+            known.remove(&format!("{origin:016x}"));
         }
         let count = self.n_members();
         if self.content.members == before {
@@ -228,7 +232,9 @@ mod tests {
         let mut stored = Stored::open(dir.path()).unwrap();
         stored.raise(7).unwrap();
         stored.raise_keys(5_000).unwrap();
-        stored.remember("g", &[(42, "h:1.2".to_owned())]).unwrap();
+        let remembered = [(42, "h:1.2".to_owned()), (43, "h:3.4".to_owned())];
+        stored.remember("g", &remembered, &[]).unwrap();
+        stored.remember("g", &[], &[43]).unwrap();
         let (id, ceiling) = (stored.topology_id().to_owned(), stored.key_ceiling());
         let stored = Stored::open(dir.path()).unwrap();
         assert_eq!(stored.max_volume_id(), 7);

@@ -259,38 +259,70 @@ pub fn kv_hash(key: &[u8], row: &KvRow) -> u128 {
     hash(out.as_slice())
 }
 
+/// Who is a member. ⚠ Leaving is for ever: an origin never joins again, whatever arrives first.
+///
+/// Of several steps about one origin the greatest state counts, then the greatest version; of
+/// the cuts that were said, the greatest. Where it joined from is kept as a hint.
 fn member(txn: &mut Txn<'_>, version: Version, step: &MemberStep) -> Result<(), ReadError> {
-    let forever = Stamp(i64::MAX);
     let (origin, state, cut, address) = match step {
         MemberStep::Join { member, address } => {
-            (*member, MemberRow::MEMBER, forever, address.clone())
+            (*member, MemberRow::MEMBER, Stamp::ZERO, address.clone())
         }
         MemberStep::Leave { member } => (*member, MemberRow::LEFT, version.stamp, String::new()),
         MemberStep::Fence { member, cut } => (*member, MemberRow::FENCED, *cut, String::new()),
         MemberStep::Remove { member, cut } => (*member, MemberRow::REMOVED, *cut, String::new()),
     };
     let key = keys::member(origin);
-    if let Some(value) = txn.get(&key)? {
-        let known = MemberRow::decode(&value).map_err(|source| ReadError::Corrupt {
-            space: Space::Members as u8,
-            source,
-        })?;
-        // Leaving is for ever: an origin never joins again, whatever arrives first.
-        if known.state > state || (known.state == state && known.version >= version) {
-            return Ok(());
-        }
+    let known = txn.get(&key)?.map(|value| MemberRow::decode(&value));
+    let known = known.transpose().map_err(|source| ReadError::Corrupt {
+        space: Space::Members as u8,
+        source,
+    })?;
+    let said = MemberRow {
+        state,
+        version,
+        cut,
+        address,
+    };
+    let row = match &known {
+        None => said,
+        Some(known) => merge_member(known, said),
+    };
+    let row = MemberRow {
+        cut: if row.state == MemberRow::MEMBER {
+            Stamp(i64::MAX)
+        } else {
+            row.cut
+        },
+        ..row
+    };
+    if known.as_ref() != Some(&row) {
+        txn.put(key, row.encode());
     }
-    txn.put(
-        key,
-        MemberRow {
-            state,
-            version,
-            cut,
-            address,
-        }
-        .encode(),
-    );
     Ok(())
+}
+
+fn merge_member(known: &MemberRow, said: MemberRow) -> MemberRow {
+    let of_gone = |row: &MemberRow| match row.state {
+        MemberRow::MEMBER => Stamp::ZERO,
+        _ => row.cut,
+    };
+    let cut = of_gone(known).max(of_gone(&said));
+    let (greater, lesser) = if (said.state, said.version) > (known.state, known.version) {
+        (said, known.clone())
+    } else {
+        (known.clone(), said)
+    };
+    let address = if greater.address.is_empty() {
+        lesser.address
+    } else {
+        greater.address.clone()
+    };
+    MemberRow {
+        cut,
+        address,
+        ..greater
+    }
 }
 
 fn conflict(txn: &mut Txn<'_>, version: Version, step: &ConflictStep) -> Result<(), ReadError> {

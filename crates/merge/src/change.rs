@@ -178,18 +178,18 @@ pub enum MemberStep {
         /// Who.
         member: Origin,
     },
-    /// A silent member is shut out behind `cut`.
+    /// A silent member is shut out.
     Fence {
         /// Who.
         member: Origin,
-        /// The last of its changes that counts.
+        /// The last of its changes that the doer had. What other members have beyond it counts.
         cut: Stamp,
     },
-    /// An operator removes a member behind `cut`.
+    /// An operator removes a member.
     Remove {
         /// Who.
         member: Origin,
-        /// The last of its changes that counts.
+        /// As of a fence.
         cut: Stamp,
     },
 }

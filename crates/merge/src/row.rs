@@ -107,9 +107,11 @@ pub struct MemberRow {
     pub state: u8,
     /// Version of the step that said so.
     pub version: Version,
-    /// Changes behind it are refused; `i64::MAX` while a member.
+    /// `i64::MAX` while a member. Of one that left, its last stamp: later ones are refused. Of
+    /// one that was shut out, the greatest of its stamps that whoever shut it out had; what
+    /// other members had beyond it still counts.
     pub cut: Stamp,
-    /// Where it was when it joined; a hint.
+    /// Where it was when it joined; a hint, and of several the one that came first may stay.
     pub address: String,
 }
 

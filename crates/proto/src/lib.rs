@@ -40,6 +40,12 @@ pub mod replication {
     tonic::include_proto!("dulse.replication.v1");
 }
 
+/// Who belongs to the filers' cluster.
+pub mod members {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+    tonic::include_proto!("dulse.members.v1");
+}
+
 /// What a master remembers of the filers' clusters.
 pub mod cluster {
     #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]

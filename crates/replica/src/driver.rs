@@ -36,7 +36,11 @@ const IDLE_FORGETS_MAX: usize = 64;
 
 enum Request {
     Commit(Transaction, Done),
-    Apply(Vec<Bytes>, oneshot::Sender<Result<Vec<Applied>, Error>>),
+    Apply(
+        Option<Origin>,
+        Vec<Bytes>,
+        oneshot::Sender<Result<Vec<Applied>, Error>>,
+    ),
     Member(MemberStep, oneshot::Sender<Result<Stamp, Error>>),
     BeginImport(Vector, oneshot::Sender<Result<(), Error>>),
     ResumeImport(Vector, oneshot::Sender<Result<(), Error>>),
@@ -130,7 +134,22 @@ impl ReplicaStore {
     ///
     /// When journal or engine fail.
     pub async fn apply_remote(&self, changes: Vec<Bytes>) -> Result<Vec<Applied>, Error> {
-        self.ask(|answer| Request::Apply(changes, answer)).await?
+        self.ask(|answer| Request::Apply(None, changes, answer))
+            .await?
+    }
+
+    /// Merges changes that `through` brought; see [`Replica::apply_from`].
+    ///
+    /// # Errors
+    ///
+    /// When journal or engine fail.
+    pub async fn apply_from(
+        &self,
+        through: Origin,
+        changes: Vec<Bytes>,
+    ) -> Result<Vec<Applied>, Error> {
+        self.ask(|answer| Request::Apply(Some(through), changes, answer))
+            .await?
     }
 
     /// Journals a change of membership; gives its stamp.
@@ -366,8 +385,11 @@ impl Driver {
     fn single(&mut self, request: Request) {
         // An asker that went away needs no answer.
         match request {
-            Request::Apply(changes, answer) => {
-                let result = self.replica.apply_remote(&changes);
+            Request::Apply(through, changes, answer) => {
+                let result = match through {
+                    Some(through) => self.replica.apply_from(through, &changes),
+                    None => self.replica.apply_remote(&changes),
+                };
                 if let Ok(applied) = &result {
                     let now = applied.iter().filter(|a| **a == Applied::Now).count();
                     self.reporter.count(now as u64);

@@ -12,7 +12,7 @@ use dulse_merge::codec::DecodeError;
 use dulse_merge::digest::Deltas;
 use dulse_merge::keys::{self, Space};
 use dulse_merge::local::{Builder, Effect};
-use dulse_merge::{Change, Txn, apply};
+use dulse_merge::{Change, MemberRow, Txn, apply};
 use dulse_store::{
     Commit, Error, ErrorKind, Expect, Operation, Step, StepResult, Token, Transaction,
 };
@@ -73,9 +73,10 @@ pub enum Applied {
     },
     /// It is damaged or of a kind this version does not know: its origin stops here.
     Undecodable(DecodeError),
-    /// Its origin is cut: fenced, removed or gone.
+    /// Its origin is a member no more: it left before this change, or was shut out and no
+    /// member brought it.
     Refused {
-        /// The last of its changes that counts.
+        /// Of one that left the last that counts; else what whoever shut it out had.
         cut: Stamp,
     },
 }
@@ -146,12 +147,13 @@ impl Replica {
     /// Applies a group of local transactions: one append, one sync, one engine batch.
     /// The results are in the order of the transactions; a failed one changes nothing.
     pub fn commit(&mut self, group: Vec<Transaction>) -> Vec<Result<Commit, Error>> {
-        if let Err(error) = self.ready() {
-            return group.iter().map(|_| Err(same(&error))).collect();
-        }
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
+        let ready = self.ready().and_then(|()| may_stamp(&txn, shared.origin));
+        if let Err(error) = ready {
+            return group.iter().map(|_| Err(same(&error))).collect();
+        }
         let mut records = Vec::with_capacity(group.len());
         let mut vector = shared.vector();
         txn.applied = Some(vector.clone());
@@ -204,6 +206,7 @@ impl Replica {
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
+        may_stamp(&txn, shared.origin)?;
         let mut vector = shared.vector();
         let made = self.next_stamp(&vector).and_then(|first| {
             let origin = shared.origin;
@@ -231,6 +234,28 @@ impl Replica {
     ///
     /// When journal or engine fail; then nothing of the batch counts as applied.
     pub fn apply_remote(&mut self, changes: &[Bytes]) -> Result<Vec<Applied>, Error> {
+        self.apply_through(None, changes)
+    }
+
+    /// As [`Replica::apply_remote`], for changes that `through` brought: ⚠ those of an origin
+    /// that was shut out count only when a member brings them.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn apply_from(
+        &mut self,
+        through: Origin,
+        changes: &[Bytes],
+    ) -> Result<Vec<Applied>, Error> {
+        self.apply_through(Some(through), changes)
+    }
+
+    fn apply_through(
+        &mut self,
+        through: Option<Origin>,
+        changes: &[Bytes],
+    ) -> Result<Vec<Applied>, Error> {
         self.ready()?;
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
@@ -247,7 +272,7 @@ impl Replica {
                     continue;
                 }
             };
-            let result = admit(&txn, &change, &vector)?;
+            let result = admit(&txn, &change, &vector, through)?;
             if result == Applied::Now {
                 apply(&mut txn, &change).map_err(|e| error::apply(Operation::Apply, e))?;
                 vector.set(change.origin, change.stamp);
@@ -416,7 +441,12 @@ impl Replica {
 }
 
 /// Whether a peer's change may be merged now.
-fn admit(txn: &Txn<'_>, change: &Change, vector: &Vector) -> Result<Applied, Error> {
+fn admit(
+    txn: &Txn<'_>,
+    change: &Change,
+    vector: &Vector,
+    through: Option<Origin>,
+) -> Result<Applied, Error> {
     let have = vector.get(change.origin);
     if change.stamp <= have {
         return Ok(Applied::Already);
@@ -428,16 +458,47 @@ fn admit(txn: &Txn<'_>, change: &Change, vector: &Vector) -> Result<Applied, Err
             prev: change.prev,
         });
     }
-    let member = txn.get(&keys::member(change.origin));
-    let member = member.map_err(|e| error::read(Operation::Apply, e))?;
-    if let Some(row) = member {
-        let row = dulse_merge::MemberRow::decode(&row)
-            .map_err(|e| error::corrupt(Operation::Apply, e))?;
-        if change.stamp > row.cut {
-            return Ok(Applied::Refused { cut: row.cut });
+    let Some(row) = member(txn, change.origin)? else {
+        return Ok(Applied::Now);
+    };
+    let is_refused = match row.state {
+        MemberRow::MEMBER => false,
+        MemberRow::LEFT => change.stamp > row.cut,
+        // ⚠ Who was shut out, or who does not know it yet, may bring what others will never
+        // have: a member's changes of it are bounded, see `Acknowledgements::is_cut`.
+        _ => match through {
+            Some(through) => !is_member(txn, through)?,
+            None => false,
+        },
+    };
+    Ok(if is_refused {
+        Applied::Refused { cut: row.cut }
+    } else {
+        Applied::Now
+    })
+}
+
+/// ⚠ An origin that left or was shut out stamps nothing more: nobody would take it.
+fn may_stamp(txn: &Txn<'_>, own: Origin) -> Result<(), Error> {
+    match member(txn, own)? {
+        Some(row) if row.state != MemberRow::MEMBER => {
+            let because = "this filer is a member of its cluster no more";
+            Err(Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", because))
         }
+        _ => Ok(()),
     }
-    Ok(Applied::Now)
+}
+
+fn is_member(txn: &Txn<'_>, origin: Origin) -> Result<bool, Error> {
+    let row = member(txn, origin)?;
+    Ok(row.is_some_and(|row| row.state == MemberRow::MEMBER))
+}
+
+fn member(txn: &Txn<'_>, origin: Origin) -> Result<Option<MemberRow>, Error> {
+    let row = txn.get(&keys::member(origin));
+    let row = row.map_err(|e| error::read(Operation::Apply, e))?;
+    let row = row.map(|row| MemberRow::decode(&row)).transpose();
+    row.map_err(|e| error::corrupt(Operation::Apply, e))
 }
 
 fn check(txn: &Txn<'_>, expects: &[Expect]) -> Result<(), Error> {

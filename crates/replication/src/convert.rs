@@ -117,6 +117,12 @@ pub fn greeting(hello: &Hello) -> Greeting {
         instance: hello.instance,
         is_fresh: hello.is_fresh,
         vector: vector(&hello.vector),
+        gone: hello
+            .gone
+            .iter()
+            .map(|gone| (Origin(gone.origin), Stamp(gone.stamp)))
+            .collect(),
+        members: hello.members.iter().map(|member| Origin(*member)).collect(),
     }
 }
 
@@ -127,6 +133,15 @@ pub(crate) fn all_known(inner: &Inner) -> Vec<Known> {
 }
 
 pub(crate) fn hello(inner: &Inner) -> Hello {
+    let vector = inner.store.shared().vector();
+    let membership = inner.membership();
+    let gone = membership.gone.iter().map(|gone| Position {
+        origin: gone.origin.0,
+        stamp: vector.get(gone.origin).0,
+    });
+    let gone = gone.collect();
+    let members = membership.members.iter().map(|(origin, _)| origin.0);
+    let members = members.collect();
     Hello {
         protocol_min: PROTOCOL,
         protocol_max: PROTOCOL,
@@ -138,9 +153,11 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
         address: inner.options.address.to_string(),
         is_fresh: inner.store.shared().is_fresh(),
         is_ready: inner.ready.borrow().is_none(),
-        vector: positions(&inner.store.shared().vector()),
+        vector: positions(&vector),
         known: all_known(inner),
         instance: inner.instance,
+        gone,
+        members,
     }
 }
 

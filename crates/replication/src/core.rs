@@ -8,11 +8,13 @@
 
 mod begin;
 mod links;
+mod membership;
 mod pulls;
 mod view;
 
 pub use begin::Phase;
-pub use view::{Greeting, Refusal, Settings, View};
+pub use membership::{HandedOver, MemberState, MemberStatus};
+pub use view::{End, Gone, Greeting, Membership, Refusal, Settings, View};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -101,7 +103,9 @@ impl Outcome {
                 Applied::Hole { .. } => return Self::Hole,
                 Applied::Undecodable(error) => return Self::Stuck(error.to_string()),
                 Applied::Refused { cut } => {
-                    return Self::Cut(format!("this filer was cut at {cut}"));
+                    return Self::Cut(format!(
+                        "its origin is a member no more, and was cut at {cut}"
+                    ));
                 }
             }
         }
@@ -127,6 +131,8 @@ pub struct Core {
     /// Who greeted this filer, and when last; looked at while it is fresh.
     callers: BTreeMap<ServerAddress, Now>,
     found_not_before: Now,
+    /// Members no more, at the last poll.
+    gone: BTreeSet<Origin>,
     phase: Phase,
     not_ready: Option<String>,
     next_id: u64,
@@ -149,6 +155,7 @@ impl Core {
             stuck: BTreeMap::new(),
             callers: BTreeMap::new(),
             found_not_before: Now::ZERO,
+            gone: BTreeSet::new(),
             phase: Phase::Start,
             not_ready: Some("looking for the other filers".to_owned()),
             next_id: 0,
@@ -180,6 +187,7 @@ impl Core {
                 self.directory.told(now, *origin, address);
             }
         }
+        self.look_at_gone(now, view);
         self.expire(now);
         self.begin(now, view);
         self.keep_links(now);
@@ -245,12 +253,16 @@ impl Core {
         }
     }
 
-    /// Everything that every member has acknowledged.
+    /// Everything that every member has acknowledged. ⚠ One that was shut out counts as long as
+    /// anything of it may still arrive.
     #[must_use]
     pub fn stable(&self, view: &View<'_>, durable: &Vector) -> Vector {
         let members = view.members.iter().map(|(origin, _)| *origin);
+        let uncut = view.gone.iter().filter(|gone| !self.is_cut(view, gone));
+        let uncut = uncut.map(|gone| gone.origin);
         let own = self.settings.origin;
-        self.acks.stable(own, members, durable, view.applied)
+        self.acks
+            .stable(own, members.chain(uncut), durable, view.applied)
     }
 
     /// What every other member is known to have: a joiner's log begins there. `None` when
@@ -269,7 +281,11 @@ impl Core {
         let members = view.members.iter().map(|(origin, _)| *origin);
         // A filer whose join has not arrived yet counts as soon as it is met.
         let met = self.first_had.keys().copied();
-        let all: BTreeSet<Origin> = members.chain(met).collect();
+        let met = met.filter(|origin| !self.gone.contains(origin));
+        // What members have of one that was shut out may still arrive.
+        let uncut = view.gone.iter().filter(|gone| !self.is_cut(view, gone));
+        let uncut = uncut.map(|gone| gone.origin);
+        let all: BTreeSet<Origin> = members.chain(met).chain(uncut).collect();
         self.acks
             .watermark(now, self.settings.origin, all, view.applied)
     }
@@ -277,7 +293,9 @@ impl Core {
     /// Every peer as this filer sees it.
     #[must_use]
     pub fn peers(&self, applied: &Vector) -> Vec<PeerStatus> {
-        let shown = self.links.iter().filter(|(_, link)| !link.is_double);
+        let mut shown: Vec<_> = self.links.iter().collect();
+        shown.retain(|(_, link)| !link.is_double && !self.gone.contains(&link.origin));
+        let shown = shown.into_iter();
         let rows = shown.map(|(address, link)| {
             let have = applied.get(link.origin);
             let known = self.acks.greatest(link.origin);

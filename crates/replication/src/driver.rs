@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -118,7 +119,10 @@ fn tell_stable(inner: &Inner, told: &mut Told) {
 }
 
 fn tell_ready(inner: &Inner) {
-    let not_ready = inner.core.lock().not_ready().map(str::to_owned);
+    let mut not_ready = inner.core.lock().not_ready().map(str::to_owned);
+    if inner.is_leaving.load(Ordering::Relaxed) {
+        not_ready.get_or_insert_with(|| "this filer leaves its cluster".to_owned());
+    }
     inner.ready.send_if_modified(|before| {
         let is_new = *before != not_ready;
         if is_new {
@@ -282,8 +286,14 @@ async fn take_all(
     let said = |status: Status| status.message().to_owned();
     let mut batches = client.pull(request).await.map_err(said)?.into_inner();
     while let Some(batch) = batches.message().await.map_err(said)? {
-        let outcome = take_in(inner, batch.changes).await;
-        if let Outcome::Stuck(error) | Outcome::Cut(error) | Outcome::Failed(error) = &outcome {
+        let Some(through) = inner.core.lock().through(stream) else {
+            return Ok(());
+        };
+        let outcome = take_in(inner, through, batch.changes).await;
+        if let Outcome::Cut(why) = &outcome {
+            tracing::warn!(%through, %why, "changes of a former member are refused");
+        }
+        if let Outcome::Stuck(error) | Outcome::Failed(error) = &outcome {
             tracing::error!(%error, "a peer's change cannot be applied; its filer waits");
             metrics::STUCK.add(1);
         }
@@ -308,12 +318,12 @@ async fn take_all(
 }
 
 /// Applies a batch; a change that cannot be applied is told, never skipped.
-async fn take_in(inner: &Inner, changes: Vec<Bytes>) -> Outcome {
+async fn take_in(inner: &Inner, through: Origin, changes: Vec<Bytes>) -> Outcome {
     if changes.is_empty() {
         return Outcome::Applied;
     }
     let count = changes.len() as u64;
-    let applied = match inner.store.apply_remote(changes).await {
+    let applied = match inner.store.apply_from(through, changes).await {
         Ok(applied) => applied,
         Err(error) => return Outcome::Failed(error.to_string()),
     };

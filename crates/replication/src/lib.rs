@@ -10,20 +10,22 @@ pub mod core;
 mod driver;
 pub mod feed;
 mod join;
+mod membership;
 pub mod metrics;
 mod server;
 mod status;
 
+pub use crate::core::{End, MemberState, MemberStatus};
 pub use dulse_cluster::Listing;
+pub use membership::{LEAVE_WAIT, Left, RemoveError};
 pub use server::ReplicationService;
 pub use status::{PeerState, PeerStatus, Transfer};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dulse_cluster::Now;
-use dulse_merge::MemberRow;
 use dulse_replica::ReplicaStore;
 use dulse_transport::Transport;
 use dulse_types::{Origin, ServerAddress, Vector};
@@ -32,7 +34,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::core::{Core, Settings, View};
+use crate::core::{Core, Membership, Settings, View};
 
 /// The protocol this version speaks.
 pub const PROTOCOL: u32 = 1;
@@ -82,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) stop: watch::Sender<bool>,
     /// Streams that peers pull.
     pub(crate) n_feeds: AtomicUsize,
+    /// Set while this filer leaves: it takes no writes any more.
+    pub(crate) is_leaving: AtomicBool,
 }
 
 impl Inner {
@@ -93,16 +97,11 @@ impl Inner {
         self.started.elapsed()
     }
 
-    /// Members as the log knows them; none when they cannot be read, which the store's own
+    /// Who is a member as the log knows it; nobody when it cannot be read, which the store's own
     /// calls report.
-    pub(crate) fn members(&self) -> Vec<(Origin, ServerAddress)> {
+    pub(crate) fn membership(&self) -> Membership {
         let rows = self.store.shared().members().unwrap_or_default();
-        let members = rows
-            .into_iter()
-            .filter(|(_, row)| row.state == MemberRow::MEMBER);
-        let own = &self.options.address;
-        let at = |row: MemberRow| row.address.parse().unwrap_or_else(|_| own.clone());
-        members.map(|(origin, row)| (origin, at(row))).collect()
+        Membership::of(rows, &self.options.address)
     }
 
     /// See [`Replicator::stable`].
@@ -115,12 +114,8 @@ impl Inner {
 
     /// Calls `f` with the core and the present view, then wakes the director.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Core, &View<'_>) -> T) -> T {
-        let (applied, members) = (self.store.shared().vector(), self.members());
-        let view = View {
-            applied: &applied,
-            members: &members,
-        };
-        f(&mut self.core.lock(), &view)
+        let (applied, membership) = (self.store.shared().vector(), self.membership());
+        f(&mut self.core.lock(), &membership.view(&applied))
     }
 }
 
@@ -148,6 +143,7 @@ impl Replicator {
             transfer: Mutex::new(None),
             stop: watch::Sender::new(false),
             n_feeds: AtomicUsize::new(0),
+            is_leaving: AtomicBool::new(false),
         });
         let director = tokio::spawn(driver::direct(Arc::clone(&inner)));
         Self { inner, director }

@@ -3,6 +3,7 @@
 //! names, and what was found by seeds, kept small.
 
 mod determinism;
+mod members;
 mod s01;
 mod s07;
 

@@ -15,6 +15,9 @@ pub(crate) const CHUNK_SIZE: Size = Size(4 << 20);
 /// Volumes above it take no more writes, as upstream.
 pub(crate) const VOLUME_SIZE_LIMIT: Size = Size(30 << 30);
 
+/// How long a leaving filer waits for the others.
+pub(crate) const LEAVE_WAIT: Span = Span(dulse_replication::LEAVE_WAIT);
+
 /// What every role has.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CommonArgs {
@@ -118,6 +121,15 @@ pub(crate) struct FilerArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = clap::ArgAction::Set)]
     pub(crate) alone: bool,
+    /// Leave the cluster for good when stopped by SIGTERM or Ctrl-C, once the other filers have
+    /// everything: for pods whose disk goes with them. Started again it joins anew
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false,
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub(crate) leave_on_shutdown: bool,
+    /// How long a leaving filer waits for the others; then it leaves only if one of them has
+    /// everything
+    #[arg(long, default_value_t = LEAVE_WAIT)]
+    pub(crate) leave_wait: Span,
 }
 
 /// Where contents go when neither the request nor `filer.conf` says so.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use dulse_proto::status::{Component, StatusReply};
-use dulse_types::Origin;
+use dulse_types::{Origin, ServerAddress};
 use serde::Serialize;
 
 /// The answers of all filers.
@@ -15,6 +15,17 @@ pub(crate) struct Cluster {
     pub(crate) filers: Vec<Filer>,
     /// Known to the master or to a filer, without an answer.
     pub(crate) unreachable: Vec<Missing>,
+    /// Members no more: nobody waits for them.
+    pub(crate) gone: Vec<Former>,
+}
+
+/// A filer that left, was fenced or removed.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Former {
+    pub(crate) address: String,
+    pub(crate) origin: String,
+    /// left, fenced or removed.
+    pub(crate) state: String,
 }
 
 /// A filer that did not answer.
@@ -44,6 +55,8 @@ pub(crate) struct Filer {
     pub(crate) peers: Vec<Peer>,
     /// A running bootstrap.
     pub(crate) transfer: Option<Transfer>,
+    #[serde(skip)]
+    pub(crate) gone: Vec<Former>,
 }
 
 /// One peer as a filer sees it.
@@ -68,11 +81,25 @@ pub(crate) struct Transfer {
 }
 
 impl Cluster {
-    pub(crate) fn new(filers: Vec<Filer>, unreachable: Vec<Missing>) -> Self {
+    pub(crate) fn new(filers: Vec<Filer>, mut unreachable: Vec<Missing>) -> Self {
+        let mut gone: Vec<Former> = Vec::new();
+        for former in filers.iter().filter(|f| f.ready).flat_map(|f| &f.gone) {
+            if !gone.contains(former) {
+                gone.push(former.clone());
+            }
+        }
+        unreachable.retain(|missing| {
+            let is_same = |former: &Former| match missing.origin.as_str() {
+                "" => is_same_server(&former.address, &missing.address),
+                origin => former.origin == origin,
+            };
+            !gone.iter().any(is_same)
+        });
         let mut cluster = Self {
             converged: false,
             filers,
             unreachable,
+            gone,
         };
         cluster.converged = cluster.why_not_converged().is_none();
         cluster
@@ -104,6 +131,13 @@ impl Cluster {
             None
         }
     }
+}
+
+fn is_same_server(a: &str, b: &str) -> bool {
+    let parse = |address: &str| address.parse::<ServerAddress>().ok();
+    parse(a)
+        .zip(parse(b))
+        .is_some_and(|(a, b)| a.is_same_server(&b))
 }
 
 impl Filer {
@@ -148,6 +182,15 @@ impl Filer {
                 bytes: t.bytes,
                 eta_seconds: t.eta_seconds,
             }),
+            gone: reply
+                .gone
+                .into_iter()
+                .map(|former| Former {
+                    address: former.address,
+                    origin: name(former.origin),
+                    state: former.state,
+                })
+                .collect(),
         }
     }
 }
@@ -193,5 +236,29 @@ mod tests {
             error: String::new(),
         };
         assert!(!Cluster::new(vec![filer(5, 1)], vec![missing]).converged);
+    }
+
+    #[test]
+    fn a_filer_that_is_a_member_no_more_is_missed_by_nobody() {
+        let missing = |origin: &str, address: &str| Missing {
+            address: address.to_owned(),
+            origin: origin.to_owned(),
+            error: String::new(),
+        };
+        let removed = Former {
+            address: "h:7.17".to_owned(),
+            origin: name(7),
+            state: "removed".to_owned(),
+        };
+        let says = Filer {
+            gone: vec![removed.clone()],
+            ..filer(5, 1)
+        };
+        let both = vec![missing(&name(7), "h:9.19"), missing("", "h:7.17")];
+        let cluster = Cluster::new(vec![says.clone()], both);
+        assert!(cluster.converged && cluster.unreachable.is_empty());
+        assert_eq!(cluster.gone, [removed]);
+        let another = vec![missing(&name(8), "h:7.17")];
+        assert!(!Cluster::new(vec![says], another).converged);
     }
 }

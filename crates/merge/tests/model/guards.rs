@@ -393,6 +393,58 @@ fn joining_and_fencing_are_changes_and_leaving_is_for_ever_in_any_order() {
 }
 
 #[test]
+fn several_fences_of_one_origin_are_one_in_any_order() {
+    use dulse_merge::{MemberRow, MemberStep};
+    let member = Origin::new(7, 7).unwrap();
+    let step = |origin: u32, stamp: i64, step: MemberStep| Change {
+        origin: Origin::new(origin, origin).unwrap(),
+        first: Stamp(stamp),
+        stamp: Stamp(stamp),
+        prev: Stamp::ZERO,
+        signatures: vec![],
+        is_from_other_cluster: false,
+        steps: vec![Step::Member(step)],
+    };
+    let fence = |cut| MemberStep::Fence {
+        member,
+        cut: Stamp(cut),
+    };
+    let address = String::from("filer:8888");
+    let all = [
+        step(1, 1, MemberStep::Join { member, address }),
+        step(2, 5, fence(40)),
+        step(3, 6, fence(35)),
+        step(
+            4,
+            4,
+            MemberStep::Remove {
+                member,
+                cut: Stamp(30),
+            },
+        ),
+    ];
+    let mut seen = std::collections::BTreeSet::new();
+    for a in 0..4 {
+        for b in (0..4).filter(|b| *b != a) {
+            for c in (0..4).filter(|c| *c != a && *c != b) {
+                let d = 6 - a - b - c;
+                let rows = merged(&Memory::default(), &[&all[a], &all[b], &all[c], &all[d]]);
+                let row = MemberRow::decode(&rows.0[&keys::member(member)]).unwrap();
+                seen.insert((row.state, row.version, row.cut, row.address));
+            }
+        }
+    }
+    let version = all[3].position();
+    let one = (
+        MemberRow::REMOVED,
+        version,
+        Stamp(40),
+        "filer:8888".to_owned(),
+    );
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [one]);
+}
+
+#[test]
 fn chunks_of_a_dead_linked_inode_do_not_depend_on_which_delete_came_last() {
     // The deletes of two names arrived in either order, and the later one decided
     // whether the chunks were garbage. Now all of them together decide.

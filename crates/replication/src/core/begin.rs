@@ -7,11 +7,9 @@ use dulse_cluster::{Founding, Now, Verdict};
 use dulse_types::{Origin, ServerAddress};
 
 use super::links::LinkPhase;
+use super::membership::SILENT_MAX;
 use super::pulls::{Purpose, Stream};
 use super::{Action, Core, RETRY_DELAY, StreamId, View};
-
-/// How long a member that does not answer holds back readiness.
-const SILENT_MAX: Duration = Duration::from_secs(10);
 
 /// A filer that greeted this one within this time may be about to found.
 const CALLER_LATELY: Duration = Duration::from_secs(10);
@@ -39,6 +37,8 @@ pub enum Phase {
     },
     /// It serves.
     Ready,
+    /// It is a member no more.
+    Out,
 }
 
 impl Core {

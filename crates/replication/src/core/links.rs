@@ -16,7 +16,7 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(3);
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 
 /// Pause before an address is tried again that cannot be a peer as things are.
-const STRANGER_DELAY: Duration = Duration::from_secs(5);
+pub(super) const STRANGER_DELAY: Duration = Duration::from_secs(5);
 
 /// A peer heard within this time is alive at its address.
 const ALIVE: Duration = Duration::from_secs(1);
@@ -103,9 +103,17 @@ impl Core {
             instance,
             is_fresh,
             vector,
+            ..
         } = greeting;
         if origin == self.settings.origin {
             self.met_own_origin(now, address, instance);
+            return;
+        }
+        if self.gone.contains(&origin) {
+            if let Some(link) = self.links.get_mut(address) {
+                link.origin = origin;
+            }
+            self.refuse_gone(now, address);
             return;
         }
         if let Some(double) = self.double(now, address, origin) {

@@ -78,10 +78,7 @@ impl Core {
                 self.stuck.insert(origin, error.clone());
                 (PeerState::Stuck, error, AFTER_FAILURE)
             }
-            Outcome::Cut(error) => {
-                self.stuck.insert(origin, error.clone());
-                (PeerState::Refused, error, AFTER_FAILURE)
-            }
+            Outcome::Cut(error) => (PeerState::Refused, error, AFTER_FAILURE),
             Outcome::Failed(error) => (PeerState::Stuck, error, AFTER_FAILURE),
         };
         if purpose == Purpose::Own {
@@ -231,9 +228,13 @@ impl Core {
             }
         }
         let may_own = !matches!(self.phase, Phase::Ready);
+        let is_member = |who: Origin| view.members.iter().any(|(member, _)| *member == who);
         best.retain(|(origin, stamp, through, _)| {
             let is_own = *origin == self.settings.origin;
-            *stamp > view.applied.get(*origin) && origin != through && (may_own || !is_own)
+            // ⚠ What is left of one that went comes through members alone.
+            let may_bring = !self.gone.contains(origin) || is_member(*through);
+            let is_wanted = origin != through && (may_own || !is_own);
+            *stamp > view.applied.get(*origin) && is_wanted && may_bring
         });
         let origins: std::collections::BTreeSet<Origin> = best.iter().map(|b| b.0).collect();
         self.behind.retain(|origin, _| origins.contains(origin));

@@ -28,6 +28,7 @@ fn pulling(applied: &Vector) -> (Core, StreamId) {
     let view = View {
         applied,
         members: &members,
+        gone: &[],
     };
     let mut actions = core.poll(Now::ZERO, &view);
     let Some(Action::Greet { link, .. }) = actions.pop() else {
@@ -38,6 +39,8 @@ fn pulling(applied: &Vector) -> (Core, StreamId) {
         instance: 2,
         is_fresh: false,
         vector: Vector::new(),
+        gone: Vec::new(),
+        members: Vec::new(),
     };
     core.greeted(Now::ZERO, link, Ok(greeting));
     let actions = core.poll(Now::ZERO, &view);
@@ -89,6 +92,7 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
     let fresh = View {
         applied: &nothing,
         members: &[],
+        gone: &[],
     };
     let actions = core.poll(Now::ZERO, &fresh);
     let greeted = actions.iter().find_map(|action| match action {
@@ -100,6 +104,8 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
         instance: 2,
         is_fresh: false,
         vector: vector(&[(2, 10)]),
+        gone: Vec::new(),
+        members: Vec::new(),
     };
     core.greeted(Now::ZERO, greeted.expect("it greets filer 2"), Ok(provider));
     let actions = core.poll(Now::ZERO, &fresh);
@@ -113,6 +119,7 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
     let view = View {
         applied: &applied,
         members: &members,
+        gone: &[],
     };
     core.poll(Now::ZERO, &view);
     assert_eq!(core.not_ready(), None);

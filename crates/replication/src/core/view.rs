@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the core is told of this filer and of others.
 
-use dulse_types::{Origin, ServerAddress, Vector};
+use dulse_merge::MemberRow;
+use dulse_types::{Origin, ServerAddress, Stamp, Vector, Version};
 
 /// Who this filer is.
 #[derive(Clone, Debug)]
@@ -23,6 +24,92 @@ pub struct View<'a> {
     pub applied: &'a Vector,
     /// Members as the log knows them, with the address they joined from.
     pub members: &'a [(Origin, ServerAddress)],
+    /// Those that were members and are no more.
+    pub gone: &'a [Gone],
+}
+
+/// An origin that is a member no more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gone {
+    /// Who.
+    pub origin: Origin,
+    /// How it went.
+    pub how: End,
+    /// The change that says so.
+    pub end: Version,
+    /// Where it was, as far as the log knows.
+    pub address: Option<ServerAddress>,
+}
+
+/// How a member went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// By itself, after handing over all it had.
+    Left,
+    /// Another shut it out, since it was silent.
+    Fenced,
+    /// An operator removed it.
+    Removed,
+}
+
+impl End {
+    /// As operators read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Fenced => "fenced",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+/// Who is a member as the log knows it, and who is one no more.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Membership {
+    /// Members, with the address they joined from.
+    pub members: Vec<(Origin, ServerAddress)>,
+    /// Members no more.
+    pub gone: Vec<Gone>,
+}
+
+impl Membership {
+    /// Sorts the log's rows; `unknown` stands for an address that does not parse.
+    #[must_use]
+    pub fn of(rows: Vec<(Origin, MemberRow)>, unknown: &ServerAddress) -> Self {
+        let mut sorted = Self::default();
+        for (origin, row) in rows {
+            let address = row.address.parse().ok();
+            let how = match row.state {
+                MemberRow::MEMBER => {
+                    let address = address.unwrap_or_else(|| unknown.clone());
+                    sorted.members.push((origin, address));
+                    continue;
+                }
+                MemberRow::LEFT => End::Left,
+                MemberRow::FENCED => End::Fenced,
+                _ => End::Removed,
+            };
+            let end = row.version;
+            sorted.gone.push(Gone {
+                origin,
+                how,
+                end,
+                address,
+            });
+        }
+        sorted
+    }
+
+    /// What the core looks at.
+    #[must_use]
+    pub fn view<'a>(&'a self, applied: &'a Vector) -> View<'a> {
+        View {
+            applied,
+            members: &self.members,
+            gone: &self.gone,
+        }
+    }
 }
 
 /// What a peer answered to the handshake.
@@ -36,6 +123,10 @@ pub struct Greeting {
     pub is_fresh: bool,
     /// What it has.
     pub vector: Vector,
+    /// Whom it holds for members no more, and what it has of each.
+    pub gone: Vec<(Origin, Stamp)>,
+    /// Whom it holds for members.
+    pub members: Vec<Origin>,
 }
 
 /// Why a handshake came to nothing.

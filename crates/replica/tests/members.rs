@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a replica takes of origins that are members no more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use dulse_journal::MemDisk;
+use dulse_kv::MemoryEngine;
+use dulse_merge::MemberStep;
+use dulse_replica::{Applied, Clock, Durability, Limits, Replica, ReplicaOptions};
+use dulse_store::{ErrorKind, Step, Transaction};
+use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
+use dulse_types::{EntryFields, FullPath, Origin, Stamp};
+
+struct Ticking(AtomicI64);
+
+impl Clock for Ticking {
+    fn now_ns(&self) -> i64 {
+        self.0.fetch_add(1_000, Ordering::Relaxed)
+    }
+}
+
+fn open(random: u64) -> Replica {
+    Replica::open(ReplicaOptions {
+        disk: Arc::new(MemDisk::new()),
+        engine: Arc::new(MemoryEngine::new()),
+        clock: Arc::new(Ticking(AtomicI64::new(1_000_000))),
+        random,
+        durability: Durability::Fsync,
+        limits: Limits::STANDARD,
+    })
+    .unwrap()
+}
+
+fn mkdir(path: &str) -> Transaction {
+    let mut fields = EntryFields::default();
+    fields.attrs_mut().file_mode = MODE_DIRECTORY | 0o755;
+    Transaction {
+        steps: vec![Step::Create {
+            path: FullPath::parse(path).unwrap(),
+            entry: fields.to_entry(&UnknownFields::default()),
+        }],
+        ..Transaction::default()
+    }
+}
+
+fn origin(replica: &Replica) -> Origin {
+    replica.shared().origin()
+}
+
+fn join(replica: &mut Replica, member: Origin) {
+    let address = String::new();
+    let step = MemberStep::Join { member, address };
+    replica.member(step).unwrap();
+}
+
+fn changes(replica: &Replica) -> Vec<Bytes> {
+    let shared = replica.shared();
+    let all = shared.changes_after(shared.origin(), Stamp::ZERO, usize::MAX);
+    all.unwrap().into_iter().map(|r| r.payload).collect()
+}
+
+/// ⚠ What the gone one itself brings after its end is refused, what a member brings is not.
+#[test]
+fn changes_of_one_that_was_shut_out_count_only_when_a_member_brings_them() {
+    let (mut one, mut gone, member, stranger) = (open(1 << 32 | 1), open(2 << 32 | 2), 3, 4);
+    let (member, stranger) = (Origin(member << 32 | 3), Origin(stranger << 32 | 4));
+    let own = origin(&one);
+    let lost = origin(&gone);
+    for who in [own, lost, member] {
+        join(&mut one, who);
+    }
+    for name in ["/a", "/b", "/c"] {
+        gone.commit(vec![mkdir(name)]).pop().unwrap().unwrap();
+    }
+    let made = changes(&gone);
+    let taken = one.apply_from(lost, &made[..1]).unwrap();
+    assert_eq!(taken, [Applied::Now]);
+    let cut = one.shared().vector().get(lost);
+    let step = MemberStep::Fence { member: lost, cut };
+    one.member(step).unwrap();
+    for through in [lost, stranger] {
+        let refused = one.apply_from(through, &made[1..2]).unwrap();
+        assert_eq!(refused, [Applied::Refused { cut }]);
+    }
+    let taken = one.apply_from(member, &made[1..2]).unwrap();
+    assert_eq!(taken, [Applied::Now]);
+    // Nor does a member count that was shut out itself.
+    let step = MemberStep::Remove { member, cut };
+    one.member(step).unwrap();
+    let refused = one.apply_from(member, &made[2..]).unwrap();
+    assert_eq!(refused, [Applied::Refused { cut }]);
+}
+
+/// ⚠ Whoever left has said its last word, whoever brings more.
+#[test]
+fn nothing_counts_that_comes_after_a_leave_and_whoever_left_stamps_nothing() {
+    let mut one = open(1 << 32 | 1);
+    let own = origin(&one);
+    join(&mut one, own);
+    let left = one.member(MemberStep::Leave { member: own }).unwrap();
+    let refused = one.commit(vec![mkdir("/late")]).pop().unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    let again = one.member(MemberStep::Join {
+        member: own,
+        address: String::new(),
+    });
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(one.shared().vector().get(own), left);
+
+    let mut other = open(2 << 32 | 2);
+    let taken = other.apply_remote(&changes(&one)).unwrap();
+    assert_eq!(taken, [Applied::Now, Applied::Now]);
+    let mut late = dulse_merge::Change::decode(&changes(&one)[1]).unwrap();
+    (late.prev, late.first, late.stamp) = (left, left.next(), left.next());
+    let refused = other.apply_remote(&[late.encode()]).unwrap();
+    assert_eq!(refused, [Applied::Refused { cut: left }]);
+}

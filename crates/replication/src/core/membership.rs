@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Members that went: whom nobody pulls from, whose changes come through members alone, and
+//! when they hold back nothing any more.
+
+use std::time::Duration;
+
+use dulse_cluster::Now;
+use dulse_types::{Origin, ServerAddress, Stamp, Vector};
+
+use super::links::STRANGER_DELAY;
+use super::{Core, End, Gone, Phase, StreamId, View};
+use crate::status::PeerState;
+
+/// A member that said nothing for this long is silent, and holds back nobody's readiness.
+pub(super) const SILENT_MAX: Duration = Duration::from_secs(10);
+
+/// How a member stands, for operators.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MemberState {
+    /// It is this filer.
+    Own,
+    /// It was heard lately.
+    Live,
+    /// It was not heard for a while.
+    Silent,
+    /// It is a member no more.
+    Gone(End),
+}
+
+impl MemberState {
+    /// As operators read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own | Self::Live => "live",
+            Self::Silent => "silent",
+            Self::Gone(end) => end.as_str(),
+        }
+    }
+}
+
+/// A member, or one that was, as this filer sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemberStatus {
+    /// Who.
+    pub origin: Origin,
+    /// Where it was met last, else where it joined from, as far as that is known.
+    pub address: Option<ServerAddress>,
+    /// How it stands.
+    pub state: MemberState,
+    /// Since it was heard; `None` when it was not since this filer started, or is this one.
+    pub silent_for: Option<Duration>,
+    /// The stamp in some log behind which it is not known to have everything on disk, so that
+    /// the logs of all are kept from there; `None` when it holds back nothing.
+    pub holds_back: Option<Stamp>,
+    /// The last of its own changes that is known to anybody.
+    pub last_known: Stamp,
+}
+
+impl Core {
+    /// Whether nothing of one that is gone can arrive here any more.
+    #[must_use]
+    pub fn is_cut(&self, view: &View<'_>, gone: &Gone) -> bool {
+        // Whoever left said so with its last change: who has that has all of it.
+        if gone.how == End::Left {
+            return view.applied.covers(gone.end);
+        }
+        let members = view.members.iter().map(|(origin, _)| *origin);
+        let ends: Vec<_> = view.gone.iter().map(|gone| gone.end).collect();
+        let own = self.settings.origin;
+        self.acks
+            .is_cut(own, members, &ends, gone.origin, view.applied)
+    }
+
+    /// Through whom the changes of a stream come; `None` when it is over.
+    #[must_use]
+    pub fn through(&self, stream: StreamId) -> Option<Origin> {
+        let stream = self.streams.get(&stream)?;
+        self.links.get(&stream.address).map(|link| link.origin)
+    }
+
+    /// Every member and every former one, in the order of their origins.
+    #[must_use]
+    pub fn members(&self, now: Now, view: &View<'_>, durable: &Vector) -> Vec<MemberStatus> {
+        let own = &self.settings;
+        let of_member = |(origin, joined_at): &(Origin, ServerAddress)| {
+            let is_own = *origin == own.origin;
+            let heard = self.acks.heard_at(*origin);
+            let silent_for = heard.map(|at| now.saturating_sub(at)).filter(|_| !is_own);
+            let state = match silent_for {
+                _ if is_own => MemberState::Own,
+                Some(silent) if silent < SILENT_MAX => MemberState::Live,
+                _ => MemberState::Silent,
+            };
+            let met = self.directory.known().find(|(met, _)| met == origin);
+            let address = match met {
+                _ if is_own => own.address.clone(),
+                Some((_, address)) => address.clone(),
+                None => joined_at.clone(),
+            };
+            let holds_back = if is_own {
+                None
+            } else {
+                self.holds_back(*origin, durable)
+            };
+            MemberStatus {
+                origin: *origin,
+                address: Some(address),
+                state,
+                silent_for,
+                holds_back,
+                last_known: self.last_known(*origin, view),
+            }
+        };
+        let of_gone = |gone: &Gone| MemberStatus {
+            origin: gone.origin,
+            address: gone.address.clone(),
+            state: MemberState::Gone(gone.how),
+            silent_for: None,
+            holds_back: (!self.is_cut(view, gone))
+                .then(|| self.holds_back(gone.origin, durable))
+                .flatten(),
+            last_known: self.last_known(gone.origin, view),
+        };
+        let members = view.members.iter().map(of_member);
+        let mut all: Vec<_> = members.chain(view.gone.iter().map(of_gone)).collect();
+        all.sort_by_key(|member| member.origin);
+        all
+    }
+
+    /// Whether a member was heard within [`SILENT_MAX`].
+    #[must_use]
+    pub fn is_live(&self, now: Now, member: Origin) -> bool {
+        let heard = self.acks.heard_at(member);
+        heard.is_some_and(|at| now.saturating_sub(at) < SILENT_MAX)
+    }
+
+    /// The members that were heard lately and have not acknowledged all of `wanted`. With
+    /// those that have, for whoever hands over what it has.
+    #[must_use]
+    pub fn handed_over(&self, now: Now, view: &View<'_>, wanted: &Vector) -> HandedOver {
+        let mut over = HandedOver::default();
+        for (member, address) in view.members {
+            if *member == self.settings.origin {
+                continue;
+            }
+            let said = self.acks.of(*member);
+            if said.is_some_and(|said| said.durable.includes(wanted)) {
+                over.n_have += 1;
+            } else if self.is_live(now, *member) {
+                over.lacking.push((*member, address.clone()));
+            } else {
+                over.silent.push((*member, address.clone()));
+            }
+        }
+        over
+    }
+
+    fn last_known(&self, origin: Origin, view: &View<'_>) -> Stamp {
+        self.acks.greatest(origin).max(view.applied.get(origin))
+    }
+
+    fn holds_back(&self, member: Origin, durable: &Vector) -> Option<Stamp> {
+        let has = self.acks.of(member).map(|said| &said.durable);
+        let lacking = durable.iter().filter_map(|(origin, stamp)| {
+            let has = has.map_or(Stamp::ZERO, |has| has.get(origin));
+            (has < stamp).then_some(has)
+        });
+        lacking.min()
+    }
+
+    /// Forgets where those are that went, and ends the streams from them.
+    pub(super) fn look_at_gone(&mut self, now: Now, view: &View<'_>) {
+        let gone = view.gone.iter().map(|gone| gone.origin);
+        if view.gone.len() == self.gone.len() {
+            return;
+        }
+        self.gone = gone.collect();
+        self.directory.gone(self.gone.iter().copied());
+        let over: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.is_open() && self.gone.contains(&link.origin))
+            .map(|(at, _)| at.clone())
+            .collect();
+        for at in over {
+            self.refuse_gone(now, &at);
+        }
+        self.first_had
+            .retain(|origin, _| !self.gone.contains(origin));
+        if self.gone.contains(&self.settings.origin) {
+            self.step_out(now, view);
+        }
+    }
+
+    /// ⚠ What one that was shut out says counts for nothing, and nothing is pulled from it.
+    pub(super) fn refuse_gone(&mut self, now: Now, address: &ServerAddress) {
+        let error = "it is a member of this cluster no more";
+        self.break_link(now, address, PeerState::Refused, error, STRANGER_DELAY);
+    }
+
+    /// ⚠ A filer that is a member no more takes no writes and no changes under this origin.
+    fn step_out(&mut self, now: Now, view: &View<'_>) {
+        let own = self.settings.origin;
+        let how = view.gone.iter().find(|gone| gone.origin == own);
+        let how = how.map_or("gone", |gone| gone.how.as_str());
+        self.not_ready = Some(format!(
+            "this filer is a member of its cluster no more: {how}"
+        ));
+        self.phase = Phase::Out;
+        let open: Vec<ServerAddress> = self.streams.values().map(|s| s.address.clone()).collect();
+        for at in open {
+            self.break_link(now, &at, PeerState::Connecting, "", Duration::ZERO);
+        }
+    }
+}
+
+/// Who has what a filer hands over.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct HandedOver {
+    /// Members that have all of it on disk.
+    pub n_have: usize,
+    /// Members that answer and do not have it yet.
+    pub lacking: Vec<(Origin, ServerAddress)>,
+    /// Members that do not answer, and have not said that they have it.
+    pub silent: Vec<(Origin, ServerAddress)>,
+}
