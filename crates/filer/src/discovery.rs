@@ -134,8 +134,8 @@ async fn follow(
     let (keep, requests) = tokio::sync::mpsc::channel(1);
     let _ = keep.send(hello).await;
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-    let mut stream = client.keep_connected(requests).await?.into_inner();
-    let first = stream.message().await?;
+    let mut stream = within(client.keep_connected(requests)).await?.into_inner();
+    let first = within(stream.message()).await?;
     if let Some(leader) = first.and_then(|m| m.volume_location).map(|l| l.leader)
         && !leader.is_empty()
         && leader
@@ -149,8 +149,8 @@ async fn follow(
     loop {
         let remembered = send.borrow().as_ref().map(|l| l.known_members.clone());
         let remembered = remembered.unwrap_or_default();
-        report_self(&mut cluster, options, store, &remembered).await?;
-        ask(&mut client, &mut cluster, options, send).await?;
+        within(report_self(&mut cluster, options, store, &remembered)).await?;
+        within(ask(&mut client, &mut cluster, options, send)).await?;
         match tokio::time::timeout(ASK_EVERY, stream.message()).await {
             Ok(message) => {
                 if message?.is_none() {
@@ -160,6 +160,18 @@ async fn follow(
             Err(_elapsed) => {}
         }
     }
+}
+
+/// Bounds one exchange with a master. A machine that lost its power resets no connection, and
+/// a deadline in the request would end upstream's streams, too.
+async fn within<T>(
+    exchange: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, tonic::Status> {
+    let done = tokio::time::timeout(ANSWER_TIME_MAX, exchange).await;
+    done.unwrap_or_else(|_| {
+        let text = format!("no answer within {ANSWER_TIME_MAX:?}");
+        Err(tonic::Status::deadline_exceeded(text))
+    })
 }
 
 /// Has the master remember this filer, where it is now, once the log names it a member, and

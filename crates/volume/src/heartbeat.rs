@@ -17,6 +17,9 @@ use crate::store::{Store, Volume};
 /// Full lists come at least this often.
 const PULSE: Duration = Duration::from_secs(5);
 
+/// How long one answer of a master may take.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// Pause after a failed connection.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -47,12 +50,11 @@ async fn follow(
     changed: &Notify,
 ) -> Result<Option<String>, tonic::Status> {
     let channel = options.transport.connect(grpc, Dial::within(PULSE)).await?;
+    let mut master = SeaweedClient::new(channel);
     let (send, beats) = mpsc::channel(4);
     let _ = send.send(beat(options, store)).await;
-    let answers = SeaweedClient::new(channel)
-        .send_heartbeat(ReceiverStream::new(beats))
-        .await?;
-    let mut answers = answers.into_inner();
+    let began = within(master.send_heartbeat(ReceiverStream::new(beats)));
+    let mut answers = began.await?.into_inner();
     loop {
         tokio::select! {
             answer = answers.message() => {
@@ -69,9 +71,24 @@ async fn follow(
             }
             () = tokio::time::sleep(PULSE) => {
                 if send.send(beat(options, store)).await.is_err() { return Ok(None) }
+                // Beats need not be answered. Whether somebody hears them is asked apart: a
+                // machine that lost its power resets no connection.
+                let asked = master.get_master_configuration(pb::GetMasterConfigurationRequest {});
+                within(asked).await?;
             }
         }
     }
+}
+
+/// Bounds one exchange with a master.
+async fn within<T>(
+    exchange: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T, tonic::Status> {
+    let done = tokio::time::timeout(ANSWER_TIME_MAX, exchange).await;
+    done.unwrap_or_else(|_| {
+        let text = format!("no answer within {ANSWER_TIME_MAX:?}");
+        Err(tonic::Status::deadline_exceeded(text))
+    })
 }
 
 /// How many volumes this server takes: what it was told, or what fits on its disk.
