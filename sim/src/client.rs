@@ -166,6 +166,7 @@ impl World {
             replies: VecDeque::new(),
             cursor,
             is_once,
+            is_stalled: false,
             export: None,
         });
         let delay = self.delay();
@@ -194,6 +195,12 @@ impl World {
             self.at(50 * MS, Event::Reply(c));
             return Ok(());
         }
+        if self.is_lost(c, server, client) {
+            return Ok(());
+        }
+        let Some(connection) = self.net.connections.get_mut(&c) else {
+            return Ok(());
+        };
         let Some(reply) = connection.replies.pop_front() else {
             return Ok(());
         };
@@ -262,16 +269,15 @@ impl World {
                 changes.len()
             )
         });
-        let Some(running) = &mut self.filers[f].running else {
+        let through = self.filers[f].running.as_ref();
+        let Some(through) = through.and_then(|running| running.core.through(stream)) else {
             return Ok(());
         };
-        let Some(through) = running.core.through(stream) else {
-            return Ok(());
+        let applied = self.tolerate(f, |running| running.replica.apply_from(through, changes))?;
+        let Some(applied) = applied else {
+            let failed = Outcome::Failed("the disk is full".to_owned());
+            return self.core(f, |core, since, _| core.applied(since, stream, failed));
         };
-        let applied = running
-            .replica
-            .apply_from(through, changes)
-            .map_err(|e| format!("apply: {e}"))?;
         let n_now = applied.iter().filter(|a| **a == Applied::Now).count() as u64;
         self.counts.applied += n_now;
         self.trace.note(&[n_now, changes.len() as u64]);
@@ -305,24 +311,25 @@ impl World {
         (part, kept): (ExportPart, Vec<Bytes>),
         is_last: bool,
     ) -> Result<(), String> {
-        let now = self.now;
-        let Some(running) = &mut self.filers[f].running else {
-            return Ok(());
-        };
-        let replica = &mut running.replica;
-        let taken = match begins {
-            Some(begins) if begins.is_resumed => replica.resume_import(begins.vector),
-            Some(begins) => replica.begin_import(begins.vector),
-            None if is_last => replica.finish_import(),
-            None => replica
-                .import(part)
-                .and_then(|()| replica.import_kept(&kept)),
-        };
-        taken.map_err(|e| format!("import: {e}"))?;
+        let taken = self.tolerate(f, |running| {
+            let replica = &mut running.replica;
+            match begins {
+                Some(begins) if begins.is_resumed => replica.resume_import(begins.vector),
+                Some(begins) => replica.begin_import(begins.vector),
+                None if is_last => replica.finish_import(),
+                None => replica
+                    .import(part)
+                    .and_then(|()| replica.import_kept(&kept)),
+            }
+        })?;
+        if taken.is_none() {
+            self.net.cancel(f, Kind::Join(stream));
+            return self.fail(f, Kind::Join(stream), "the disk is full");
+        }
         if is_last {
             self.counts.joins += 1;
         }
-        running.with(now, |core, since, _| {
+        self.core(f, |core, since, _| {
             if is_last {
                 core.joined(stream, Ok(()));
             } else {

@@ -8,10 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use dulse_filer::grpc::subscribe::{Head, Hub};
 use dulse_journal::MemDisk;
-use dulse_kv::MemoryEngine;
-use dulse_replica::{Clock, Durability, Limits, Replica, ReplicaOptions, Shared};
+use dulse_kv::{MemoryEngine, ReadExt};
+use dulse_merge::Rows as ModelRows;
+use dulse_merge::keys::Space;
+use dulse_merge::txn::RowsError;
+use dulse_replica::{Clock, Durability, Grace, Limits, Replica, ReplicaOptions, Shared};
 use dulse_replication::core::{Core, Membership, Phase, Settings, View};
+use dulse_store::Error;
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -19,10 +25,16 @@ use rand::rngs::StdRng;
 /// Bytes of journal after which a filer checkpoints: small, so that crashes find all ages.
 const CHECKPOINT_EVERY_BYTES: u64 = 8_000;
 
+/// Time after which it checkpoints, too.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
+
 /// Bytes of a segment, and of log above which stable parts go: small, so that all filers cut
 /// their logs under all that happens.
-const SEGMENT_SIZE_BYTES: u64 = 4_000;
-const LOG_BUDGET_BYTES: u64 = 12_000;
+pub(crate) const SEGMENT_SIZE_BYTES: u64 = 4_000;
+pub(crate) const LOG_BUDGET_BYTES: u64 = 12_000;
+
+/// A dropped chunk stays for this long: more than a client works with what it has read.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The virtual wall clock of one filer.
 pub(crate) struct VirtualClock(AtomicI64);
@@ -35,8 +47,10 @@ impl Clock for VirtualClock {
 
 /// What lasts over a crash, and what runs now.
 pub(crate) struct Filer {
-    disk: MemDisk,
-    engine: MemoryEngine,
+    pub(crate) disk: MemDisk,
+    pub(crate) engine: MemoryEngine,
+    /// Others fill its disk: what fails for that is no violation.
+    pub(crate) is_disk_full: bool,
     clock: Arc<VirtualClock>,
     clock_offset: i64,
     random: u64,
@@ -53,6 +67,10 @@ pub(crate) struct Running {
     members: RefCell<(Vector, Rc<Membership>)>,
     pub(crate) replica: Replica,
     pub(crate) core: Core,
+    /// What subscribers of this process share.
+    pub(crate) hub: Hub,
+    pub(crate) head: Head,
+    grace: Grace,
     pub(crate) instance: u64,
     pub(crate) started: u64,
     /// The greatest watermark told to subscribers in this life.
@@ -71,6 +89,7 @@ impl Filer {
         Self {
             disk: MemDisk::new(),
             engine: MemoryEngine::new(),
+            is_disk_full: false,
             clock: Arc::new(VirtualClock(AtomicI64::new(0))),
             clock_offset: 1_000_000_000,
             random: rng.random(),
@@ -104,6 +123,7 @@ impl Filer {
             durability: Durability::Fsync,
             limits: Limits {
                 checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
+                checkpoint_every: CHECKPOINT_EVERY,
                 segment_size_bytes: SEGMENT_SIZE_BYTES,
                 log_budget_bytes: LOG_BUDGET_BYTES,
                 ..Limits::STANDARD
@@ -112,6 +132,7 @@ impl Filer {
         let replica = replica.map_err(|e| format!("I2: open after a crash: {e}"))?;
         let shared = replica.shared();
         let instance = rng.random();
+        let hub = Hub::new(Arc::clone(&shared));
         let core = Core::new(Settings {
             origin: shared.origin(),
             instance,
@@ -124,6 +145,9 @@ impl Filer {
             members: RefCell::default(),
             replica,
             core,
+            hub,
+            head: Head::default(),
+            grace: Grace::new(GRACE),
             instance,
             started: now,
             watermark: Stamp::ZERO,
@@ -150,7 +174,27 @@ impl Filer {
         self.running = None;
         self.disk = MemDisk::new();
         self.engine = MemoryEngine::new();
+        self.is_disk_full = false;
         self.random = rng.random();
+    }
+
+    /// There is room on its disk again.
+    pub(crate) fn free_disk(&mut self) {
+        self.is_disk_full = false;
+        self.disk.set_full(false);
+        self.disk.set_space(None);
+    }
+
+    /// Its wall clock.
+    pub(crate) fn now_ns(&self) -> i64 {
+        self.clock.now_ns()
+    }
+
+    /// The rows of a space as they are.
+    pub(crate) fn rows(&self, space: Space) -> Result<Vec<(Bytes, Bytes)>, String> {
+        let (from, to) = space.range();
+        let rows = self.engine.scan(&from, &to, usize::MAX);
+        rows.map_err(|e| e.to_string())
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -161,6 +205,12 @@ impl Filer {
 }
 
 impl Running {
+    /// What has been stable for the whole grace.
+    pub(crate) fn aged(&mut self, now: u64, stable: Vector) -> Vector {
+        let since = Duration::from_nanos(now - self.started);
+        self.grace.pass(since, stable)
+    }
+
     pub(crate) fn shared(&self) -> Arc<Shared> {
         self.replica.shared()
     }
@@ -203,24 +253,37 @@ impl Running {
 
     /// What threads and the director do beside the requests: sync, and tell what is stable.
     /// Whether the log was cut.
-    pub(crate) fn in_background(&mut self) -> Result<bool, String> {
-        self.replica.sync().map_err(|e| format!("sync: {e}"))?;
+    pub(crate) fn in_background(&mut self, stable: Vector) -> Result<bool, Error> {
+        self.replica.sync()?;
+        self.replica.checkpoint_when_due();
         let begin = self.shared().journal().begin();
-        let stable = self.stable()?;
-        let told = self.replica.stable(stable);
-        told.map_err(|e| format!("forget what is stable: {e}"))?;
+        self.replica.stable(stable)?;
         Ok(self.shared().journal().begin() > begin)
     }
 
     /// The watermark as a subscriber is told it.
     pub(crate) fn tell_watermark(&mut self, now: u64) -> Result<(), String> {
-        if self.shared().needs_ceiling() {
-            self.replica.raise_ceiling().map_err(|e| e.to_string())?;
-        }
         let own = self.shared().promise();
         let peers = self.with(now, |core, since, view| core.watermark(since, view))?;
         let mark = peers.map_or(own, |peers| peers.min(own));
         self.watermark = self.watermark.max(mark);
-        Ok(())
+        let shared = self.shared();
+        let applied = shared.vector();
+        self.head = self.hub.head(mark, &applied, shared.durable_vector());
+        let told = self.hub.publish(self.head.clone());
+        told.map_err(|e| format!("tell subscribers: {e}"))
+    }
+}
+
+/// The rows of an engine, as the model reads them.
+pub(crate) struct Rows<'a>(pub(crate) &'a MemoryEngine);
+
+impl ModelRows for Rows<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowsError> {
+        dulse_kv::Read::get(self.0, key).map_err(Into::into)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, RowsError> {
+        ReadExt::scan(self.0, from, to, limit).map_err(Into::into)
     }
 }

@@ -9,8 +9,10 @@
 //! A thread per filer under a scheduler that is controlled (as turmoil or loom do) was the
 //! alternative: it runs the drivers too, and hundreds of seeds where this runs thousands.
 
+mod alarms;
 mod checks;
 mod client;
+mod expiry;
 mod faults;
 mod filer;
 mod life;
@@ -21,7 +23,9 @@ mod queue;
 mod scenarios;
 mod serve;
 mod shape;
+mod subscribers;
 mod trace;
+mod volumes;
 mod workload;
 mod world;
 

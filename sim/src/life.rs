@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Filers begin, serve writes, die, and come back, sometimes somewhere else.
 
-use dulse_store::{Commit, Error, Transaction};
+use std::time::Duration;
+
+use dulse_replication::core::{Core, View};
+use dulse_store::{Commit, Error, ErrorKind, Transaction};
 use rand::Rng;
 
 use crate::checks::Seen;
@@ -17,7 +20,14 @@ impl World {
         if self.filers[f].running.is_some() {
             return Ok(());
         }
-        self.filers[f].start(self.now, &mut self.rng)?;
+        if let Err(why) = self.filers[f].start(self.now, &mut self.rng) {
+            if self.filers[f].is_disk_full {
+                self.say(|| format!("filer {f} does not start: {why}"));
+                self.at(SECOND, Event::Start(f));
+                return Ok(());
+            }
+            return Err(why);
+        }
         self.say(|| {
             let origin = self.filers[f].running.as_ref().map(Running::origin);
             let port = self.filers[f].port;
@@ -38,12 +48,15 @@ impl World {
         let Some(running) = &mut self.filers[f].running else {
             return Ok(Vec::new());
         };
+        let origin = running.origin();
         let results = running.replica.commit(group.clone());
         for commit in results.iter().flatten() {
             self.counts.writes += 1;
             self.trace.note(&[commit.stamp.0.cast_unsigned()]);
         }
         self.say(|| format!("filer {f} commits {group:?}: {results:?}"));
+        self.volumes.answered(&group, &results);
+        self.clients.answered(origin, &group, &results);
         let seen = Seen::Committed {
             filer: f,
             group: &group,
@@ -51,6 +64,45 @@ impl World {
         };
         self.show(&seen)?;
         Ok(results)
+    }
+
+    /// Has a replica do something; `None` when it could not because its disk is full.
+    pub(crate) fn tolerate<T>(
+        &mut self,
+        f: usize,
+        act: impl FnOnce(&mut Running) -> Result<T, Error>,
+    ) -> Result<Option<T>, String> {
+        let filer = &mut self.filers[f];
+        let Some(running) = &mut filer.running else {
+            return Ok(None);
+        };
+        match act(running) {
+            Ok(done) => Ok(Some(done)),
+            Err(error) => {
+                let is_excused =
+                    matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::Unavailable);
+                if filer.is_disk_full && is_excused {
+                    return Ok(None);
+                }
+                Err(format!(
+                    "filer {f}: {error}, {:?}",
+                    std::error::Error::source(&error)
+                ))
+            }
+        }
+    }
+
+    /// Has a filer's core do something.
+    pub(crate) fn core(
+        &mut self,
+        f: usize,
+        act: impl FnOnce(&mut Core, Duration, &View<'_>),
+    ) -> Result<(), String> {
+        let now = self.now;
+        match &mut self.filers[f].running {
+            Some(running) => running.with(now, act),
+            None => Ok(()),
+        }
     }
 
     /// kill -9 and power loss.
@@ -85,9 +137,10 @@ impl World {
 
     /// Whoever called it hears so, if that can be heard.
     pub(crate) fn reset_connections(&mut self, f: usize) {
+        let life = self.filers[f].life;
         let connections = self.net.connections.iter();
         let calls: Vec<u64> = connections
-            .filter(|(_, c)| c.server == f)
+            .filter(|(_, c)| c.server == f && c.server_life == life)
             .map(|(id, _)| *id)
             .collect();
         for id in calls {

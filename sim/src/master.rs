@@ -77,8 +77,12 @@ impl World {
         };
         let address = address.to_string();
         let result = running.replica.member(MemberStep::Join { member, address });
+        let is_founded = result.is_ok();
         let result = result.map(drop).map_err(|e| e.to_string());
         running.with(now, |core, since, _| core.founded(since, result))?;
+        if !is_founded {
+            return Ok(());
+        }
         self.show(&Seen::Founded(member))
     }
 }

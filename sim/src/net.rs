@@ -68,6 +68,8 @@ pub(crate) struct Connection {
     pub(crate) replies: VecDeque<Reply>,
     pub(crate) cursor: Cursor,
     pub(crate) is_once: bool,
+    /// A message was lost: nothing arrives any more, and neither side knows.
+    pub(crate) is_stalled: bool,
     pub(crate) export: Option<(Export, KeptCursor)>,
 }
 
@@ -75,6 +77,8 @@ pub(crate) struct Connection {
 pub(crate) struct Net {
     /// `is_cut[a][b]`: nothing goes from a to b; one-way cuts happen.
     pub(crate) is_cut: Vec<Vec<bool>>,
+    /// `loss[a][b]`: how probable it is that a message from a to b is lost.
+    pub(crate) loss: Vec<Vec<f64>>,
     pub(crate) connections: BTreeMap<u64, Connection>,
     next_id: u64,
 }
@@ -83,6 +87,7 @@ impl Net {
     pub(crate) fn new(filers: usize) -> Self {
         Self {
             is_cut: vec![vec![false; filers]; filers],
+            loss: vec![vec![0.0; filers]; filers],
             connections: BTreeMap::new(),
             next_id: 0,
         }
@@ -91,6 +96,9 @@ impl Net {
     pub(crate) fn heal(&mut self) {
         for row in &mut self.is_cut {
             row.fill(false);
+        }
+        for row in &mut self.loss {
+            row.fill(0.0);
         }
     }
 

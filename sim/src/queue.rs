@@ -20,6 +20,8 @@ pub(crate) enum Event {
     Write(usize),
     Fault,
     Start(usize),
+    /// Somebody makes room on a disk that was full.
+    DiskFreed(usize),
 }
 
 impl Event {
@@ -34,6 +36,7 @@ impl Event {
             Event::Write(f) => (5, f as u64),
             Event::Fault => (6, 0),
             Event::Start(f) => (7, f as u64),
+            Event::DiskFreed(f) => (8, f as u64),
         };
         kind << 56 | whom
     }

@@ -16,7 +16,7 @@ use crate::queue::Event;
 use crate::world::World;
 
 /// Rows of a transfer that wait for a slow joiner, and batches for a slow puller.
-const AHEAD: usize = 4;
+pub(crate) const AHEAD: usize = 4;
 
 /// How often an idle stream says that there is nothing; half of what the service takes.
 const HEARTBEAT_EVERY: u64 = 100 * MS;
@@ -31,6 +31,12 @@ impl World {
             self.at(50 * MS, Event::Request(c));
             return Ok(());
         }
+        if self.is_lost(c, client, server) {
+            return Ok(());
+        }
+        let Some(connection) = self.net.connections.get_mut(&c) else {
+            return Ok(());
+        };
         let is_there = self.filers[server].life == connection.server_life;
         let (Some(request), true) = (connection.requests.pop_front(), is_there) else {
             self.push_reply(c, Reply::Broken("connection reset".to_owned()));
@@ -88,11 +94,15 @@ impl World {
                 member: joiner,
                 address: address.to_string(),
             };
-            running
-                .replica
-                .member(step)
-                .map_err(|e| format!("join: {e}"))?;
+            let joined = self.tolerate(server, |running| running.replica.member(step))?;
+            if joined.is_none() {
+                self.push_reply(c, Reply::Broken("the disk is full".to_owned()));
+                return Ok(());
+            }
         }
+        let Some(running) = &mut self.filers[server].running else {
+            return Ok(());
+        };
         let mut export = running
             .shared()
             .export()
@@ -134,6 +144,9 @@ impl World {
             return Ok(());
         };
         let server = connection.server;
+        if connection.is_stalled {
+            return Ok(());
+        }
         let is_there = self.filers[server].life == connection.server_life;
         let Some(running) = self.filers[server].running.as_mut().filter(|_| is_there) else {
             return Ok(());
@@ -187,11 +200,11 @@ impl World {
             return Ok(());
         }
         if running.shared().needs_ceiling() {
-            running
-                .replica
-                .raise_ceiling()
-                .map_err(|e| format!("ceiling: {e}"))?;
+            self.tolerate(server, |running| running.replica.raise_ceiling())?;
         }
+        let Some(running) = &self.filers[server].running else {
+            return Ok(());
+        };
         let known = convert::known(&running.core.known());
         let beat = feed::heartbeat(&running.shared(), known, false);
         self.push_reply(c, Reply::Batch(changes, Box::new(beat)));

@@ -6,6 +6,7 @@ use std::fmt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::alarms;
 use crate::checks::{self, Check, Seen};
 use crate::faults;
 use crate::filer::Filer;
@@ -13,12 +14,17 @@ use crate::master::Master;
 use crate::net::{Net, Reply};
 use crate::queue::{Event, Queue};
 use crate::shape::{Shape, throw};
+use crate::subscribers::Subscriber;
 use crate::trace::Trace;
-use crate::workload;
+use crate::volumes::Volumes;
+use crate::workload::{self, Clients};
 use crate::{MS, SECOND};
 
 /// After healing everything must be ready and equal within this time.
 const HEALING: u64 = 60 * SECOND;
+
+/// How long it is quiet before what is superfluous must be gone.
+const LINGER: u64 = 15 * SECOND;
 
 /// What happened.
 #[derive(Clone, Copy, Default, Debug)]
@@ -39,6 +45,16 @@ pub struct Counts {
     pub relays: u64,
     /// Transfers that went on where they were interrupted.
     pub resumes: u64,
+    /// Chunks that were freed.
+    pub freed: u64,
+    /// Entries whose time was over.
+    pub expired: u64,
+    /// Events that subscribers were told.
+    pub told: u64,
+    /// Subscribers that were told that their cursor is too old.
+    pub too_old: u64,
+    /// Bytes of the largest change.
+    pub largest_change: u64,
 }
 
 impl Counts {
@@ -52,6 +68,11 @@ impl Counts {
         self.joins += other.joins;
         self.relays += other.relays;
         self.resumes += other.resumes;
+        self.freed += other.freed;
+        self.expired += other.expired;
+        self.told += other.told;
+        self.too_old += other.too_old;
+        self.largest_change = self.largest_change.max(other.largest_change);
     }
 }
 
@@ -66,12 +87,18 @@ impl fmt::Display for Counts {
             joins,
             relays,
             resumes,
+            freed,
+            expired,
+            told,
+            too_old,
+            largest_change: _,
         } = self;
         write!(
             f,
             "{writes} writes acknowledged, {applied} changes delivered, {faults} faults, \
              {crashes} crashes, {log_cuts} log cuts, {joins} joins, {resumes} of them resumed, \
-             {relays} relays"
+             {relays} relays, {freed} chunks freed, {expired} entries expired, {told} events \
+             told, {too_old} cursors too old"
         )
     }
 }
@@ -93,6 +120,9 @@ pub(crate) struct World {
     pub(crate) master: Master,
     pub(crate) net: Net,
     pub(crate) rng: StdRng,
+    pub(crate) clients: Clients,
+    pub(crate) volumes: Volumes,
+    pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) counts: Counts,
     /// Whether trouble is over and all must heal.
     pub(crate) is_over: bool,
@@ -119,6 +149,7 @@ pub fn run(seed: u64, is_traced: bool) -> Result<Report, String> {
 
 impl World {
     pub(crate) fn new(shape: Shape, mut rng: StdRng, is_traced: bool) -> Self {
+        alarms::listen();
         let n_filers = shape.filers;
         let filers = (0..n_filers as u16)
             .map(|n| Filer::new(n, &mut rng))
@@ -131,6 +162,9 @@ impl World {
             master: Master::new(),
             net: Net::new(n_filers),
             rng,
+            clients: Clients::default(),
+            volumes: Volumes::default(),
+            subscribers: (0..n_filers).map(Subscriber::new).collect(),
             counts: Counts::default(),
             is_over: false,
             checks: checks::all(),
@@ -154,26 +188,34 @@ impl World {
 
     /// Shows the checkers what happened.
     pub(crate) fn show(&mut self, seen: &Seen<'_>) -> Result<(), String> {
-        let mut checks = std::mem::take(&mut self.checks);
-        let result = checks.iter_mut().try_for_each(|check| {
-            let result = check.saw(self, seen);
-            result.map_err(|why| format!("{}: {why}", check.name()))
-        });
-        self.checks = checks;
-        result
+        self.ask(|check, world| check.saw(world, seen))
     }
 
     fn live(&mut self) -> Result<(), String> {
         self.say(|| format!("{:?}", self.shape));
         for f in 0..self.filers.len() {
-            let delay = self.rng.random_range(0..2 * SECOND);
+            // Some come later, to a cluster that has a history.
+            let is_late = self.rng.random_bool(0.15);
+            let latest = if is_late {
+                self.shape.trouble
+            } else {
+                2 * SECOND
+            };
+            let delay = self.rng.random_range(0..latest);
             self.at(delay, Event::Start(f));
             self.at(SECOND, Event::Listed(f));
             self.at(SECOND, Event::Write(f));
         }
         self.at(2 * SECOND, Event::Fault);
         self.until(self.shape.trouble)?;
-        self.settle()
+        self.settle()?;
+        self.linger()
+    }
+
+    /// Lets all become stable and every grace end: what must be gone then is gone.
+    pub(crate) fn linger(&mut self) -> Result<(), String> {
+        self.until(self.now + LINGER)?;
+        self.ask(|check, world| check.at_end(world))
     }
 
     /// Ends all trouble, and demands that all filers are ready and equal in time.
@@ -197,18 +239,25 @@ impl World {
 
     /// What must hold once all is quiet.
     fn rest(&mut self) -> Result<(), String> {
-        let mut checks = std::mem::take(&mut self.checks);
-        let result = checks.iter_mut().try_for_each(|check| {
-            let result = check.at_rest(self);
-            result.map_err(|why| format!("{}: {why}", check.name()))
-        });
-        self.checks = checks;
         for filer in &self.filers {
             if let Some(running) = &filer.running {
                 let (_, sum) = running.shared().digest();
                 self.trace.note_bytes(&sum.sum.to_be_bytes());
             }
         }
+        self.ask(|check, world| check.at_rest(world))
+    }
+
+    fn ask(
+        &mut self,
+        mut question: impl FnMut(&mut dyn Check, &World) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut checks = std::mem::take(&mut self.checks);
+        let result = checks.iter_mut().try_for_each(|check| {
+            let result = question(&mut **check, self);
+            result.map_err(|why| format!("{}: {why}", check.name()))
+        });
+        self.checks = checks;
         result
     }
 
@@ -233,7 +282,7 @@ impl World {
             Event::Poll(f, _) | Event::Write(f) | Event::Listed(f) => Some(*f),
             Event::Request(c) | Event::Feed(c) => self.net.connections.get(c).map(|c| c.server),
             Event::Reply(c) => self.net.connections.get(c).map(|c| c.client),
-            Event::Fault | Event::Start(_) => None,
+            Event::Fault | Event::Start(_) | Event::DiskFreed(_) => None,
         };
         if let Some(wait) = whose.and_then(|f| self.is_frozen(f)) {
             self.at(wait, event);
@@ -243,7 +292,7 @@ impl World {
             self.filers[f].tick(self.now);
         }
         self.trace.note(&[self.now, event.number()]);
-        match event {
+        let result = match event {
             Event::Poll(f, life) => self.turn(f, life),
             Event::Request(c) => self.request(c),
             Event::Reply(c) => self.reply(c),
@@ -252,7 +301,22 @@ impl World {
             Event::Write(f) => self.write(f),
             Event::Fault => self.fault(),
             Event::Start(f) => self.start(f),
-        }
+            Event::DiskFreed(f) => {
+                self.filers[f].free_disk();
+                Ok(())
+            }
+        };
+        result?;
+        alarms::raised(|text| self.is_expected(text))
+    }
+
+    /// Alarms that come with a full disk.
+    fn is_expected(&self, text: &str) -> bool {
+        let is_full = self.filers.iter().any(|filer| filer.is_disk_full);
+        is_full
+            && alarms::OF_A_FULL_DISK
+                .iter()
+                .any(|part| text.contains(part))
     }
 
     /// A group of clients' writes, if any are served.
@@ -280,15 +344,21 @@ impl World {
         }
         self.at(100 * MS, Event::Poll(f, life));
         self.poll(f)?;
-        let now = self.now;
         // Subscribers are served by filers that are ready.
         let is_ready = self.filers[f].is_ready();
-        let Some(running) = self.filers[f].running.as_mut() else {
+        let Some(running) = &self.filers[f].running else {
             return Ok(());
         };
-        self.counts.log_cuts += u64::from(running.in_background()?);
+        let stable = running.stable()?;
+        let is_cut = self.tolerate(f, |running| running.in_background(stable))?;
+        self.counts.log_cuts += u64::from(is_cut == Some(true));
         if is_ready {
-            running.tell_watermark(now)?;
+            self.serve_subscribers(f)?;
+        }
+        // Sweeps and collections are rarer: each ten turns or so.
+        if self.rng.random_bool(0.1) {
+            self.collect(f)?;
+            self.sweep(f)?;
         }
         self.show(&Seen::Turned(f))
     }
@@ -319,6 +389,17 @@ impl World {
         } else {
             self.rng.random_range(MS / 10..5 * MS)
         }
+    }
+
+    /// Whether a message of a connection is lost on its way; then the connection stands still.
+    pub(crate) fn is_lost(&mut self, c: u64, from: usize, to: usize) -> bool {
+        let loss = self.net.loss[from][to];
+        let is_lost = loss > 0.0 && self.rng.random_bool(loss);
+        let Some(connection) = self.net.connections.get_mut(&c) else {
+            return true;
+        };
+        connection.is_stalled |= is_lost;
+        connection.is_stalled
     }
 
     pub(crate) fn push_reply(&mut self, c: u64, reply: Reply) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dulse_merge::MemberRow;
 use dulse_namespace::{Error, Namespace};
-use dulse_replica::ReplicaStore;
+use dulse_replica::{ReplicaStore, removes_expired};
 use dulse_types::{FullPath, Origin};
 
 use crate::state::FilerState;
@@ -103,25 +103,6 @@ impl Judges {
     }
 
     fn is_ours(&self, judge: Origin) -> bool {
-        if judge == self.own {
-            return true;
-        }
-        let smallest = self.live.iter().min().copied().unwrap_or(self.own);
-        !self.live.contains(&judge) && smallest == self.own
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_datas_origin_removes_it_and_else_the_smallest_live_one() {
-        let judges = |own| Judges {
-            own: Origin(own),
-            live: vec![Origin(2), Origin(3)],
-        };
-        assert!(judges(3).is_ours(Origin(3)) && !judges(2).is_ours(Origin(3)));
-        assert!(judges(2).is_ours(Origin(9)) && !judges(3).is_ours(Origin(9)));
+        removes_expired(self.own, judge, &self.live)
     }
 }

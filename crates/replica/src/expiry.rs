@@ -44,6 +44,17 @@ pub struct Due {
     pub is_stale: bool,
 }
 
+/// Whether the filer `own` removes the expired data of `judge`: its origin does, and for one
+/// that is no member any more the smallest live origin.
+#[must_use]
+pub fn removes_expired(own: Origin, judge: Origin, live: &[Origin]) -> bool {
+    if judge == own {
+        return true;
+    }
+    let smallest = live.iter().min().copied().unwrap_or(own);
+    !live.contains(&judge) && smallest == own
+}
+
 /// Adds the hints of the rows that are written.
 pub(crate) fn note(writes: &mut Writes) {
     let hints: Vec<Vec<u8>> = writes
@@ -179,4 +190,17 @@ impl Replica {
 
 fn parse(path: &[u8]) -> Option<FullPath> {
     FullPath::parse(std::str::from_utf8(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_datas_origin_removes_it_and_else_the_smallest_live_one() {
+        let live = [Origin(2), Origin(3)];
+        let removes = |own, judge| removes_expired(Origin(own), Origin(judge), &live);
+        assert!(removes(3, 3) && !removes(2, 3));
+        assert!(removes(2, 9) && !removes(3, 9));
+    }
 }

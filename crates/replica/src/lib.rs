@@ -32,7 +32,7 @@ mod transfer;
 pub use clock::{Clock, SystemClock};
 pub use digests::{DirectorySum, NameHash, Page};
 pub use driver::ReplicaStore;
-pub use expiry::Due;
+pub use expiry::{Due, removes_expired};
 pub use garbage::{Grace, Share, share};
 pub use options::{
     CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, Durability, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,

@@ -1,33 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
-//! I8: each subscriber sees each change exactly once per cursor. Design §13.
+//! I8: each subscriber sees each change exactly once per cursor, or an explicit answer.
+//! Design §13.
 //!
 //! Its ground: what subscribers were told to be complete stays complete; nothing comes at
 //! or below a watermark that was told.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use dulse_merge::Change;
 use dulse_replica::Applied;
+use dulse_types::{Origin, Stamp};
 
 use super::{Check, Seen};
+use crate::subscribers::{Subscriber, Told};
 use crate::world::World;
 
-pub(crate) struct Watermark;
+/// Every event there ever was, and whether a machine was lost: the watermark waits for a
+/// member that is gone.
+#[derive(Default)]
+pub(crate) struct Watching {
+    events: BTreeMap<Told, Origin>,
+    /// Up to where the events of an origin are known.
+    seen: BTreeMap<Origin, Stamp>,
+    is_any_lost: bool,
+}
 
-impl Check for Watermark {
+impl Check for Watching {
     fn name(&self) -> &'static str {
         "I8"
     }
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
-        let mark_of = |f: usize| world.filers[f].running.as_ref().map(|r| r.watermark);
         match seen {
+            Seen::Lost(_) => self.is_any_lost = true,
             Seen::Committed { filer, results, .. } => {
-                let Some(mark) = mark_of(*filer) else {
+                let Some(running) = &world.filers[*filer].running else {
                     return Ok(());
                 };
+                let mark = running.watermark;
                 let mut stamps = results.iter().flatten().map(|commit| commit.stamp);
                 if let Some(stamp) = stamps.find(|stamp| *stamp <= mark) {
                     return Err(format!("own change at {stamp} below the watermark {mark}"));
                 }
+                self.note(running.origin(), &running.shared())?;
             }
             Seen::Applied {
                 filer,
@@ -35,24 +50,116 @@ impl Check for Watermark {
                 results,
                 ..
             } => {
-                let Some(mark) = mark_of(*filer) else {
+                let Some(running) = &world.filers[*filer].running else {
                     return Ok(());
                 };
-                for (payload, result) in changes.iter().zip(*results) {
-                    if *result != Applied::Now {
-                        continue;
-                    }
-                    let change = Change::decode(payload).map_err(|e| e.to_string())?;
-                    if change.stamp <= mark {
-                        let (stamp, origin) = (change.stamp, change.origin);
-                        return Err(format!(
-                            "a change of {origin} at {stamp} arrived below the watermark {mark}"
-                        ));
-                    }
-                }
+                above(running.watermark, changes, results)?;
             }
             _ => {}
         }
         Ok(())
     }
+
+    fn at_rest(&mut self, world: &World) -> Result<(), String> {
+        for (n, subscriber) in world.subscribers.iter().enumerate() {
+            if let Some(violation) = &subscriber.vector.violation {
+                return Err(violation.clone());
+            }
+            self.each_once(n, subscriber)?;
+        }
+        Ok(())
+    }
+
+    fn at_end(&mut self, world: &World) -> Result<(), String> {
+        self.at_rest(world)?;
+        let first = world.filers.iter().find_map(|f| f.running.as_ref());
+        let (false, Some(running)) = (self.is_any_lost, first) else {
+            return Ok(());
+        };
+        let vector = running.shared().vector();
+        let last = self
+            .events
+            .keys()
+            .next_back()
+            .map_or(Stamp::ZERO, |told| told.0);
+        for (n, subscriber) in world.subscribers.iter().enumerate() {
+            let since = subscriber.scalar.since;
+            if since < last {
+                return Err(format!(
+                    "subscriber {n} hangs at {since}, the last event is {last}"
+                ));
+            }
+            let at = &subscriber.vector.at;
+            if *at != vector {
+                return Err(format!("vector subscriber {n} hangs at {at} of {vector}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Watching {
+    /// The events of the last changes of an origin.
+    fn note(&mut self, origin: Origin, shared: &dulse_replica::Shared) -> Result<(), String> {
+        let after = self.seen.get(&origin).copied().unwrap_or(Stamp::ZERO);
+        let records = shared.changes_after(origin, after, usize::MAX);
+        for record in records.map_err(|e| e.to_string())? {
+            let change = Change::decode(&record.payload).map_err(|e| e.to_string())?;
+            for event in dulse_merge::events(&change) {
+                self.events
+                    .insert((event.stamp, origin.signature()), origin);
+            }
+            self.seen.insert(origin, record.stamp);
+        }
+        Ok(())
+    }
+
+    /// What a subscriber was told since it took a state: every event up to its cursor that
+    /// the state lacks, each once, in order.
+    fn each_once(&self, n: usize, subscriber: &Subscriber) -> Result<(), String> {
+        let client = &subscriber.scalar;
+        if let Some(pair) = client.told.windows(2).find(|pair| pair[0].0 > pair[1].0) {
+            return Err(format!(
+                "subscriber {n} was told {:?} before {:?}",
+                pair[0], pair[1]
+            ));
+        }
+        let told: BTreeSet<Told> = client.told.iter().copied().collect();
+        if told.len() < client.told.len() {
+            return Err(format!("subscriber {n} was told an event twice"));
+        }
+        let expected = self.events.iter().filter(|((stamp, _), origin)| {
+            *stamp <= client.since && *stamp > client.state.get(**origin)
+        });
+        let missing: Vec<_> = expected
+            .map(|(e, _)| e)
+            .filter(|e| !told.contains(*e))
+            .collect();
+        if !missing.is_empty() {
+            let since = client.since;
+            return Err(format!(
+                "subscriber {n} at {since} was never told {} events: {:?}",
+                missing.len(),
+                &missing[..missing.len().min(4)]
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Nothing comes below a watermark that was told.
+fn above(mark: Stamp, changes: &[bytes::Bytes], results: &[Applied]) -> Result<(), String> {
+    for (payload, result) in changes.iter().zip(results) {
+        if *result != Applied::Now {
+            continue;
+        }
+        let change = Change::decode(payload).map_err(|e| e.to_string())?;
+        if change.stamp <= mark {
+            let (stamp, origin) = (change.stamp, change.origin);
+            return Err(format!(
+                "a change of {origin} at {stamp} arrived below the watermark {mark}"
+            ));
+        }
+    }
+    Ok(())
 }

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What must hold, while things happen and when they are quiet: one file for each invariant.
 
+mod expired;
 mod i01;
 mod i02;
+mod i03;
+mod i04;
 mod i05;
+mod i06;
 mod i07;
 mod i08;
 mod i09;
+mod i10;
+mod i11;
+mod i12;
 mod one_founder;
 mod one_writer;
 
@@ -17,7 +24,7 @@ use dulse_proto::replication::Heartbeat;
 use dulse_replica::Applied;
 use dulse_replication::core::Outcome;
 use dulse_store::{Commit, Error, Transaction};
-use dulse_types::Origin;
+use dulse_types::{FileId, Origin};
 
 use crate::filer::Filer;
 use crate::world::World;
@@ -43,6 +50,8 @@ pub(crate) enum Seen<'a> {
         results: &'a [Applied],
         outcome: &'a Outcome,
     },
+    /// A filer freed chunks on the volume servers.
+    Freed(&'a [FileId]),
     /// A heartbeat arrived.
     Heard { filer: usize, beat: &'a Heartbeat },
     /// A filer did what it does each 100 ms: sync, forget, cut the log, tell subscribers.
@@ -71,6 +80,15 @@ pub(crate) trait Check {
     fn at_rest(&mut self, _world: &World) -> Result<(), String> {
         Ok(())
     }
+
+    /// It has been quiet for so long that all is stable and every grace is over.
+    ///
+    /// # Errors
+    ///
+    /// What does not hold.
+    fn at_end(&mut self, _world: &World) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// A checker of each kind, for one world.
@@ -78,10 +96,17 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
     vec![
         Box::new(i01::Agreement),
         Box::new(i02::Durability::default()),
+        Box::new(i03::Applied),
+        Box::new(i04::StaysDeleted),
         Box::new(i05::Tree),
-        Box::new(i07::Stability),
-        Box::new(i08::Watermark),
+        Box::new(i06::OnePath),
+        Box::new(i07::Chunks::default()),
+        Box::new(i08::Watching::default()),
         Box::new(i09::NothingSkipped),
+        Box::new(i10::ReadYourWrites),
+        Box::new(i11::Budgets::default()),
+        Box::new(i12::AtMostOnce::default()),
+        Box::new(expired::Expired::default()),
         Box::new(one_founder::OneFounder::default()),
         Box::new(one_writer::OneWriter::default()),
     ]

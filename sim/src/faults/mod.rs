@@ -4,9 +4,12 @@
 mod clock;
 mod crash;
 mod cut;
+mod disk_full;
 mod freeze;
 mod heal;
+mod loss;
 mod master;
+mod split;
 mod wipe;
 
 use crate::world::World;
@@ -39,4 +42,7 @@ pub(crate) const ALL: &[&dyn Fault] = &[
     &freeze::Freeze,
     &clock::Clock,
     &master::Away,
+    &loss::Loss,
+    &split::Split,
+    &disk_full::DiskFull,
 ];

@@ -36,6 +36,22 @@ pub(crate) fn directory(rng: &mut StdRng) -> Entry {
     entry(MODE_DIRECTORY | 0o755, rng)
 }
 
+/// A file that holds a number.
+pub(crate) fn numbered(number: u32, rng: &mut StdRng) -> Entry {
+    let entry = file(rng);
+    let Ok(mut fields) = entry.fields() else {
+        return entry;
+    };
+    fields.attrs_mut().mtime = i64::from(number);
+    fields.to_entry(&UnknownFields::default())
+}
+
+/// The number that it holds.
+pub(crate) fn number_of(entry: &Entry) -> u32 {
+    let mtime = entry.fields().map_or(0, |fields| fields.attrs().mtime);
+    u32::try_from(mtime).unwrap_or(0)
+}
+
 fn entry(mode: u32, rng: &mut StdRng) -> Entry {
     let mut fields = EntryFields::default();
     fields.attrs_mut().file_mode = mode;

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What clients do: one file for each kind.
 
+mod big;
+mod files;
 mod hot;
 pub(crate) mod make;
+pub(crate) mod sessions;
+mod trees;
+mod ttl;
 
-use dulse_store::Transaction;
+use dulse_store::{Commit, Error, Transaction};
+use dulse_types::Origin;
 
 use crate::world::World;
 
@@ -18,4 +24,34 @@ pub(crate) trait Workload: Sync {
 }
 
 /// Every workload. New ones go to the end: a seed throws dice for each in this order.
-pub(crate) const ALL: &[&dyn Workload] = &[&hot::Hot];
+pub(crate) const ALL: &[&dyn Workload] = &[
+    &hot::Hot,
+    &files::Files,
+    &trees::Trees,
+    &sessions::Sessions,
+    &ttl::Ttl,
+    &big::Big,
+];
+
+/// What clients remember.
+#[derive(Default)]
+pub(crate) struct Clients {
+    /// What one has read and will write to.
+    opened: Option<files::Opened>,
+    /// Files that one client each writes.
+    pub(crate) private: Vec<sessions::Private>,
+}
+
+impl Clients {
+    /// What came of a group of transactions at the filer of this origin.
+    pub(crate) fn answered(
+        &mut self,
+        origin: Origin,
+        group: &[Transaction],
+        results: &[Result<Commit, Error>],
+    ) {
+        for (transaction, result) in group.iter().zip(results) {
+            sessions::answered(&mut self.private, origin, transaction, result);
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod filter;
 mod hub;
 mod log;
 mod merging;
+mod reading;
 mod registry;
 mod replay;
 
@@ -22,14 +23,17 @@ use std::time::Duration;
 use dulse_proto::filer as pb;
 use dulse_replica::Shared;
 use dulse_store::Error;
-use dulse_types::{Origin, Stamp};
+use dulse_types::Stamp;
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-use self::hub::{Head, Hub, Seat};
-use self::merging::Merging;
+pub use self::hub::{Head, Hub};
+pub use self::reading::Reading;
+pub use self::replay::is_older_than_log;
+
+use self::hub::Seat;
 use self::registry::{Place, Registry};
 use self::replay::Replay;
 use super::{Answers, FilerService, now_ns};
@@ -125,7 +129,7 @@ struct Feed {
     state: Arc<FilerState>,
     request: pb::SubscribeMetadataRequest,
     is_local: bool,
-    merging: Merging,
+    reading: Reading,
     /// The state, while the log does not reach back far enough.
     replay: Option<Replay>,
     heads: watch::Receiver<Arc<Head>>,
@@ -133,8 +137,6 @@ struct Feed {
     n_filtered: usize,
     beat_at: Instant,
     is_over: bool,
-    /// What was to be read next is no longer kept.
-    cut: Option<(Origin, Stamp)>,
     place: Place,
     _seat: Seat,
 }
@@ -149,30 +151,28 @@ impl Feed {
         // Inclusive: an event at exactly `since_ns` may be repeated, never skipped.
         let since = Stamp(request.since_ns.max(0));
         let hub = &state.subscribers.hub;
-        let mut merging = Merging::new(since);
-        let replay = replay::is_older_than_log(state, since, is_local)?.then(|| {
+        let replay = is_older_than_log(state.store.shared(), since, is_local)?.then(|| {
             let name = &request.client_name;
             tracing::warn!(client = %name, %since, "the log does not reach back that far: the \
                 state is sent instead; deletes before now are not told");
             crate::metrics::SUBSCRIPTIONS_TOO_OLD.add(1);
             Replay::new(state, since)
         });
-        if replay.is_none() && !is_local {
-            for (origin, from) in hub.late_since(since) {
-                merging.begin_at(origin, from);
-            }
+        let own = is_local.then(|| state.namespace.origin());
+        let mut reading = Reading::new(since, own);
+        if replay.is_none() {
+            reading.take_late(hub);
         }
         Ok(Self {
             state: Arc::clone(state),
             is_local,
-            merging,
+            reading,
             replay,
             heads: hub.heads(),
             ready: VecDeque::new(),
             n_filtered: 0,
             beat_at: Instant::now(),
             is_over: false,
-            cut: None,
             place,
             _seat: hub.sit(),
             request,
@@ -189,7 +189,7 @@ impl Feed {
             if let Some(message) = self.ready.pop_front() {
                 return Some(Ok(message));
             }
-            if let Some((origin, at)) = self.cut.take() {
+            if let Some((origin, at)) = self.reading.take_cut() {
                 // I9: told, never skipped. Who comes again takes the state.
                 return Some(Err(Status::out_of_range(format!(
                     "changes of {origin} up to {at} are no longer in this filer's log"
@@ -224,7 +224,7 @@ impl Feed {
             None => {
                 let (vector, ts) = replay.end();
                 self.ready.push_back(marker(ts.0));
-                self.merging.skip_to(&vector, ts);
+                self.reading.skip_to(&vector, ts);
                 self.replay = None;
             }
         }
@@ -243,12 +243,14 @@ impl Feed {
             if self.ready.len() >= BATCH_MAX || self.is_over {
                 break;
             }
-            self.fill(&head)?;
-            if self.cut.is_some() {
+            let event = self
+                .reading
+                .next(&self.state.subscribers.hub, &head, limit)?;
+            if self.reading.is_cut() {
                 self.is_over = true;
                 return Ok(true);
             }
-            let Some(event) = self.merging.next(limit) else {
+            let Some(event) = event else {
                 self.batch();
                 let until = self.request.until_ns;
                 self.is_over |= until > 0 && limit.0 >= until;
@@ -258,27 +260,6 @@ impl Feed {
         }
         self.batch();
         Ok(true)
-    }
-
-    /// Reads on where nothing waits. ⚠ Before every event: one of an origin that was not
-    /// read so far may come first.
-    fn fill(&mut self, head: &Head) -> Result<(), Error> {
-        let own = self.state.namespace.origin();
-        let hub = &self.state.subscribers.hub;
-        for (origin, last) in head.durable.iter() {
-            if self.is_local && origin != own {
-                continue;
-            }
-            while let Some(after) = self.merging.wants(origin, last) {
-                let page = hub.log.page(origin, after, last, hub.page_bytes())?;
-                if let Some(at) = page.cut {
-                    self.cut = Some((origin, at));
-                    return Ok(());
-                }
-                self.merging.add(origin, page);
-            }
-        }
-        Ok(())
     }
 
     /// Takes an event if it is wanted.

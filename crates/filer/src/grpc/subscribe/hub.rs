@@ -38,11 +38,11 @@ const PAGE_BYTES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
 
 /// How far the log is complete.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub(super) struct Head {
+pub struct Head {
     /// No event at or below it is still to come, of any filer that answers.
-    pub(super) limit: Stamp,
+    pub limit: Stamp,
     /// What is on disk here. Order: read after `limit`, so it holds all that it promises.
-    pub(super) durable: Vector,
+    pub durable: Vector,
 }
 
 /// Events of one origin that came after the watermark had passed them.
@@ -55,8 +55,8 @@ struct Late {
     until: Stamp,
 }
 
-/// See the module.
-pub(super) struct Hub {
+/// See the module. Public for the simulation.
+pub struct Hub {
     pub(super) log: Log,
     heads: watch::Sender<Arc<Head>>,
     late: Mutex<VecDeque<Late>>,
@@ -68,7 +68,9 @@ pub(super) struct Hub {
 pub(super) struct Seat(Arc<Hub>);
 
 impl Hub {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    /// Nothing is told yet.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
         Self {
             log: Log::new(shared),
             heads: watch::Sender::new(Arc::default()),
@@ -97,6 +99,17 @@ impl Hub {
         (BEHIND_BYTES_MAX / n_lanes).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end())
     }
 
+    /// What may be told at a watermark. ⚠ Order: both vectors were read after the watermark
+    /// was asked for, `applied` first.
+    #[must_use]
+    pub fn head(&self, watermark: Stamp, applied: &Vector, durable: Vector) -> Head {
+        let limit = readable(watermark, applied, &durable);
+        Head {
+            limit: limit.max(self.heads.borrow().limit),
+            durable,
+        }
+    }
+
     /// Where a subscriber that resumes at `since` must begin with origins whose events came
     /// late: behind which stamp.
     pub(super) fn late_since(&self, since: Stamp) -> Vec<(Origin, Stamp)> {
@@ -108,7 +121,11 @@ impl Hub {
     }
 
     /// Tells a new head; events that it adds below the old one's limit are late.
-    fn publish(&self, head: Head) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn publish(&self, head: Head) -> Result<(), Error> {
         let before = Arc::clone(&self.heads.borrow());
         for (origin, last) in head.durable.iter() {
             let from = before.durable.get(origin);
@@ -166,8 +183,7 @@ impl Drop for Seat {
 }
 
 /// The watermark as far as the log can be read: peers' changes are applied before they are
-/// on disk here, and only what is on disk is read. ⚠ Order: both vectors were read after the
-/// watermark was asked for, `applied` first.
+/// on disk here, and only what is on disk is read.
 fn readable(limit: Stamp, applied: &Vector, durable: &Vector) -> Stamp {
     let behind = applied
         .iter()
@@ -188,13 +204,10 @@ pub(super) async fn follow(state: Arc<FilerState>, hub: Arc<Hub>) {
         let limit = Stamp(state.replicator.low_watermark().await);
         let applied = state.store.shared().vector();
         let durable = state.store.shared().durable_vector();
-        let limit = readable(limit, &applied, &durable);
         let before = Arc::clone(&hub.heads.borrow());
         let waits = |head: &Head| head.durable.iter().any(|(_, stamp)| stamp > head.limit);
-        let head = Head {
-            limit: limit.max(before.limit),
-            durable,
-        };
+        let head = hub.head(limit, &applied, durable);
+        let limit = head.limit;
         let is_waiting = waits(&head);
         let is_news = head.durable != before.durable || waits(&before) && limit > before.limit;
         if is_news || last.elapsed() >= HEARTBEAT_EVERY {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dulse_namespace::Happened;
 use dulse_proto::filer::SubscribeMetadataResponse;
+use dulse_replica::Shared;
 use dulse_store::{Error, ListRange, Listed};
 use dulse_types::{Entry, FullPath, Stamp, Vector};
 
@@ -17,12 +18,11 @@ const PART_MAX: usize = 256;
 
 /// Whether this filer's log lacks events at or above `since`: it came by a transfer of the
 /// state, or what it had was dropped.
-pub(super) fn is_older_than_log(
-    state: &FilerState,
-    since: Stamp,
-    is_local: bool,
-) -> Result<bool, Error> {
-    let shared = state.store.shared();
+///
+/// # Errors
+///
+/// `Corrupt`, `Io`.
+pub fn is_older_than_log(shared: &Shared, since: Stamp, is_local: bool) -> Result<bool, Error> {
     for (origin, last) in shared.vector().iter() {
         if is_local && origin != shared.origin() {
             continue;

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//! I3: `vector[o] = s` ⇒ every change of o up to s is applied. Design §13.
+//!
+//! Looked at through files that one client writes: of the writes that a filer's vector
+//! covers, the last one shows.
+
+use super::{Check, Seen};
+use crate::filer::Running;
+use crate::workload::make::number_of;
+use crate::workload::sessions::Private;
+use crate::world::World;
+
+pub(crate) struct Applied;
+
+impl Check for Applied {
+    fn name(&self) -> &'static str {
+        "I3"
+    }
+
+    fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        let Seen::Turned(f) = seen else {
+            return Ok(());
+        };
+        each(world, *f, |running, private| {
+            match expected(running, private) {
+                Some(Some(number)) if shown(running, private)? != Some(number) => {
+                    let (path, shown) = (&private.path, shown(running, private)?);
+                    Err(format!(
+                        "filer {f} has applied write {number} of {path}, and shows {shown:?}"
+                    ))
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+/// Every private file whose state is known, at a filer that serves.
+pub(crate) fn each(
+    world: &World,
+    f: usize,
+    mut look: impl FnMut(&Running, &Private) -> Result<(), String>,
+) -> Result<(), String> {
+    let filer = &world.filers[f];
+    let Some(running) = filer.running.as_ref().filter(|_| filer.is_ready()) else {
+        return Ok(());
+    };
+    let known = world.clients.private.iter().filter(|p| !p.is_unknown);
+    known
+        .into_iter()
+        .try_for_each(|private| look(running, private))
+}
+
+/// What must show: the number of the last write that is covered, `Some(None)` after its
+/// delete; nothing is known while the birth is not covered.
+pub(crate) fn expected(running: &Running, private: &Private) -> Option<Option<u32>> {
+    let vector = running.shared().vector();
+    let is_covered = |(origin, stamp, _): &&(_, _, _)| vector.get(*origin) >= *stamp;
+    private.writes.first().filter(is_covered)?;
+    let last = private.writes.iter().rev().find(is_covered);
+    last.map(|(_, _, number)| *number)
+}
+
+/// What a reader is shown.
+pub(crate) fn shown(running: &Running, private: &Private) -> Result<Option<u32>, String> {
+    let found = running.shared().find(&private.path);
+    let found = found.map_err(|e| e.to_string())?;
+    Ok(found.map(|found| number_of(&found.entry)))
+}

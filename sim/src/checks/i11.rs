@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//! I11: log, graves, queues and memory have budgets. Design §13.
+//!
+//! Queues all the time; log, graves and the like once everything has been stable for a
+//! while. A machine that was lost is a member until an operator removes it, and holds
+//! back what only stability may drop.
+
+use dulse_merge::keys::Space;
+
+use super::{Check, Seen};
+use crate::filer::{LOG_BUDGET_BYTES, SEGMENT_SIZE_BYTES};
+use crate::serve::AHEAD;
+use crate::world::World;
+
+/// Whether a machine was lost.
+#[derive(Default)]
+pub(crate) struct Budgets {
+    is_any_lost: bool,
+}
+
+impl Check for Budgets {
+    fn name(&self) -> &'static str {
+        "I11"
+    }
+
+    fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        match seen {
+            Seen::Lost(_) => self.is_any_lost = true,
+            Seen::Turned(_) => {
+                let longest = world
+                    .net
+                    .connections
+                    .values()
+                    .map(|c| c.replies.len())
+                    .max();
+                // A reset and an end may follow.
+                if longest.is_some_and(|n| n > AHEAD + 2) {
+                    return Err(format!("{longest:?} messages wait on one connection"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn at_end(&mut self, world: &World) -> Result<(), String> {
+        if self.is_any_lost {
+            return Ok(());
+        }
+        for (f, filer) in world.filers.iter().enumerate() {
+            let Some(running) = &filer.running else {
+                continue;
+            };
+            for space in [Space::Graves, Space::Moved, Space::Partial, Space::KvGraves] {
+                let n_rows = filer.rows(space)?.len();
+                if n_rows > 0 {
+                    return Err(format!(
+                        "filer {f} keeps {n_rows} rows of {space:?} for ever"
+                    ));
+                }
+            }
+            let log_bytes = running.shared().journal().size_bytes();
+            if log_bytes > LOG_BUDGET_BYTES + 2 * SEGMENT_SIZE_BYTES + largest_change(world) {
+                return Err(format!("filer {f} keeps {log_bytes} bytes of log"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A segment ends behind the record that fills it.
+fn largest_change(world: &World) -> u64 {
+    world.counts.largest_change
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The volume servers, as far as chunks go: which were written, named and freed. And what
+//! filers do with them: the real decision of what may be freed.
+
+use std::collections::BTreeMap;
+
+use dulse_replica::share;
+use dulse_store::{Commit, Error, Outcome, Step, Transaction};
+use dulse_types::entry::split;
+use dulse_types::{Entry, FileId};
+use rand::Rng;
+
+use crate::checks::Seen;
+use crate::world::World;
+
+/// How far a chunk is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Chunk {
+    /// A client wrote it; no entry names it yet.
+    Written,
+    /// An entry named it.
+    Named,
+    /// A deleter wanted it kept: it is nobody's, and stays.
+    Kept,
+    /// It is no longer there.
+    Freed,
+}
+
+/// All of them.
+#[derive(Default)]
+pub(crate) struct Volumes {
+    pub(crate) chunks: BTreeMap<FileId, Chunk>,
+}
+
+impl Volumes {
+    /// A client writes a chunk.
+    pub(crate) fn write(&mut self) -> FileId {
+        let id = FileId {
+            volume_id: 1,
+            key: self.chunks.len() as u64 + 1,
+            cookie: 7,
+        };
+        self.chunks.insert(id, Chunk::Written);
+        id
+    }
+
+    /// Who deletes without deleting chunks takes them over.
+    fn keep(&mut self, transaction: &Transaction, result: &Result<Commit, Error>) {
+        let results = result.iter().flat_map(|commit| &commit.results);
+        for (step, result) in transaction.steps.iter().zip(results) {
+            let (
+                Step::Delete {
+                    delete_chunks: false,
+                    ..
+                },
+                Some(entry),
+            ) = (step, &result.old_entry)
+            else {
+                continue;
+            };
+            for id in chunks_of(entry) {
+                self.chunks.insert(id, Chunk::Kept);
+            }
+        }
+    }
+
+    /// What came of a group of transactions: chunks of those that certainly failed are
+    /// deleted by whoever wrote them.
+    pub(crate) fn answered(&mut self, group: &[Transaction], results: &[Result<Commit, Error>]) {
+        for (transaction, result) in group.iter().zip(results) {
+            let is_named = match result {
+                Ok(_) => true,
+                Err(error) => error.outcome() == Outcome::Unknown,
+            };
+            self.keep(transaction, result);
+            let entries = transaction.steps.iter().filter_map(|step| match step {
+                Step::Create { entry, .. } | Step::Update { entry, .. } => Some(entry),
+                _ => None,
+            });
+            for id in entries.flat_map(chunks_of) {
+                if let Some(chunk) = self.chunks.get_mut(&id)
+                    && *chunk == Chunk::Written
+                {
+                    *chunk = if is_named { Chunk::Named } else { Chunk::Freed };
+                }
+            }
+        }
+    }
+}
+
+/// The chunks that an entry names.
+pub(crate) fn chunks_of(entry: &Entry) -> Vec<FileId> {
+    split(entry).data.file_ids()
+}
+
+impl World {
+    /// A filer frees what it may, and now and then dies before it notes that.
+    pub(crate) fn collect(&mut self, f: usize) -> Result<(), String> {
+        let since = self.now;
+        let Some(running) = &mut self.filers[f].running else {
+            return Ok(());
+        };
+        let stable = running.stable()?;
+        let aged = running.aged(since, stable);
+        let shared = running.shared();
+        let rows = shared.garbage(None, usize::MAX);
+        let shares = share(
+            rows.map_err(|e| format!("garbage: {e}"))?,
+            &aged,
+            shared.origin(),
+        );
+        if shares == dulse_replica::Share::default() {
+            return Ok(());
+        }
+        for garbage in &shares.free {
+            self.trace.note(&[garbage.chunk.key]);
+            self.volumes.chunks.insert(garbage.chunk, Chunk::Freed);
+        }
+        self.counts.freed += shares.free.len() as u64;
+        self.say(|| format!("filer {f} frees {:?}", shares.free));
+        let freed: Vec<FileId> = shares.free.iter().map(|g| g.chunk).collect();
+        if !freed.is_empty() {
+            self.show(&Seen::Freed(&freed))?;
+        }
+        if !self.is_over && self.rng.random_bool(0.05) {
+            return self.kill(f);
+        }
+        let done: Vec<_> = shares.free.into_iter().chain(shares.forget).collect();
+        self.tolerate(f, |running| running.replica.garbage_freed(&done))?;
+        Ok(())
+    }
+}
