@@ -30,7 +30,32 @@ const PROGRAMS: &[Program] = &[
         path: "usr/bin/curl",
         why: "the commands that README.md shows",
     },
+    Program {
+        package: "fuse3",
+        path: "bin/fusermount3",
+        why: "mounts of upstream's program on our filers",
+    },
 ];
+
+/// What keeps this machine from mounting FUSE file systems, which no set-up can mend; `None`
+/// when it can.
+pub(crate) fn lacks_fuse() -> Option<String> {
+    let device = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/fuse");
+    if let Err(error) = device {
+        return Some(format!("/dev/fuse cannot be opened: {error}"));
+    }
+    // Who may make a mount namespace may mount; an installed helper has the right itself.
+    let may_mount = Command::new("unshare")
+        .args(["--mount", "true"])
+        .output()
+        .is_ok_and(|o| o.status.success());
+    let has_helper = installed(&OsString::from("fusermount3")).is_some();
+    let lacks = !may_mount && !has_helper;
+    lacks.then(|| "only root may mount here; install Debian's package `fuse3`".to_owned())
+}
 
 /// Debian's own pip, for machines that have Python alone.
 const PIP: Program = Program {

@@ -2,7 +2,7 @@
 //! The steps of a test run: what, in which ring, and about how long.
 
 use crate::run::{cargo, run};
-use crate::{check, fetch};
+use crate::{check, debian, fetch};
 
 /// A ring of tests, from cheap to dear.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
@@ -24,7 +24,13 @@ pub(crate) struct Step {
     pub(crate) action: Box<dyn Fn() -> anyhow::Result<()>>,
     /// Says what is missing for it, asked when its turn comes.
     pub(crate) lacks: Option<fn() -> Option<String>>,
+    /// Says what this machine cannot do and no set-up can mend: then the step is not run, and
+    /// that is said, in CI too.
+    pub(crate) cannot: Option<fn() -> Option<String>>,
 }
+
+/// The black-box file that mounts file systems.
+const MOUNTS: &str = "tests/upstream_mount";
 
 /// Estimate of one black-box test file, in seconds.
 const BLACK_BOX_ESTIMATE_S: u64 = 45;
@@ -39,6 +45,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             estimate_s,
             action,
             lacks: (ring == Ring::Upstream).then_some(fetch::lacks_weed as fn() -> Option<String>),
+            cannot: (name == MOUNTS).then_some(debian::lacks_fuse as fn() -> Option<String>),
         });
     };
     push(
