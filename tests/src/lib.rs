@@ -428,6 +428,22 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Starts a cluster whose filers have more flags, and waits until each is ready.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn start_with(engines: &[&str], flags: &[&str]) -> Result<Self> {
+        let mut cluster = Self::start(&[]).await?;
+        for engine in engines {
+            cluster.add_filer_with(engine, flags)?;
+        }
+        for i in 0..engines.len() {
+            cluster.wait_ready(i).await?;
+        }
+        Ok(cluster)
+    }
+
     /// Starts one more volume server.
     ///
     /// # Errors

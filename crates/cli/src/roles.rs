@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use dulse_config::{Security, Size};
 use dulse_filer::{Filer, FilerOptions};
 use dulse_master::{Master, MasterOptions};
-use dulse_replica::Durability;
+use dulse_registry::Writes;
+use dulse_replica::Levels;
 use dulse_telemetry::Exporter;
 use dulse_telemetry::process::observe_disk;
 use dulse_transport::{Service, Transport, Wire};
@@ -22,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::edges;
 use crate::exit::Usage;
-use args::{CHUNK_SIZE, ContentsArgs, VOLUME_SIZE_LIMIT, WireArgs};
+use args::{CHUNK_SIZE, ContentsArgs, DurableArgs, VOLUME_SIZE_LIMIT, WireArgs};
 pub(crate) use args::{CommonArgs, FilerArgs, MasterArgs, ServerArgs, VolumeArgs};
 
 /// Smallest HTTP/2 window: the protocol's own.
@@ -118,14 +119,10 @@ async fn start_volume(args: &VolumeArgs, transport: Transport) -> Result<VolumeS
 
 async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security) -> Result<Filer> {
     let place = place(&args.common, args.port)?;
-    let durability = if args.durability == "os" {
-        Durability::Os
-    } else {
-        Durability::Fsync
-    };
+    let writes = writes(&args.durable)?;
     let (engine, dir) = (args.engine.clone(), args.dir.clone());
     let random = u64::from_be_bytes(random_bytes()?);
-    let open = move || dulse_registry::open_embedded(&engine, &dir, durability, random);
+    let open = move || dulse_registry::open_embedded(&engine, &dir, &writes, random);
     let store = tokio::task::spawn_blocking(open).await?.map_err(usage)?;
     let origin = store.shared().origin();
     tracing::info!(%origin, engine = args.engine, group = args.filer_group, "embedded store is open");
@@ -171,6 +168,20 @@ fn place_contents(http: &mut dulse_filer::http::Options, args: &ContentsArgs) ->
     http.data_center.clone_from(&args.data_center);
     http.rack.clone_from(&args.rack);
     Ok(())
+}
+
+/// When writes are acknowledged, checked once.
+fn writes(args: &DurableArgs) -> Result<Writes> {
+    let levels = Levels::new(args.durability, &args.durability_below);
+    let levels = levels.map_err(|e| Usage(format!("--durability-below: {e}")))?;
+    if args.peers_wait.0.is_zero() {
+        let text = "--peers-wait is `0s`; expected a time such as `10s`";
+        return Err(Usage(text.to_owned()).into());
+    }
+    Ok(Writes {
+        levels,
+        peers_wait: args.peers_wait.0,
+    })
 }
 
 /// A size in whole MiB, as upstream's clients are told.
@@ -322,7 +333,7 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
         master: masters,
         engine: args.engine,
         filer_group: String::new(),
-        durability: args.durability,
+        durable: args.durable,
         chunk_size: CHUNK_SIZE,
         contents: args.contents,
         alone: false,

@@ -52,6 +52,14 @@ impl Acknowledgements {
         self.heard.get(&peer).map(|(_, statement)| statement)
     }
 
+    /// The last statement of a peer, if it was made within this time and the peer goes on.
+    #[must_use]
+    pub fn lately(&self, now: Now, peer: Origin, within: Duration) -> Option<&Statement> {
+        let (heard, statement) = self.heard.get(&peer)?;
+        let is_late = now.saturating_sub(*heard) >= within;
+        (!is_late && !statement.is_stopping).then_some(statement)
+    }
+
     /// The greatest stamp of an origin that anybody is known to have, itself included.
     #[must_use]
     pub fn greatest(&self, origin: Origin) -> Stamp {

@@ -80,6 +80,9 @@ pub fn row(kind: ErrorKind) -> Row {
         K::ReadOnly => (Code::Unknown, None, true, 507, 1),
         K::DiskFull => (Code::ResourceExhausted, None, false, 507, 3),
         K::Unavailable => (Code::Unavailable, None, false, 503, 3),
+        // Both protocols' word for "it may have happened": unlike UNAVAILABLE and 503 no client
+        // repeats it by itself, which would append twice.
+        K::Unacknowledged => (Code::DeadlineExceeded, None, false, 504, 3),
         K::Internal => (Code::Internal, None, false, 500, 3),
     };
     Row {

@@ -32,13 +32,15 @@ pub enum ErrorKind {
     DiskFull,
     /// Not now: not ready, too busy, clock out of bounds.
     Unavailable,
+    /// The change is here and may be lost with this machine: too few other filers have it yet.
+    Unacknowledged,
     /// Bytes or disks failed; the outcome may be unknown.
     Internal,
 }
 
 impl ErrorKind {
     /// Every kind, for tables that must be complete.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NotFound,
         Self::NameTooLong,
         Self::IsDirectory,
@@ -51,6 +53,7 @@ impl ErrorKind {
         Self::ReadOnly,
         Self::DiskFull,
         Self::Unavailable,
+        Self::Unacknowledged,
         Self::Internal,
     ];
 }
@@ -136,6 +139,11 @@ impl From<dulse_store::Error> for Error {
             K::DroppedChunk => ErrorKind::Precondition,
             K::NotEmpty => ErrorKind::NotEmpty,
             K::DiskFull => ErrorKind::DiskFull,
+            K::Unacknowledged => ErrorKind::Unacknowledged,
+            // What may be there is not to be tried again blindly.
+            K::Unavailable if error.outcome() == dulse_store::Outcome::Unknown => {
+                ErrorKind::Unacknowledged
+            }
             K::Conflict | K::ClockSkew | K::Unavailable => ErrorKind::Unavailable,
             K::Corrupt | K::Io => ErrorKind::Internal,
         };
@@ -147,7 +155,8 @@ impl From<dulse_store::Error> for Error {
             source = cause.source();
         }
         let may_be_applied = error.outcome() == dulse_store::Outcome::Unknown;
-        if may_be_applied {
+        // That one says so itself.
+        if may_be_applied && error.kind() != K::Unacknowledged {
             message.push_str("; it may have been done nevertheless");
         }
         if kind == ErrorKind::Internal {

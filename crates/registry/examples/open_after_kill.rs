@@ -31,7 +31,7 @@ fn main() -> Result<(), Failure> {
             .status()?;
         println!("the writer ended with {child}");
         let began = Instant::now();
-        let store = open_embedded(engine, Path::new(dir), Durability::Fsync, 1)?;
+        let store = open_embedded(engine, Path::new(dir), &Durability::Fsync.into(), 1)?;
         let seconds = began.elapsed().as_secs_f64();
         let (entries, log) = (store.shared().n_entries(), store.shared().journal());
         let bytes = log.size_bytes();
@@ -42,7 +42,7 @@ fn main() -> Result<(), Failure> {
 }
 
 fn write(dir: &Path, engine: &str, n_changes: usize) -> Result<(), Failure> {
-    let store = open_embedded(engine, dir, Durability::Fsync, 1 << 32 | 1)?;
+    let store = open_embedded(engine, dir, &Durability::Fsync.into(), 1 << 32 | 1)?;
     for from in (0..n_changes).step_by(GROUP) {
         let (done, answers) = channel();
         for n in from..from + GROUP {

@@ -6,6 +6,7 @@ pub mod metrics;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{MeteredDisk, MeteredEngine};
 
@@ -13,7 +14,9 @@ use dulse_engine_redb::RedbEngine;
 use dulse_engine_sqlite::SqliteEngine;
 use dulse_journal::RealDisk;
 use dulse_kv::Engine;
-use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, ReplicaStore, SystemClock};
+use dulse_replica::{
+    Durability, Levels, Limits, PEERS_WAIT, Replica, ReplicaOptions, ReplicaStore, SystemClock,
+};
 
 /// The engines an embedded filer can use; the first is the default.
 pub const ENGINES: &[&str] = &["redb", "sqlite"];
@@ -52,6 +55,24 @@ pub enum OpenError {
     Replica(#[from] dulse_store::Error),
 }
 
+/// When writes are acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Writes {
+    /// How durable which of them are then.
+    pub levels: Levels,
+    /// How long an answer waits for other filers.
+    pub peers_wait: Duration,
+}
+
+impl From<Durability> for Writes {
+    fn from(level: Durability) -> Self {
+        Self {
+            levels: level.into(),
+            peers_wait: PEERS_WAIT,
+        }
+    }
+}
+
 /// Opens or makes an embedded store: engine, journal, replica and its thread.
 ///
 /// # Errors
@@ -60,7 +81,7 @@ pub enum OpenError {
 pub fn open_embedded(
     engine: &str,
     dir: &Path,
-    durability: Durability,
+    writes: &Writes,
     random: u64,
 ) -> Result<ReplicaStore, OpenError> {
     if !ENGINES.contains(&engine) {
@@ -85,10 +106,15 @@ pub fn open_embedded(
         engine: MeteredEngine::around(opened),
         clock: Arc::new(SystemClock),
         random,
-        durability,
+        durability: writes.levels.default_level(),
         limits: Limits::STANDARD,
     })?;
-    Ok(ReplicaStore::start(replica)?)
+    let levels = writes.levels.clone();
+    Ok(ReplicaStore::start_with(
+        replica,
+        levels,
+        writes.peers_wait,
+    )?)
 }
 
 /// Writes down whose store a directory holds, and refuses another's.

@@ -82,7 +82,7 @@ fn has_all(store: &ReplicaStore, n_files: usize) -> bool {
 }
 
 fn open(engine: &str, dir: &Path, durability: Durability) -> ReplicaStore {
-    open_embedded(engine, &dir.join("store"), durability, 1 << 32 | 1).unwrap()
+    open_embedded(engine, &dir.join("store"), &durability.into(), 1 << 32 | 1).unwrap()
 }
 
 /// Writes until the disk is full; gives how many files there are then.

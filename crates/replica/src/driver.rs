@@ -15,11 +15,13 @@ use dulse_types::{FullPath, Origin, Stamp, Vector};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::acknowledged::{Acknowledged, PEERS_WAIT};
+use crate::levels::{Durability, Levels};
 use crate::metrics;
 use crate::queue::{Queue, Requests, queue};
 use crate::sequencer::{Applied, Replica};
 use crate::shared::{Garbage, Shared};
-use crate::syncer::{Progress, Reporter, Syncer};
+use crate::syncer::{Bell, Progress, Reporter, Syncer};
 use crate::transfer::ExportPart;
 
 /// Requests that may wait; more are refused as `Unavailable`.
@@ -61,23 +63,44 @@ pub struct ReplicaStore {
     /// What the next `Request::Stable` brings; a later vector replaces one that waits.
     stable: Arc<Mutex<Option<Vector>>>,
     progress: watch::Receiver<Progress>,
+    acknowledged: Arc<Acknowledged>,
+    bell: Arc<Bell>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl ReplicaStore {
-    /// Starts the thread.
+    /// Starts the thread; all writes have the replica's own durability.
     ///
     /// # Errors
     ///
     /// `Io` when the system gives no thread.
     pub fn start(replica: Replica) -> Result<Self, Error> {
+        let levels = replica.durability.into();
+        Self::start_with(replica, levels, PEERS_WAIT)
+    }
+
+    /// Starts the thread; writes are acknowledged by `levels`, those that wait for other filers
+    /// for `peers_wait` at most.
+    ///
+    /// # Errors
+    ///
+    /// `Io` when the system gives no thread.
+    pub fn start_with(
+        replica: Replica,
+        levels: Levels,
+        peers_wait: Duration,
+    ) -> Result<Self, Error> {
         let shared = replica.shared();
         let (queue, requests) = queue(QUEUE_MAX);
         let (reporter, progress) = Reporter::new(Arc::clone(&shared));
         let syncer = Syncer::start(Arc::clone(&shared), Arc::clone(&reporter))?;
         let stable = Arc::default();
+        let acknowledged = Arc::new(Acknowledged::new(peers_wait));
+        let bell = Arc::clone(syncer.bell());
         let driver = Driver {
             replica,
+            levels,
+            acknowledged: Arc::clone(&acknowledged),
             stable: Arc::clone(&stable),
             requests,
             reporter,
@@ -92,6 +115,8 @@ impl ReplicaStore {
             queue,
             stable,
             progress,
+            acknowledged,
+            bell,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -112,6 +137,29 @@ impl ReplicaStore {
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
+    }
+
+    /// What each connected member has of this filer's own log on disk: called whenever that
+    /// moves or somebody comes or goes. Writes that wait for it are answered.
+    pub fn peers_hold(&self, stamps: Vec<Stamp>) {
+        self.acknowledged.told(stamps);
+    }
+
+    /// Whether a client waits until peers have what is sent to them now.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.acknowledged.is_awaited()
+    }
+
+    /// Writes whose answer waits for other filers, for showing.
+    #[must_use]
+    pub fn n_awaited(&self) -> usize {
+        self.acknowledged.n_waiting()
+    }
+
+    /// Has the background sync begin now: at another filer a client waits for what was applied.
+    pub fn sync_now(&self) {
+        self.bell.urge();
     }
 
     /// Applies a transaction.
@@ -312,19 +360,47 @@ impl EntryStore for ReplicaStore {
 
 struct Driver {
     replica: Replica,
+    levels: Levels,
+    acknowledged: Arc<Acknowledged>,
     requests: Requests<Request>,
     stable: Arc<Mutex<Option<Vector>>>,
     reporter: Arc<Reporter>,
     syncer: Syncer,
 }
 
+/// Transactions that share one append. Those that ask for less wait for the others' sync, too:
+/// two appends would cost them more.
+struct Group {
+    transactions: Vec<Transaction>,
+    waiting: Vec<(Durability, Done)>,
+    /// The greatest.
+    level: Durability,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            transactions: Vec::new(),
+            waiting: Vec::new(),
+            level: Durability::Os,
+        }
+    }
+}
+
 impl Driver {
     fn run(mut self) {
         loop {
-            let request = match self.requests.recv_timeout(IDLE) {
+            let next_end = self.acknowledged.next_end();
+            let patience = next_end.map_or(IDLE, |next| next.min(IDLE));
+            let request = self.requests.recv_timeout(patience);
+            self.acknowledged.expire();
+            let request = match request {
                 Ok(request) => request,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.rest();
+                    // Woken early it was only for those that waited too long.
+                    if patience == IDLE {
+                        self.rest();
+                    }
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -333,6 +409,7 @@ impl Driver {
                 break;
             }
         }
+        self.acknowledged.end();
         self.rest();
     }
 
@@ -349,7 +426,7 @@ impl Driver {
         self.reporter.tell();
         let journal = &self.replica.shared.journal;
         if journal.synced() < journal.end() {
-            self.syncer.wake();
+            self.syncer.bell().wake();
         }
         // Under load nobody rests: the clock's ceilings alone fill a log, too.
         self.replica.checkpoint_when_due();
@@ -358,15 +435,12 @@ impl Driver {
 
     /// Commits a group; gives the request that ended it.
     fn group(&mut self, transaction: Transaction, done: Done) -> Option<Request> {
-        let mut transactions = vec![transaction];
-        let mut waiting = vec![done];
+        let mut group = Group::default();
+        self.take(&mut group, transaction, done);
         let mut ended_by = None;
-        while transactions.len() < GROUP_MAX {
+        while group.transactions.len() < GROUP_MAX {
             match self.requests.try_recv() {
-                Ok(Request::Commit(transaction, done)) => {
-                    transactions.push(transaction);
-                    waiting.push(done);
-                }
+                Ok(Request::Commit(transaction, done)) => self.take(&mut group, transaction, done),
                 Ok(other) => {
                     ended_by = Some(other);
                     break;
@@ -374,12 +448,32 @@ impl Driver {
                 Err(_) => break,
             }
         }
-        metrics::GROUP.record(transactions.len() as f64);
-        for (done, result) in waiting.into_iter().zip(self.replica.commit(transactions)) {
+        if group.transactions.is_empty() {
+            return ended_by;
+        }
+        metrics::GROUP.record(group.transactions.len() as f64);
+        let results = self.replica.commit_as(group.transactions, group.level);
+        for ((level, done), result) in group.waiting.into_iter().zip(results) {
             self.reporter.count(u64::from(result.is_ok()));
-            done(result);
+            match level {
+                Durability::Peers(n) => self.acknowledged.made(n.into(), result, done),
+                Durability::Os | Durability::Fsync => done(result),
+            }
         }
         ended_by
+    }
+
+    /// Takes a transaction into a group, or refuses it.
+    fn take(&self, group: &mut Group, transaction: Transaction, done: Done) {
+        let level = self.levels.of(&transaction);
+        if let Durability::Peers(n) = level
+            && let Err(error) = self.acknowledged.begin(n.into())
+        {
+            return done(Err(error));
+        }
+        group.level = group.level.max(level);
+        group.transactions.push(transaction);
+        group.waiting.push((level, done));
     }
 
     fn single(&mut self, request: Request) {

@@ -10,6 +10,7 @@
 //! comes later (peers' changes, `os`), the batch carries the records. So the engine
 //! is never ahead of the log, and state and peers are fed from the same records.
 
+mod acknowledged;
 mod checkpoint;
 mod clock;
 mod digests;
@@ -18,6 +19,7 @@ mod error;
 mod expiry;
 mod forgetting;
 mod garbage;
+mod levels;
 pub mod metrics;
 mod options;
 mod queue;
@@ -28,17 +30,21 @@ mod shared;
 mod syncer;
 mod tail;
 mod transfer;
+mod waits;
 
+pub use acknowledged::PEERS_WAIT;
 pub use clock::{Clock, SystemClock};
 pub use digests::{DirectorySum, NameHash, Page};
 pub use driver::ReplicaStore;
 pub use expiry::{Due, removes_expired};
 pub use garbage::{Grace, Share, share};
+pub use levels::{Durability, DurabilityError, LevelBelow, LevelError, Levels, PEERS_MAX};
 pub use options::{
-    CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, Durability, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,
+    CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,
     RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES,
 };
 pub use sequencer::{Applied, Replica};
 pub use shared::{Following, Garbage, Shared};
 pub use syncer::Progress;
 pub use transfer::{Export, ExportPart, ImportCursor, ImportRow, PART_ROWS};
+pub use waits::{WAITING_MAX, Waits};

@@ -9,4 +9,13 @@ dulse_telemetry::declare! {
         "Requests that wait for the sequencer.";
     REFUSED: counter "dulse_commit_refused_total", Count, [], Stable,
         "Requests refused because too many were waiting.";
+    PEERS_WAITING: gauge "dulse_peers_wait", Count, [], Stable,
+        "Writes in the log whose answer waits until other filers have them on disk.";
+    PEERS_SECONDS: histogram [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
+        "dulse_peers_wait_seconds", Seconds, [], Stable,
+        "Time between a write's being in the log here and on disk at as many other filers as asked.";
+    PEERS_REFUSED: counter "dulse_peers_refused_total", Count, [], Stable,
+        "Writes refused because fewer filers were connected than their durability asks for.";
+    PEERS_UNKNOWN: counter "dulse_peers_unknown_total", Count, [], Stable,
+        "Writes in the log that too few other filers acknowledged in time; their outcome was told as unknown.";
 }

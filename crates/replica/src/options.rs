@@ -8,15 +8,7 @@ use dulse_journal::Disk;
 use dulse_kv::Engine;
 
 use crate::clock::Clock;
-
-/// When a local write is acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// When it is on disk: survives power loss.
-    Fsync,
-    /// When the system has it: survives kill -9, not power loss.
-    Os,
-}
+use crate::levels::Durability;
 
 /// What a replica is made of.
 #[derive(Clone)]
@@ -29,7 +21,7 @@ pub struct ReplicaOptions {
     pub clock: Arc<dyn Clock>,
     /// Randomness for a new origin; used only when the store is new.
     pub random: u64,
-    /// When local writes are acknowledged.
+    /// When local writes are acknowledged where nothing else is said.
     pub durability: Durability,
     /// Sizes and times.
     pub limits: Limits,

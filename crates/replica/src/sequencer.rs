@@ -22,7 +22,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error;
 use crate::forgetting::Forgetting;
-use crate::options::{Durability, Limits, ReplicaOptions};
+use crate::levels::Durability;
+use crate::options::{Limits, ReplicaOptions};
 use crate::room::{Look, Room};
 use crate::shared::{EngineRows, Garbage, STORE_ID_KEY, Shared};
 use crate::tail::{TAIL_BYTES_MAX, Tail};
@@ -147,6 +148,15 @@ impl Replica {
     /// Applies a group of local transactions: one append, one sync, one engine batch.
     /// The results are in the order of the transactions; a failed one changes nothing.
     pub fn commit(&mut self, group: Vec<Transaction>) -> Vec<Result<Commit, Error>> {
+        self.commit_as(group, self.durability)
+    }
+
+    /// The same, as durable here as asked; waiting for other filers is the caller's.
+    pub fn commit_as(
+        &mut self,
+        group: Vec<Transaction>,
+        level: Durability,
+    ) -> Vec<Result<Commit, Error>> {
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
@@ -170,7 +180,11 @@ impl Replica {
             self.shared.clock.published();
             return results;
         }
-        let sync = self.local_sync();
+        let sync = match level {
+            // What is sent to peers is on disk here first.
+            Durability::Fsync | Durability::Peers(_) => Sync::Now,
+            Durability::Os => Sync::Later,
+        };
         if let Err(failure) = self.write(txn, &records, vector, sync) {
             for result in results.iter_mut().filter(|r| r.is_ok()) {
                 *result = Err(same(&failure));
@@ -178,14 +192,6 @@ impl Replica {
         }
         self.landed();
         results
-    }
-
-    /// When local changes are made durable.
-    fn local_sync(&self) -> Sync {
-        match self.durability {
-            Durability::Fsync => Sync::Now,
-            Durability::Os => Sync::Later,
-        }
     }
 
     /// What was stamped is visible now, or never will be. ⚠ Unless it is in the log and

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::Vector;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use crate::shared::Shared;
@@ -75,9 +75,66 @@ impl Reporter {
 
 /// The thread; it ends when this is dropped.
 pub(crate) struct Syncer {
-    /// Taken to end the thread.
-    wake: Option<SyncSender<()>>,
+    bell: Arc<Bell>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Wakes the thread.
+#[derive(Default)]
+pub(crate) struct Bell {
+    asked: Mutex<Asked>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+enum Asked {
+    #[default]
+    Nothing,
+    /// After the pause.
+    Soon,
+    /// Now: somebody waits for it.
+    Now,
+    /// The thread is to end.
+    End,
+}
+
+impl Bell {
+    /// Something may have to be synced.
+    pub(crate) fn wake(&self) {
+        self.ring(Asked::Soon);
+    }
+
+    /// A client waits for what was appended so far: no pause before the sync.
+    pub(crate) fn urge(&self) {
+        self.ring(Asked::Now);
+    }
+
+    fn ring(&self, asked: Asked) {
+        let mut before = self.asked.lock();
+        if *before < asked {
+            *before = asked;
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for work; false at the end.
+    fn heard(&self) -> bool {
+        let mut asked = self.asked.lock();
+        self.changed
+            .wait_while(&mut asked, |asked| *asked == Asked::Nothing);
+        if *asked == Asked::End {
+            return false;
+        }
+        *asked = Asked::Nothing;
+        true
+    }
+
+    /// Waits for [`PAUSE`] at most.
+    fn rest(&self) {
+        let mut asked = self.asked.lock();
+        self.changed
+            .wait_while_for(&mut asked, |asked| *asked < Asked::Now, PAUSE);
+    }
 }
 
 impl Syncer {
@@ -87,29 +144,27 @@ impl Syncer {
     ///
     /// `Io` when the system gives no thread.
     pub(crate) fn start(shared: Arc<Shared>, reporter: Arc<Reporter>) -> Result<Self, Error> {
-        let (wake, woken) = sync_channel(1);
+        let bell = Arc::<Bell>::default();
+        let rung = Arc::clone(&bell);
         let thread = std::thread::Builder::new()
             .name("journal-sync".to_owned())
-            .spawn(move || run(&shared, &reporter, &woken))
+            .spawn(move || run(&shared, &reporter, &rung))
             .map_err(|e| Error::new(Operation::Open, ErrorKind::Io).source(e))?;
         Ok(Self {
-            wake: Some(wake),
+            bell,
             thread: Some(thread),
         })
     }
 
-    /// Something may have to be synced.
-    pub(crate) fn wake(&self) {
-        if let Some(wake) = &self.wake {
-            // A full channel wakes the thread as well.
-            let _ = wake.try_send(());
-        }
+    /// What wakes it.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 }
 
 impl Drop for Syncer {
     fn drop(&mut self) {
-        self.wake = None;
+        self.bell.ring(Asked::End);
         if let Some(thread) = self.thread.take() {
             // A panic aborts the process; there is nothing to hear from the thread.
             let _ = thread.join();
@@ -117,8 +172,8 @@ impl Drop for Syncer {
     }
 }
 
-fn run(shared: &Shared, reporter: &Reporter, woken: &Receiver<()>) {
-    while woken.recv().is_ok() {
+fn run(shared: &Shared, reporter: &Reporter, bell: &Bell) {
+    while bell.heard() {
         let journal = shared.journal();
         if journal.synced() == journal.end() || journal.is_poisoned() {
             continue;
@@ -128,6 +183,26 @@ fn run(shared: &Shared, reporter: &Reporter, woken: &Receiver<()>) {
             Err(error) => tracing::error!(%error, "the journal could not be synced: this filer \
                 takes no more writes until it is restarted"),
         }
-        std::thread::sleep(PAUSE);
+        bell.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_urgent_call_cuts_the_pause_short_and_an_end_is_final() {
+        let bell = Bell::default();
+        bell.urge();
+        bell.wake();
+        // It returns at once: what is urgent is still to be done.
+        bell.rest();
+        assert_eq!(*bell.asked.lock(), Asked::Now);
+        assert!(bell.heard());
+        assert_eq!(*bell.asked.lock(), Asked::Nothing);
+        bell.ring(Asked::End);
+        bell.urge();
+        assert!(!bell.heard());
     }
 }

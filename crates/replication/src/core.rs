@@ -30,6 +30,10 @@ use pulls::{Behind, Stream};
 /// Pause before a peer is tried again.
 pub(crate) const RETRY_DELAY: Duration = Duration::from_millis(500);
 
+/// A member that stated something within this time counts as connected: heartbeats come each
+/// 200 ms, and a stream that says nothing for as long is broken.
+const HELD_LATELY: Duration = Duration::from_secs(5);
+
 /// Names one attempt to talk to an address; never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct LinkId(pub u64);
@@ -263,6 +267,15 @@ impl Core {
         let own = self.settings.origin;
         self.acks
             .stable(own, members.chain(uncut), durable, view.applied)
+    }
+
+    /// What each member that is connected has of this filer's own log on disk.
+    #[must_use]
+    pub fn holders(&self, now: Now, view: &View<'_>) -> Vec<Stamp> {
+        let own = self.settings.origin;
+        let others = view.members.iter().filter(|(origin, _)| *origin != own);
+        let held = others.filter_map(|(origin, _)| self.acks.lately(now, *origin, HELD_LATELY));
+        held.map(|statement| statement.durable.get(own)).collect()
     }
 
     /// What every other member is known to have: a joiner's log begins there. `None` when

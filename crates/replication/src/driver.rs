@@ -77,6 +77,7 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
             carry_out(&inner, &mut running, action, &meet);
         }
         tell_ready(&inner);
+        tell_holders(&inner);
         tell_stable(&inner, &mut stable);
         if !is_idle {
             continue;
@@ -116,6 +117,13 @@ fn tell_stable(inner: &Inner, told: &mut Told) {
         Ok(_) => {}
         Err(error) => tracing::debug!(%error, "the members cannot be read"),
     }
+}
+
+/// Tells the store what the connected members have of its own log.
+fn tell_holders(inner: &Inner) {
+    let now = inner.now();
+    // Order: told under the core's lock, so that what is told last is what was heard last.
+    inner.with(|core, view| inner.store.peers_hold(core.holders(now, view)));
 }
 
 fn tell_ready(inner: &Inner) {
@@ -290,6 +298,9 @@ async fn take_all(
             return Ok(());
         };
         let outcome = take_in(inner, through, batch.changes).await;
+        if batch.is_awaited {
+            inner.store.sync_now();
+        }
         if let Outcome::Cut(why) = &outcome {
             tracing::warn!(%through, %why, "changes of a former member are refused");
         }
@@ -312,6 +323,9 @@ async fn take_all(
                 .core
                 .lock()
                 .heard(inner.now(), stream, statement, &known);
+            if inner.store.is_awaited() {
+                tell_holders(inner);
+            }
         }
     }
     Ok(())

@@ -205,12 +205,15 @@ async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
         }
         let is_last = is_stopping && is_idle;
         let known = convert::all_known(inner);
+        let is_own = cursor.origin == inner.origin();
+        let is_awaited = !is_idle && is_own && inner.store.is_awaited();
         let heartbeat = Some(heartbeat(inner.store.shared(), known, is_last));
         if send
             .send(Ok(PullBatch {
                 changes,
                 heartbeat,
                 n_behind,
+                is_awaited,
             }))
             .await
             .is_err()

@@ -23,6 +23,8 @@ pub enum ErrorKind {
     ClockSkew,
     /// The store is not ready, stopping, or its queue is full.
     Unavailable,
+    /// The change is in the log here, and fewer other filers have it than were asked for.
+    Unacknowledged,
     /// Stored bytes do not check out.
     Corrupt,
     /// The disk or the network failed.
@@ -124,7 +126,10 @@ impl Error {
     /// Whether the same call may succeed later without a change of its arguments.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.kind, ErrorKind::Conflict | ErrorKind::Unavailable)
+        matches!(
+            self.kind,
+            ErrorKind::Conflict | ErrorKind::ClockSkew | ErrorKind::Unavailable
+        )
     }
 }
 
@@ -139,6 +144,10 @@ impl fmt::Display for Error {
             ErrorKind::DiskFull => "disk is full; free space and writes resume",
             ErrorKind::ClockSkew => "this filer's clock is ahead; local writes are refused",
             ErrorKind::Unavailable => "store is not available now",
+            ErrorKind::Unacknowledged => {
+                "outcome unknown: the change is on this filer's disk and shows here, and reaches the \
+                 other filers unless this machine is lost before; read before writing again"
+            }
             ErrorKind::Corrupt => "stored bytes do not check out",
             ErrorKind::Io => "input or output failed",
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use dulse_config::{Size, Span};
+use dulse_replica::{Durability, LevelBelow, PEERS_WAIT};
 use dulse_types::ServerAddress;
 
 /// Size of chunks, as upstream.
@@ -89,6 +90,23 @@ pub(crate) struct VolumeArgs {
     pub(crate) max: u32,
 }
 
+/// When writes are acknowledged.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DurableArgs {
+    /// When writes are acknowledged: fsync (survives power loss), os (survives kill -9), or
+    /// peers(n) (on disk at n other filers, too: survives the loss of n machines)
+    #[arg(long, default_value = "fsync")]
+    pub(crate) durability: Durability,
+    /// Other levels for some directories and all below them, such as
+    /// `/bank=peers(1),/tmp=os`; the longest directory counts
+    #[arg(long, value_delimiter = ',', value_name = "DIRECTORY=LEVEL")]
+    pub(crate) durability_below: Vec<LevelBelow>,
+    /// How long an answer waits for other filers under peers(n); then the outcome is told as
+    /// unknown
+    #[arg(long, default_value_t = Span(PEERS_WAIT))]
+    pub(crate) peers_wait: Span,
+}
+
 /// Arguments of `dulse filer`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FilerArgs {
@@ -109,9 +127,8 @@ pub(crate) struct FilerArgs {
     /// Filers of one group replicate to one another
     #[arg(long, default_value = "")]
     pub(crate) filer_group: String,
-    /// When writes are acknowledged: fsync (survives power loss) or os (survives kill -9)
-    #[arg(long, default_value = "fsync", value_parser = ["fsync", "os"])]
-    pub(crate) durability: String,
+    #[command(flatten)]
+    pub(crate) durable: DurableArgs,
     /// Files are cut into chunks of this size; whole MiB
     #[arg(long, default_value_t = CHUNK_SIZE)]
     pub(crate) chunk_size: Size,
@@ -180,9 +197,8 @@ pub(crate) struct ServerArgs {
     /// Engine of the filer's store: redb or sqlite
     #[arg(long, default_value = "redb")]
     pub(crate) engine: String,
-    /// When writes are acknowledged: fsync (survives power loss) or os (survives kill -9)
-    #[arg(long, default_value = "fsync", value_parser = ["fsync", "os"])]
-    pub(crate) durability: String,
+    #[command(flatten)]
+    pub(crate) durable: DurableArgs,
     #[command(flatten)]
     pub(crate) contents: ContentsArgs,
     #[command(flatten)]

@@ -81,7 +81,7 @@ fn what_a_flag_would_refuse_the_file_is_refused_for_with_its_line() {
         (
             "[filer]\ndurability = \"maybe\"\n",
             2,
-            "expected one of \"fsync\", \"os\"",
+            "`durability`: `maybe` is no durability; expected `fsync`, `os` or `peers(n)`",
         ),
         ("[filer]\nprot = 1\n", 2, "unknown key `prot`"),
         ("[master]\nexit-with-stdin = true\n", 2, "unknown key"),

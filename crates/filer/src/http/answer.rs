@@ -84,6 +84,7 @@ impl From<NameError> for Refusal {
             NameError::WriteOnce => StatusCode::FORBIDDEN,
             NameError::Invalid(_) => StatusCode::BAD_REQUEST,
             NameError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            NameError::Unacknowledged(_) => StatusCode::GATEWAY_TIMEOUT,
         };
         Self::new(status, error.to_string())
     }

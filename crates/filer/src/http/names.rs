@@ -50,6 +50,9 @@ pub enum NameError {
     /// Not now: starting, overloaded, or the disk is full.
     #[error("{0}")]
     Unavailable(String),
+    /// It is here and may be lost with this machine: too few other filers have it yet.
+    #[error("{0}")]
+    Unacknowledged(String),
     /// The store failed and nothing was applied.
     #[error("{0}")]
     Failed(String),

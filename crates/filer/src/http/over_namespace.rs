@@ -177,6 +177,7 @@ impl From<Error> for NameError {
             }
             ErrorKind::DiskFull => Self::DiskFull(text),
             ErrorKind::Unavailable => Self::Unavailable(text),
+            ErrorKind::Unacknowledged => Self::Unacknowledged(text),
             ErrorKind::Internal => Self::Failed(text),
         };
         // Whatever the reason: chunks that the entry may name must stay.

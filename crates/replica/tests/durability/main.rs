@@ -6,6 +6,7 @@ mod forgetting;
 mod formats;
 mod groups;
 mod machine;
+mod peers;
 mod reading;
 mod retention;
 mod room;

@@ -124,3 +124,32 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
     core.poll(Now::ZERO, &view);
     assert_eq!(core.not_ready(), None);
 }
+
+#[test]
+fn what_a_member_has_only_applied_acknowledges_nothing() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let (mut core, stream) = pulling(&applied);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let view = View {
+        applied: &applied,
+        members: &members,
+    };
+    assert_eq!(core.holders(Now::ZERO, &view), [], "not connected yet");
+    let states = |durable| Statement {
+        applied: vector(&[(1, 5)]),
+        durable: vector(&[(1, durable)]),
+        // Its own changes before it are not here: that does not matter for what it has.
+        position: Stamp(99),
+        ..Statement::default()
+    };
+    core.heard(Now::ZERO, stream, states(4), &[]);
+    assert_eq!(core.holders(Now::ZERO, &view), [Stamp(4)]);
+    core.heard(Now::ZERO, stream, states(5), &[]);
+    assert_eq!(core.holders(Now::ZERO, &view), [Stamp(5)]);
+    assert_eq!(core.holders(HELD_LATELY, &view), [], "silent for too long");
+    let alone = View {
+        applied: &applied,
+        members: &members[..1],
+    };
+    assert_eq!(core.holders(Now::ZERO, &alone), [], "no member");
+}
