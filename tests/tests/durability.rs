@@ -160,11 +160,8 @@ async fn too_few_peers_refuse_and_a_silent_one_makes_the_outcome_unknown() -> Re
     cluster.mkdir(0, "/bank/cache/at-once").await?;
     // Silent for longer, it does not count any more: refused early again.
     let refused = || async {
-        let asked = cluster
-            .http
-            .post(cluster.url(0, "/bank/late/"))
-            .send()
-            .await;
+        let url = cluster.url(0, &format!("/bank/late-{}/", rand::random::<u32>()));
+        let asked = cluster.http.post(url).send().await;
         asked.is_ok_and(|answer| answer.status() == 503)
     };
     wait_for("a refusal", refused).await?;

@@ -133,6 +133,7 @@ fn what_a_member_has_only_applied_acknowledges_nothing() {
     let view = View {
         applied: &applied,
         members: &members,
+        gone: &[],
     };
     assert_eq!(core.holders(Now::ZERO, &view), [], "not connected yet");
     let states = |durable| Statement {
@@ -150,6 +151,7 @@ fn what_a_member_has_only_applied_acknowledges_nothing() {
     let alone = View {
         applied: &applied,
         members: &members[..1],
+        gone: &[],
     };
     assert_eq!(core.holders(Now::ZERO, &alone), [], "no member");
 }
