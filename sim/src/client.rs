@@ -79,7 +79,7 @@ impl World {
                     request,
                 )
             }
-            Action::Found => self.found(f),
+            Action::Found { beside } => self.found(f, &beside),
             Action::Cancel(stream) => {
                 self.net.cancel(f, Kind::Pull(stream));
                 self.net.cancel(f, Kind::Join(stream));

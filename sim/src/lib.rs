@@ -30,7 +30,7 @@ mod workload;
 mod world;
 
 pub use shape::{FILERS_MAX, Shape};
-pub use world::{Counts, Report, run};
+pub use world::{Counts, Options, Report, run};
 
 /// Nanoseconds of a millisecond.
 pub(crate) const MS: u64 = 1_000_000;

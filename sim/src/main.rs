@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use dulse_sim::Counts;
+use dulse_sim::{Counts, Options};
 
 /// Runs seeds; each ends with healed links and demands equal filers.
 #[derive(Parser)]
@@ -25,6 +25,9 @@ struct Arguments {
     /// Print what happens
     #[arg(long)]
     trace: bool,
+    /// Check at every turn what else is checked at rest: slow, and finds the moment
+    #[arg(long)]
+    careful: bool,
     /// Go on behind a seed that fails
     #[arg(long)]
     keep_going: bool,
@@ -58,11 +61,15 @@ fn main() -> ExitCode {
     let (first, behind) = arguments.range();
     println!("seeds {first}..{behind}");
     let began = Instant::now();
+    let options = Options {
+        is_traced: arguments.trace,
+        is_careful: arguments.careful,
+    };
     let mut totals = Counts::default();
     let (mut hash, mut n_failed, mut slowest) = (0_u64, 0, (0.0, first));
     for seed in first..behind {
         let at = Instant::now();
-        match dulse_sim::run(seed, arguments.trace) {
+        match dulse_sim::run(seed, options) {
             Ok(report) => {
                 totals.add(report.counts);
                 hash = hash.rotate_left(1) ^ report.hash;

@@ -56,7 +56,7 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn found(&mut self, f: usize) -> Result<(), String> {
+    pub(crate) fn found(&mut self, f: usize, beside: &[Origin]) -> Result<(), String> {
         let now = self.now;
         let address = address(self.filers[f].port);
         let Some(running) = &mut self.filers[f].running else {
@@ -65,6 +65,14 @@ impl World {
         let member = running.origin();
         if !self.master.is_up {
             let result = Err("the master does not answer".to_owned());
+            return running.with(now, |core, since, _| core.founded(since, result));
+        }
+        let known = self.master.known.iter().map(|(origin, _)| *origin);
+        if known
+            .clone()
+            .any(|origin| origin != member && !beside.contains(&origin))
+        {
+            let result = Err("another member is remembered".to_owned());
             return running.with(now, |core, since, _| core.founded(since, result));
         }
         self.master.known.push((member, address.clone()));

@@ -137,7 +137,13 @@ impl World {
     /// The server goes on with a stream: a batch, a part, or a heartbeat.
     pub(crate) fn feed(&mut self, c: u64) -> Result<(), String> {
         let bytes = self.rng.random_range(100..20_000);
-        let part_rows = self.rng.random_range(1..6);
+        // Few rows, so that it is interrupted anywhere; in the end it must get on.
+        let is_slow = !self.is_over && self.rng.random_bool(0.8);
+        let part_rows = if is_slow {
+            self.rng.random_range(1..6)
+        } else {
+            200
+        };
         // A transfer is short here: without this few are interrupted.
         let is_interrupted = self.rng.random_bool(0.03) && !self.is_over;
         let Some(connection) = self.net.connections.get_mut(&c) else {

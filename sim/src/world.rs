@@ -112,6 +112,15 @@ pub struct Report {
     pub hash: u64,
 }
 
+/// How a world is looked at.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Options {
+    /// Whether what happens is printed.
+    pub is_traced: bool,
+    /// Whether what must hold at rest for each filer by itself is looked at all the time.
+    pub is_careful: bool,
+}
+
 pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) shape: Shape,
@@ -128,6 +137,7 @@ pub(crate) struct World {
     pub(crate) is_over: bool,
     checks: Vec<Box<dyn Check>>,
     pub(crate) trace: Trace,
+    pub(crate) options: Options,
 }
 
 /// Runs one seed to its end.
@@ -135,10 +145,10 @@ pub(crate) struct World {
 /// # Errors
 ///
 /// The invariant that does not hold, in words.
-pub fn run(seed: u64, is_traced: bool) -> Result<Report, String> {
+pub fn run(seed: u64, options: Options) -> Result<Report, String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let shape = Shape::of(&mut rng);
-    let mut world = World::new(shape, rng, is_traced);
+    let mut world = World::new(shape, rng, options);
     let lived = world.live();
     lived.map_err(|why| world.dated(&why))?;
     Ok(Report {
@@ -148,7 +158,7 @@ pub fn run(seed: u64, is_traced: bool) -> Result<Report, String> {
 }
 
 impl World {
-    pub(crate) fn new(shape: Shape, mut rng: StdRng, is_traced: bool) -> Self {
+    pub(crate) fn new(shape: Shape, mut rng: StdRng, options: Options) -> Self {
         alarms::listen();
         let n_filers = shape.filers;
         let filers = (0..n_filers as u16)
@@ -168,7 +178,8 @@ impl World {
             counts: Counts::default(),
             is_over: false,
             checks: checks::all(),
-            trace: Trace::new(is_traced),
+            trace: Trace::new(options.is_traced),
+            options,
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dulse_merge::MemberRow;
 use dulse_proto::cluster::cluster_client::ClusterClient;
-use dulse_proto::cluster::{KnownMembersRequest, Member, ReportMembersRequest};
+use dulse_proto::cluster::{Founding, KnownMembersRequest, Member, ReportMembersRequest};
 use dulse_proto::master::seaweed_client::SeaweedClient;
 use dulse_proto::master::{KeepConnectedRequest, ListClusterNodesRequest};
 use dulse_replica::ReplicaStore;
@@ -58,13 +58,13 @@ pub(crate) fn start(options: &FilerOptions, store: Arc<ReplicaStore>) -> (JoinHa
 /// nothing keeps a filer without a history from founding a second cluster.
 pub(crate) fn report(options: &FilerOptions) -> dulse_replication::Report {
     let options = Arc::new(options.clone());
-    Arc::new(move |origin, address| {
+    Arc::new(move |origin, address, beside| {
         let options = Arc::clone(&options);
         Box::pin(async move {
             let mut last = "no master is configured".to_owned();
             for master in &options.masters {
-                let member = [(origin, address.clone())];
-                match report_to(master, &options, &member).await {
+                let member = (origin, address.clone());
+                match report_founder(master, &options, member, &beside).await {
                     Ok(()) => return Ok(()),
                     Err(error) => last = format!("{master}: {}", error.message()),
                 }
@@ -76,13 +76,17 @@ pub(crate) fn report(options: &FilerOptions) -> dulse_replication::Report {
     })
 }
 
-async fn report_to(
+async fn report_founder(
     master: &ServerAddress,
     options: &FilerOptions,
-    members: &[(Origin, ServerAddress)],
+    founder: (Origin, ServerAddress),
+    beside: &[Origin],
 ) -> Result<(), tonic::Status> {
     let mut client = ClusterClient::new(connect(master, options).await?);
-    report_over(&mut client, &options.group, members, &[]).await
+    let founding = Founding {
+        beside: beside.iter().map(|origin| origin.0).collect(),
+    };
+    report_over(&mut client, &options.group, &[founder], &[], Some(founding)).await
 }
 
 async fn report_over(
@@ -90,6 +94,7 @@ async fn report_over(
     group: &str,
     members: &[(Origin, ServerAddress)],
     gone: &[Origin],
+    founding: Option<Founding>,
 ) -> Result<(), tonic::Status> {
     let mut request = tonic::Request::new(ReportMembersRequest {
         group: group.to_owned(),
@@ -101,6 +106,7 @@ async fn report_over(
             })
             .collect(),
         gone: gone.iter().map(|origin| origin.0).collect(),
+        founding,
     });
     request.set_timeout(ANSWER_TIME_MAX);
     match client.report_members(request).await {
@@ -195,7 +201,7 @@ async fn report_self(
         .filter(|gone| remembered.iter().any(|(origin, _)| origin == gone))
         .collect();
     let own = (own, options.address.clone());
-    report_over(cluster, &options.group, &[own], &gone).await
+    report_over(cluster, &options.group, &[own], &gone, None).await
 }
 
 async fn known_members(

@@ -32,7 +32,12 @@ impl Cluster for Remembered {
             }
             members.push((member.origin, address.to_string()));
         }
-        let remembered = self.0.stored.lock().remember(&r.group, &members, &r.gone);
+        let mut stored = self.0.stored.lock();
+        if let Some(founding) = r.founding {
+            may_found(&stored.members(&r.group), &members, &founding.beside)?;
+        }
+        let remembered = stored.remember(&r.group, &members, &r.gone);
+        drop(stored);
         remembered.map_err(|e| Status::internal(e.to_string()))?;
         Ok(Response::new(ReportMembersReply {}))
     }
@@ -48,5 +53,42 @@ impl Cluster for Remembered {
                 .map(|(origin, address)| Member { origin, address })
                 .collect(),
         }))
+    }
+}
+
+/// ⚠ Founding is decided on a list that may be old by now, by a process that may have stood
+/// still: whoever was remembered meanwhile founded first. Looked at under the same lock that
+/// remembers.
+fn may_found(
+    remembered: &[(u64, String)],
+    founders: &[(u64, String)],
+    beside: &[u64],
+) -> Result<(), Status> {
+    let is_known = |origin: &u64| {
+        beside.contains(origin) || founders.iter().any(|(founder, _)| founder == origin)
+    };
+    match remembered.iter().find(|(origin, _)| !is_known(origin)) {
+        None => Ok(()),
+        Some((_, address)) => Err(Status::failed_precondition(format!(
+            "{address} is remembered as a member of this cluster: it is to be joined"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_founds_on_an_old_list_is_refused() {
+        let at = |origin: u64| (origin, format!("h:{origin}.1"));
+        assert!(may_found(&[], &[at(1)], &[]).is_ok());
+        assert!(may_found(&[at(1)], &[at(1)], &[]).is_ok(), "it tries again");
+        assert!(
+            may_found(&[at(2)], &[at(1)], &[2]).is_ok(),
+            "it has no history"
+        );
+        let refused = may_found(&[at(2), at(3)], &[at(1)], &[2]).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
     }
 }

@@ -74,8 +74,12 @@ pub enum Action {
     },
     /// Have the master remember this filer, then journal its own join as the first of the
     /// cluster; answer with [`Core::founded`]. ⚠ In this order: a filer that is fresh and finds
-    /// nobody must not found a second cluster.
-    Found,
+    /// nobody must not found a second cluster. ⚠ The master must refuse when it remembers
+    /// anybody else by now: the list that this rests on may be old, or this process stood still.
+    Found {
+        /// Those that the master remembers and that have no history.
+        beside: Vec<Origin>,
+    },
     /// Drop the stream.
     Cancel(StreamId),
     /// Drop the connection.

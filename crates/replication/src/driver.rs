@@ -188,7 +188,7 @@ fn carry_out(
             let task = tokio::spawn(join::join(Arc::clone(inner), stream, client));
             running.streams.insert(stream, task.abort_handle());
         }
-        Action::Found => drop(tokio::spawn(found(Arc::clone(inner)))),
+        Action::Found { beside } => drop(tokio::spawn(found(Arc::clone(inner), beside))),
         Action::Cancel(stream) => {
             if let Some(task) = running.streams.remove(&stream) {
                 task.abort();
@@ -203,16 +203,16 @@ fn carry_out(
     }
 }
 
-async fn found(inner: Arc<Inner>) {
-    let result = report_and_found(&inner).await;
+async fn found(inner: Arc<Inner>, beside: Vec<Origin>) {
+    let result = report_and_found(&inner, beside).await;
     inner.core.lock().founded(inner.now(), result);
     inner.wake.notify_one();
 }
 
-async fn report_and_found(inner: &Inner) -> Result<(), String> {
+async fn report_and_found(inner: &Inner, beside: Vec<Origin>) -> Result<(), String> {
     let (member, address) = (inner.origin(), &inner.options.address);
     if !inner.options.is_alone {
-        (inner.options.report)(member, address.clone()).await?;
+        (inner.options.report)(member, address.clone(), beside).await?;
     }
     let address = address.to_string();
     let founded = inner.store.member(MemberStep::Join { member, address });

@@ -59,9 +59,13 @@ pub struct Options {
     pub transport: Transport,
 }
 
-/// A call that has the master remember a member; done when the master has it on disk.
-pub type Report =
-    Arc<dyn Fn(Origin, ServerAddress) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+/// A call that has the master remember the founder; done when the master has it on disk, and
+/// refused when it remembers others than those given, who have no history.
+pub type Report = Arc<
+    dyn Fn(Origin, ServerAddress, Vec<Origin>) -> BoxFuture<'static, Result<(), String>>
+        + Send
+        + Sync,
+>;
 
 /// Keeps this filer in step with its peers until it is dropped or stopped.
 pub struct Replicator {

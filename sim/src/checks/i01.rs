@@ -16,6 +16,12 @@ impl Check for Agreement {
     }
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        if let (Seen::Turned(f), true) = (seen, world.options.is_careful)
+            && let Some(running) = world.filers[*f].running.as_ref()
+            && !running.shared().is_fresh()
+        {
+            recount(running).map_err(|why| format!("filer {f}: {why}"))?;
+        }
         let Seen::Heard { filer, beat } = seen else {
             return Ok(());
         };

@@ -5,10 +5,13 @@
 #[test]
 fn a_seed_replays_to_the_same_trace_hash() {
     for seed in [3, 4, 5, 6] {
-        let first = crate::run(seed, false).unwrap();
-        let again = crate::run(seed, false).unwrap();
+        let first = crate::run(seed, crate::Options::default()).unwrap();
+        let again = crate::run(seed, crate::Options::default()).unwrap();
         assert_eq!(first.hash, again.hash, "seed {seed}");
     }
-    let other = crate::run(7, false).unwrap();
-    assert_ne!(other.hash, crate::run(3, false).unwrap().hash);
+    let other = crate::run(7, crate::Options::default()).unwrap();
+    assert_ne!(
+        other.hash,
+        crate::run(3, crate::Options::default()).unwrap().hash
+    );
 }

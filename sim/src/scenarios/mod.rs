@@ -19,7 +19,11 @@ use crate::{MS, SECOND};
 
 /// Some filers that are ready and level; nothing happens but what the test does.
 pub(crate) fn cluster(filers: usize) -> World {
-    let mut world = World::new(Shape::quiet(filers), StdRng::seed_from_u64(7), false);
+    let mut world = World::new(
+        Shape::quiet(filers),
+        StdRng::seed_from_u64(7),
+        crate::Options::default(),
+    );
     for f in 0..filers {
         world.start(f).unwrap();
         world.at(f as u64 * MS, Event::Listed(f));

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Files with chunks: written, overwritten, appended to, truncated, deleted, renamed and
 //! hard-linked, by clients that may have read the file a while ago and elsewhere.
+//!
+//! A client that writes back what it read makes sure that the path still shows the same
+//! file: a list of chunks written to another file would name chunks that go with the first.
 
 use dulse_store::{Expect, Step, Transaction};
 use dulse_types::entry::{FileChunk, UnknownFields};
@@ -33,8 +36,8 @@ impl Workload for Files {
     }
 
     fn group(&self, world: &mut World, filer: usize) -> Vec<Transaction> {
-        let n = world.rng.random_range(1..3);
-        (0..n).filter_map(|_| transaction(world, filer)).collect()
+        // One by one: each looks at what the one before left.
+        transaction(world, filer).into_iter().collect()
     }
 }
 
@@ -42,23 +45,23 @@ fn transaction(world: &mut World, f: usize) -> Option<Transaction> {
     let at = any_path(&PATHS, &mut world.rng);
     let kind = world.rng.random_range(0..20);
     Some(match kind {
-        0..=4 => one(Step::Create {
-            path: at,
-            entry: with_chunks(world, None),
-        }),
-        5..=6 => one(Step::Update {
-            path: at,
-            entry: with_chunks(world, None),
-            delete_chunks: true,
-        }),
+        0..=4 => {
+            let entry = born(world);
+            let entry = with_chunk(world, &entry);
+            one(Step::Create { path: at, entry })
+        }
+        5..=6 => {
+            let entry = emptied(&read(world, f, &at)?.entry);
+            let entry = with_chunk(world, &entry);
+            update(at, entry)
+        }
         7..=10 => append(world, f, at)?,
         11..=12 => open(world, f, at)?,
-        13..=15 => append_stale(world)?,
-        16 => one(Step::Update {
-            path: at,
-            entry: file(&mut world.rng),
-            delete_chunks: true,
-        }),
+        13..=15 => append_stale(world, f)?,
+        16 => {
+            let entry = emptied(&read(world, f, &at)?.entry);
+            update(at, entry)
+        }
         17 => one(Step::Delete {
             path: at,
             delete_chunks: world.rng.random_bool(0.9),
@@ -74,14 +77,41 @@ fn transaction(world: &mut World, f: usize) -> Option<Transaction> {
     })
 }
 
-/// The entry, or a new one, with a chunk more.
-fn with_chunks(world: &mut World, before: Option<&Entry>) -> Entry {
-    let entry = match before {
-        Some(entry) => entry.clone(),
-        None => file(&mut world.rng),
-    };
+fn update(path: FullPath, entry: Entry) -> Transaction {
+    one(Step::Update {
+        path,
+        entry,
+        delete_chunks: true,
+    })
+}
+
+/// A new file; its time of birth tells it from all others.
+fn born(world: &mut World) -> Entry {
+    let entry = file(&mut world.rng);
     let Ok(mut fields) = entry.fields() else {
         return entry;
+    };
+    fields.attrs_mut().crtime = world.volumes.chunks.len() as i64 + 1;
+    fields.to_entry(&UnknownFields::default())
+}
+
+fn birth(entry: &Entry) -> i64 {
+    entry.fields().map_or(0, |fields| fields.attrs().crtime)
+}
+
+/// The same file without content.
+fn emptied(entry: &Entry) -> Entry {
+    let Ok(mut fields) = entry.fields() else {
+        return entry.clone();
+    };
+    fields.chunks.clear();
+    fields.to_entry(&UnknownFields::default())
+}
+
+/// The same file with a chunk more.
+fn with_chunk(world: &mut World, entry: &Entry) -> Entry {
+    let Ok(mut fields) = entry.fields() else {
+        return entry.clone();
     };
     let mut chunk = FileChunk {
         offset: fields.chunks.len() as i64 * 10,
@@ -102,12 +132,8 @@ fn read(world: &World, f: usize, at: &FullPath) -> Option<dulse_store::Found> {
 /// Appends to what is there now; half of the clients make sure that nobody was faster.
 fn append(world: &mut World, f: usize, at: FullPath) -> Option<Transaction> {
     let found = read(world, f, &at)?;
-    let entry = with_chunks(world, Some(&found.entry));
-    let mut transaction = one(Step::Update {
-        path: at.clone(),
-        entry,
-        delete_chunks: true,
-    });
+    let entry = with_chunk(world, &found.entry);
+    let mut transaction = update(at.clone(), entry);
     if world.rng.random_bool(0.5) {
         transaction.expects.push(Expect::Same(at, found.token));
     }
@@ -127,15 +153,15 @@ fn open(world: &mut World, f: usize, at: FullPath) -> Option<Transaction> {
 }
 
 /// It appends to what it had read, here or at another filer, whatever happened meanwhile.
-fn append_stale(world: &mut World) -> Option<Transaction> {
+fn append_stale(world: &mut World, f: usize) -> Option<Transaction> {
     let opened = world.clients.opened.take()?;
     if world.now - opened.at > STALE_MAX {
         return None;
     }
-    let entry = with_chunks(world, Some(&opened.entry));
-    Some(one(Step::Update {
-        path: opened.path,
-        entry,
-        delete_chunks: true,
-    }))
+    let there = read(world, f, &opened.path)?;
+    if birth(&there.entry) != birth(&opened.entry) {
+        return None;
+    }
+    let entry = with_chunk(world, &opened.entry);
+    Some(update(opened.path, entry))
 }

@@ -112,7 +112,12 @@ impl Core {
             return;
         }
         self.phase = Phase::Founding;
-        self.actions.push(Action::Found);
+        let listing = self.directory.listing();
+        let remembered = listing
+            .iter()
+            .flat_map(|(listing, _)| &listing.known_members);
+        let beside = remembered.map(|(origin, _)| *origin).collect();
+        self.actions.push(Action::Found { beside });
     }
 
     /// The own join was journaled, or not.

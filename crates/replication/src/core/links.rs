@@ -77,6 +77,8 @@ impl Link {
 impl Core {
     /// The handshake of a link ended.
     pub fn greeted(&mut self, now: Now, link: LinkId, answer: Result<Greeting, Refusal>) {
+        // ⚠ An answer that waited while this process stood still tells how things were.
+        self.expire_greetings(now);
         let found = self.links.iter().find(|(_, l)| l.id == link);
         let Some((address, _)) = found.filter(|(_, l)| matches!(l.phase, LinkPhase::Greeting(_)))
         else {
