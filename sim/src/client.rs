@@ -80,6 +80,7 @@ impl World {
                 )
             }
             Action::Found { beside } => self.found(f, &beside),
+            Action::Fence { member } => self.shut_out(f, member, false),
             Action::Cancel(stream) => {
                 self.net.cancel(f, Kind::Pull(stream));
                 self.net.cancel(f, Kind::Join(stream));

@@ -60,6 +60,8 @@ pub(crate) struct Filer {
     pub(crate) running: Option<Running>,
     /// Frozen until then: nothing happens here.
     pub(crate) frozen_until: u64,
+    /// A member that is silent for this long is shut out.
+    pub(crate) offline_max: Duration,
 }
 
 /// A process.
@@ -97,6 +99,7 @@ impl Filer {
             life: 0,
             running: None,
             frozen_until: 0,
+            offline_max: Duration::from_secs(3600),
         }
     }
 
@@ -138,6 +141,7 @@ impl Filer {
             instance,
             address: address(self.port),
             is_alone: false,
+            offline_max: self.offline_max,
         });
         self.life += 1;
         self.frozen_until = 0;
@@ -256,6 +260,7 @@ impl Running {
     pub(crate) fn in_background(&mut self, stable: Vector) -> Result<bool, Error> {
         self.replica.sync()?;
         self.replica.checkpoint_when_due();
+        self.core.log_is_over(self.shared().is_log_over());
         let begin = self.shared().journal().begin();
         self.replica.stable(stable)?;
         Ok(self.shared().journal().begin() > begin)

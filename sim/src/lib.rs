@@ -17,6 +17,7 @@ mod faults;
 mod filer;
 mod life;
 mod master;
+mod membership;
 mod net;
 mod queue;
 #[cfg(test)]

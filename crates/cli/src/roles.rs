@@ -12,7 +12,7 @@ use dulse_config::{Security, Size};
 use dulse_filer::{Filer, FilerOptions};
 use dulse_master::{Master, MasterOptions};
 use dulse_registry::Writes;
-use dulse_replica::Levels;
+use dulse_replica::{Levels, Limits};
 use dulse_telemetry::Exporter;
 use dulse_telemetry::process::observe_disk;
 use dulse_transport::{Service, Transport, Wire};
@@ -119,7 +119,9 @@ async fn start_volume(args: &VolumeArgs, transport: Transport) -> Result<VolumeS
 
 async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security) -> Result<Filer> {
     let place = place(&args.common, args.port)?;
-    let writes = writes(&args.durable)?;
+    let mut writes = writes(&args.durable)?;
+    writes.limits.log_retention = args.log_retention.0;
+    writes.limits.log_budget_bytes = args.log_budget.0;
     let (engine, dir) = (args.engine.clone(), args.dir.clone());
     let random = u64::from_be_bytes(random_bytes()?);
     let open = move || dulse_registry::open_embedded(&engine, &dir, &writes, random);
@@ -137,6 +139,7 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
         masters: args.master.clone(),
         group: args.filer_group.clone(),
         is_alone: args.alone,
+        offline_max: args.max_offline.0,
         leaves_within: args.leave_on_shutdown.then_some(args.leave_wait.0),
         max_mb: mebibytes(args.chunk_size)?,
         transport,
@@ -181,6 +184,7 @@ fn writes(args: &DurableArgs) -> Result<Writes> {
     Ok(Writes {
         levels,
         peers_wait: args.peers_wait.0,
+        limits: Limits::STANDARD,
     })
 }
 
@@ -337,6 +341,9 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
         chunk_size: CHUNK_SIZE,
         contents: args.contents,
         alone: false,
+        max_offline: args::OFFLINE_MAX,
+        log_retention: args::LOG_RETENTION,
+        log_budget: args::LOG_BUDGET,
         leave_on_shutdown: false,
         leave_wait: args::LEAVE_WAIT,
     };

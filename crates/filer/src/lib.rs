@@ -83,6 +83,7 @@ impl Filer {
                 address: options.address.clone(),
                 group: options.group.clone(),
                 is_alone: options.is_alone,
+                offline_max: options.offline_max,
                 listed,
                 report: discovery::report(&options),
                 transport: transport.clone(),

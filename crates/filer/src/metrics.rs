@@ -37,6 +37,9 @@ dulse_telemetry::declare! {
         "Volumes whose dropped chunks cannot be freed at present.";
     PEERS: gauge "dulse_peers", Count, ["state"], Stable,
         "Other filers by state: connecting, streaming, foreign, refused, stuck.";
+    MEMBERS: gauge "dulse_members", Count, ["state"], Stable,
+        "Members of the filers' cluster by state: live (this one included), silent; and former \
+         ones: left, fenced, removed.";
     FEEDS: gauge "dulse_replication_feeds", Count, [], Stable,
         "Streams of changes that other filers pull from here.";
     LAG_CHANGES: gauge "dulse_peer_lag_changes", Count, ["peer"], Stable,
@@ -57,6 +60,9 @@ dulse_telemetry::declare! {
 
 /// States of a peer, each with a row of its own also when nobody is in it.
 const PEER_STATES: [&str; 5] = ["connecting", "streaming", "foreign", "refused", "stuck"];
+
+/// States of a member, likewise.
+const MEMBER_STATES: [&str; 5] = ["live", "silent", "left", "fenced", "removed"];
 
 /// Bits of a digest that a floating-point number holds exactly.
 const DIGEST_BITS: u32 = 48;
@@ -91,6 +97,11 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
         let (changes, seconds) = peer.map_or((0, 0.0), |p| (p.lag_changes, p.lag_seconds));
         LAG_CHANGES.gauge(&labels).set(changes as f64);
         LAG_SECONDS.gauge(&labels).set(seconds);
+    }
+    let members = state.replicator.members();
+    for named in MEMBER_STATES {
+        let count = members.iter().filter(|m| m.state.as_str() == named).count();
+        MEMBERS.gauge(&[("state", named)]).set(count as f64);
     }
     FEEDS.set(state.replicator.n_feeds() as f64);
     let transfer = state.replicator.transfer().unwrap_or_default();

@@ -29,6 +29,8 @@ pub struct FilerOptions {
     pub group: String,
     /// Found a cluster without looking for others.
     pub is_alone: bool,
+    /// A member that is silent for this long is shut out.
+    pub offline_max: Duration,
     /// Leave the cluster when stopped in order, waiting this long for the others.
     pub leaves_within: Option<Duration>,
     /// Size of chunks in MiB.

@@ -55,13 +55,15 @@ pub enum OpenError {
     Replica(#[from] dulse_store::Error),
 }
 
-/// When writes are acknowledged.
+/// When writes are acknowledged, and how long they are kept in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Writes {
     /// How durable which of them are then.
     pub levels: Levels,
     /// How long an answer waits for other filers.
     pub peers_wait: Duration,
+    /// Sizes and times of the log.
+    pub limits: Limits,
 }
 
 impl From<Durability> for Writes {
@@ -69,6 +71,7 @@ impl From<Durability> for Writes {
         Self {
             levels: level.into(),
             peers_wait: PEERS_WAIT,
+            limits: Limits::STANDARD,
         }
     }
 }
@@ -107,7 +110,7 @@ pub fn open_embedded(
         clock: Arc::new(SystemClock),
         random,
         durability: writes.levels.default_level(),
-        limits: Limits::STANDARD,
+        limits: writes.limits,
     })?;
     let levels = writes.levels.clone();
     Ok(ReplicaStore::start_with(

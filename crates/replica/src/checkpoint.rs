@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Making the engine durable, catching up with the log, and cutting the log.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dulse_journal::Checkpoint;
@@ -148,6 +149,11 @@ impl Replica {
             let bytes = dropped.map_err(|e| error::journal(Operation::Checkpoint, e))?;
             tracing::info!(bytes, newest = %oldest.newest, "dropped a part of the log");
         }
+        let is_over = journal.size_bytes() > self.room.log_budget_bytes()
+            && journal.oldest().is_some_and(|oldest| {
+                oldest.end <= self.checkpointed && !self.stable.includes(&oldest.lasts)
+            });
+        self.shared.is_log_over.store(is_over, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -53,6 +53,7 @@ enum Request {
     Freed(Vec<Garbage>, oneshot::Sender<Result<(), Error>>),
     Stable,
     HintsFollowed(Vec<Bytes>, oneshot::Sender<Result<(), Error>>),
+    Heard(Vec<(Origin, i64)>, oneshot::Sender<Result<(), Error>>),
     Stop,
 }
 
@@ -300,6 +301,15 @@ impl ReplicaStore {
             .await?
     }
 
+    /// See [`Replica::note_heard`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn note_heard(&self, heard: Vec<(Origin, i64)>) -> Result<(), Error> {
+        self.ask(|answer| Request::Heard(heard, answer)).await?
+    }
+
     /// Finishes what is queued, checkpoints, and ends the thread.
     pub fn stop(&self) {
         // When the queue is gone the thread has ended already.
@@ -517,6 +527,9 @@ impl Driver {
             Request::Stable => self.take_stable(),
             Request::HintsFollowed(hints, answer) => {
                 let _ = answer.send(self.replica.hints_followed(&hints));
+            }
+            Request::Heard(heard, answer) => {
+                let _ = answer.send(self.replica.note_heard(&heard));
             }
             Request::Commit(..) | Request::Stop => {}
         }

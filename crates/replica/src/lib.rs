@@ -19,6 +19,7 @@ mod error;
 mod expiry;
 mod forgetting;
 mod garbage;
+mod heard;
 mod levels;
 pub mod metrics;
 mod options;

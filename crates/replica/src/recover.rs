@@ -2,6 +2,7 @@
 //! Opening a store: formats, origin, and replay of what the engine may lack.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use dulse_journal::{Checkpoint, Journal, JournalOptions, Record, RecordKind};
@@ -57,6 +58,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         sums: Mutex::default(),
         clock: HybridClock::restart(noted.ceiling),
         wall: options.clock,
+        is_log_over: AtomicBool::new(false),
     });
     let (vector, ceiling) = replay(&shared, noted.position)?;
     tracing::info!(

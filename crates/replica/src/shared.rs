@@ -2,6 +2,7 @@
 //! What readers share with the sequencer: engine, journal, vectors, digest.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use dulse_journal::{Journal, JournalError, Record, RecordKind};
@@ -29,6 +30,8 @@ pub struct Shared {
     pub(crate) sums: Mutex<Sums>,
     pub(crate) clock: HybridClock,
     pub(crate) wall: Arc<dyn Clock>,
+    /// See [`Shared::is_log_over`].
+    pub(crate) is_log_over: AtomicBool,
 }
 
 /// Sums of the digest's buckets and their total.
@@ -165,6 +168,12 @@ impl Shared {
     pub fn digest(&self) -> (Vector, Sum) {
         let vectors = self.vectors.read();
         (vectors.applied.clone(), self.sums.lock().total)
+    }
+
+    /// Whether the log is over its budget and cannot be cut, since a member lacks what is in it.
+    #[must_use]
+    pub fn is_log_over(&self) -> bool {
+        self.is_log_over.load(Ordering::Relaxed)
     }
 
     /// Live names, contents of hard-linked inodes and keys.

@@ -117,3 +117,12 @@ fn nothing_counts_that_comes_after_a_leave_and_whoever_left_stamps_nothing() {
     let refused = other.apply_remote(&[late.encode()]).unwrap();
     assert_eq!(refused, [Applied::Refused { cut: left }]);
 }
+
+#[test]
+fn when_members_were_heard_is_kept() {
+    let mut one = open(1 << 32 | 1);
+    let (a, b) = (Origin(7), Origin(8));
+    one.note_heard(&[(a, 5), (b, 6)]).unwrap();
+    one.note_heard(&[(a, 9)]).unwrap();
+    assert_eq!(one.shared().heard().unwrap(), [(a, 9), (b, 6)]);
+}

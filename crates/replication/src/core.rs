@@ -7,6 +7,7 @@
 //! an argument. The simulation drives it with virtual time, the driver with tokio.
 
 mod begin;
+mod fencing;
 mod links;
 mod membership;
 mod pulls;
@@ -80,6 +81,11 @@ pub enum Action {
         /// Those that the master remembers and that have no history.
         beside: Vec<Origin>,
     },
+    /// Journal that a silent member is shut out.
+    Fence {
+        /// Whom.
+        member: Origin,
+    },
     /// Drop the stream.
     Cancel(StreamId),
     /// Drop the connection.
@@ -141,6 +147,10 @@ pub struct Core {
     found_not_before: Now,
     /// Members no more, at the last poll.
     gone: BTreeSet<Origin>,
+    /// How long members had been silent when this filer started.
+    silent_before: BTreeMap<Origin, Duration>,
+    is_log_over: bool,
+    fence_not_before: Now,
     phase: Phase,
     not_ready: Option<String>,
     next_id: u64,
@@ -164,6 +174,9 @@ impl Core {
             callers: BTreeMap::new(),
             found_not_before: Now::ZERO,
             gone: BTreeSet::new(),
+            silent_before: BTreeMap::new(),
+            is_log_over: false,
+            fence_not_before: Now::ZERO,
             phase: Phase::Start,
             not_ready: Some("looking for the other filers".to_owned()),
             next_id: 0,
@@ -204,6 +217,7 @@ impl Core {
             self.relay(now, view);
         }
         self.watch_readiness(now, view);
+        self.fence_silent(now, view);
         std::mem::take(&mut self.actions)
     }
 

@@ -26,6 +26,9 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 /// It moves with every heartbeat; what hangs on it, forgetting, is in no hurry.
 const STABLE_EVERY: Duration = Duration::from_millis(500);
 
+/// How often it is kept when members were heard.
+const HEARD_EVERY: Duration = Duration::from_secs(60);
+
 /// How long connecting may take; the core gives up the handshake a little later.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -62,6 +65,8 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
     // At most one message per greeting that runs, and those are bounded by the addresses.
     let (meet, mut met) = tokio::sync::mpsc::unbounded_channel::<(Met, Greeting)>();
     let mut stable = Told::default();
+    let mut heard = Now::ZERO;
+    remember_heard(&inner);
     loop {
         if let Some(listing) = listed.borrow_and_update().clone() {
             inner.core.lock().listed(inner.now(), listing);
@@ -79,6 +84,7 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
         tell_ready(&inner);
         tell_holders(&inner);
         tell_stable(&inner, &mut stable);
+        note_heard(&inner, &mut heard);
         if !is_idle {
             continue;
         }
@@ -93,6 +99,47 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
+}
+
+/// Tells the core how long members had been silent when this filer started.
+fn remember_heard(inner: &Inner) {
+    let now_ns = inner.store.shared().now_ns();
+    match inner.store.shared().heard() {
+        Ok(rows) => {
+            for (member, at_ns) in rows {
+                let silent = u64::try_from(now_ns.saturating_sub(at_ns)).unwrap_or(0);
+                let silent = Duration::from_nanos(silent);
+                inner.core.lock().silent_before(member, silent);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "when members were heard cannot be read"),
+    }
+}
+
+/// Keeps when members were heard, so that a restart does not forget it.
+fn note_heard(inner: &Arc<Inner>, noted: &mut Now) {
+    let now = inner.now();
+    inner
+        .core
+        .lock()
+        .log_is_over(inner.store.shared().is_log_over());
+    if now < *noted + HEARD_EVERY {
+        return;
+    }
+    *noted = now;
+    let now_ns = inner.store.shared().now_ns();
+    let heard = inner.with(|core, view| core.heard_lately(now, view));
+    let rows = heard.into_iter().map(|(member, silent)| {
+        let silent = i64::try_from(silent.as_nanos()).unwrap_or(i64::MAX);
+        (member, now_ns.saturating_sub(silent))
+    });
+    let rows: Vec<_> = rows.collect();
+    let inner = Arc::clone(inner);
+    tokio::spawn(async move {
+        if let Err(error) = inner.store.note_heard(rows).await {
+            tracing::debug!(%error, "when members were heard was not noted");
+        }
+    });
 }
 
 /// What the store was told last of what is stable.
@@ -189,6 +236,7 @@ fn carry_out(
             running.streams.insert(stream, task.abort_handle());
         }
         Action::Found { beside } => drop(tokio::spawn(found(Arc::clone(inner), beside))),
+        Action::Fence { member } => drop(tokio::spawn(fence(Arc::clone(inner), member))),
         Action::Cancel(stream) => {
             if let Some(task) = running.streams.remove(&stream) {
                 task.abort();
@@ -201,6 +249,19 @@ fn carry_out(
             }
         }
     }
+}
+
+async fn fence(inner: Arc<Inner>, member: Origin) {
+    let cut = inner.store.shared().vector().get(member);
+    match inner.store.member(MemberStep::Fence { member, cut }).await {
+        Ok(_) => {
+            metrics::FENCED.add(1);
+            tracing::warn!(%member, %cut, "a member was silent for too long and is shut out; it \
+                joins again when it comes back");
+        }
+        Err(error) => tracing::warn!(%member, %error, "a silent member cannot be shut out"),
+    }
+    inner.wake.notify_one();
 }
 
 async fn found(inner: Arc<Inner>, beside: Vec<Origin>) {

@@ -39,6 +39,10 @@ use crate::core::{Core, Membership, Settings, View};
 /// The protocol this version speaks.
 pub const PROTOCOL: u32 = 1;
 
+/// A member that is silent for this long is shut out, unless told otherwise: a weekend and a
+/// machine on order.
+pub const OFFLINE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// How long a stopping filer goes on handing over its last changes.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
@@ -51,6 +55,8 @@ pub struct Options {
     pub group: String,
     /// Found a cluster without looking for others.
     pub is_alone: bool,
+    /// A member that is silent for this long is shut out.
+    pub offline_max: Duration,
     /// What the master says; `None` until it has answered.
     pub listed: watch::Receiver<Option<Listing>>,
     /// Has the master remember a member, durably.
@@ -133,6 +139,7 @@ impl Replicator {
             instance,
             address: options.address.clone(),
             is_alone: options.is_alone,
+            offline_max: options.offline_max,
         };
         let core = Core::new(settings);
         let not_yet = core.not_ready().map(str::to_owned);

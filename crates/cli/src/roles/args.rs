@@ -16,6 +16,15 @@ pub(crate) const CHUNK_SIZE: Size = Size(4 << 20);
 /// Volumes above it take no more writes, as upstream.
 pub(crate) const VOLUME_SIZE_LIMIT: Size = Size(30 << 30);
 
+/// A member that is silent for this long is shut out.
+pub(crate) const OFFLINE_MAX: Span = Span(dulse_replication::OFFLINE_MAX);
+
+/// How long the log is kept.
+pub(crate) const LOG_RETENTION: Span = Span(dulse_replica::LOG_RETENTION);
+
+/// Bytes of log above which it goes before its time.
+pub(crate) const LOG_BUDGET: Size = Size(dulse_replica::LOG_BUDGET_BYTES);
+
 /// How long a leaving filer waits for the others.
 pub(crate) const LEAVE_WAIT: Span = Span(dulse_replication::LEAVE_WAIT);
 
@@ -138,6 +147,18 @@ pub(crate) struct FilerArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = clap::ArgAction::Set)]
     pub(crate) alone: bool,
+    /// A filer that is silent for this long, or for which more log is kept than the budget, is
+    /// shut out of the cluster; it joins anew when it comes back
+    #[arg(long, default_value_t = OFFLINE_MAX)]
+    pub(crate) max_offline: Span,
+    /// How long the log is kept for subscribers that come back; in any case until every member
+    /// has it
+    #[arg(long, default_value_t = LOG_RETENTION)]
+    pub(crate) log_retention: Span,
+    /// Log above which what every member has goes before its time; a tenth of the disk where
+    /// that is less
+    #[arg(long, default_value_t = LOG_BUDGET)]
+    pub(crate) log_budget: Size,
     /// Leave the cluster for good when stopped by SIGTERM or Ctrl-C, once the other filers have
     /// everything: for pods whose disk goes with them. Started again it joins anew
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false,

@@ -48,7 +48,7 @@ pub struct MemberStatus {
     pub address: Option<ServerAddress>,
     /// How it stands.
     pub state: MemberState,
-    /// Since it was heard; `None` when it was not since this filer started, or is this one.
+    /// Since it was heard; `None` when that is not known, or it is this one.
     pub silent_for: Option<Duration>,
     /// The stamp in some log behind which it is not known to have everything on disk, so that
     /// the logs of all are kept from there; `None` when it holds back nothing.
@@ -85,12 +85,13 @@ impl Core {
         let own = &self.settings;
         let of_member = |(origin, joined_at): &(Origin, ServerAddress)| {
             let is_own = *origin == own.origin;
-            let heard = self.acks.heard_at(*origin);
-            let silent_for = heard.map(|at| now.saturating_sub(at)).filter(|_| !is_own);
-            let state = match silent_for {
-                _ if is_own => MemberState::Own,
-                Some(silent) if silent < SILENT_MAX => MemberState::Live,
-                _ => MemberState::Silent,
+            let is_known =
+                self.acks.heard_at(*origin).is_some() || self.silent_before.contains_key(origin);
+            let silent_for = (is_known && !is_own).then(|| self.silent_for(now, *origin));
+            let state = match is_own {
+                true => MemberState::Own,
+                false if self.is_live(now, *origin) => MemberState::Live,
+                false => MemberState::Silent,
             };
             let met = self.directory.known().find(|(met, _)| met == origin);
             let address = match met {
@@ -160,7 +161,7 @@ impl Core {
         self.acks.greatest(origin).max(view.applied.get(origin))
     }
 
-    fn holds_back(&self, member: Origin, durable: &Vector) -> Option<Stamp> {
+    pub(super) fn holds_back(&self, member: Origin, durable: &Vector) -> Option<Stamp> {
         let has = self.acks.of(member).map(|said| &said.durable);
         let lacking = durable.iter().filter_map(|(origin, stamp)| {
             let has = has.map_or(Stamp::ZERO, |has| has.get(origin));

@@ -23,6 +23,7 @@ fn pulling(applied: &Vector) -> (Core, StreamId) {
         instance: 1,
         address: address(1),
         is_alone: false,
+        offline_max: Duration::from_secs(3600),
     });
     let members = [(origin(1), address(1)), (origin(2), address(2))];
     let view = View {
@@ -80,6 +81,7 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
         instance: 1,
         address: address(1),
         is_alone: false,
+        offline_max: Duration::from_secs(3600),
     });
     core.listed(
         Now::ZERO,
@@ -154,4 +156,54 @@ fn what_a_member_has_only_applied_acknowledges_nothing() {
         gone: &[],
     };
     assert_eq!(core.holders(Now::ZERO, &alone), [], "no member");
+}
+
+/// A filer that is ready, with members 1, 2 and 3; those named were heard at `now`.
+fn fenced_by(own: u64, now: u64, heard: &[u64], is_log_over: bool) -> Vec<Origin> {
+    let mut core = Core::new(Settings {
+        origin: origin(own),
+        instance: 1,
+        address: address(1),
+        is_alone: false,
+        offline_max: Duration::from_secs(3600),
+    });
+    let applied = vector(&[(1, 5), (2, 5), (3, 5)]);
+    let members = [1, 2, 3].map(|n| (origin(n), address(n as u16)));
+    let view = View {
+        applied: &applied,
+        members: &members,
+        gone: &[],
+    };
+    core.phase = Phase::Ready;
+    core.not_ready = None;
+    core.log_is_over(is_log_over);
+    let now = Duration::from_secs(now);
+    for peer in heard {
+        let all = Statement {
+            durable: applied.clone(),
+            ..Statement::default()
+        };
+        core.acks.stated(now, origin(*peer), all);
+    }
+    let actions = core.poll(now, &view);
+    let fenced = actions.iter().filter_map(|action| match action {
+        Action::Fence { member } => Some(*member),
+        _ => None,
+    });
+    fenced.collect()
+}
+
+#[test]
+fn one_that_is_silent_for_too_long_is_shut_out_by_the_smallest_that_answers() {
+    assert_eq!(fenced_by(1, 3601, &[2], false), [origin(3)]);
+    assert_eq!(fenced_by(2, 3601, &[1], false), []);
+    assert_eq!(fenced_by(2, 3601, &[3], false), [origin(1)]);
+    assert_eq!(fenced_by(1, 3599, &[2], false), []);
+}
+
+#[test]
+fn one_for_which_too_much_log_is_kept_is_shut_out_before_its_time() {
+    assert_eq!(fenced_by(1, 61, &[2], true), [origin(3)]);
+    assert_eq!(fenced_by(1, 59, &[2], true), [], "it may be starting");
+    assert_eq!(fenced_by(1, 61, &[2], false), []);
 }

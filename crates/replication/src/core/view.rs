@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the core is told of this filer and of others.
 
+use std::time::Duration;
+
 use dulse_merge::MemberRow;
 use dulse_types::{Origin, ServerAddress, Stamp, Vector, Version};
 
@@ -15,6 +17,8 @@ pub struct Settings {
     pub address: ServerAddress,
     /// Found a cluster without looking for others.
     pub is_alone: bool,
+    /// A member that is silent for this long is shut out.
+    pub offline_max: Duration,
 }
 
 /// The own replica at this moment.
