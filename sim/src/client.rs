@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use dulse_merge::Change;
 use dulse_proto::replication::Heartbeat;
 use dulse_replica::{Applied, ExportPart};
 use dulse_replication::convert;
@@ -274,6 +275,17 @@ impl World {
         let Some(through) = through.and_then(|running| running.core.through(stream)) else {
             return Ok(());
         };
+        let damaged;
+        let changes = match self.damaged {
+            Some((filer, origin)) if filer == f && is_of(changes, origin) => {
+                let torn = changes
+                    .iter()
+                    .map(|change| change.slice(..change.len() / 2));
+                damaged = torn.collect::<Vec<_>>();
+                &damaged[..]
+            }
+            _ => changes,
+        };
         let applied = self.tolerate(f, |running| running.replica.apply_from(through, changes))?;
         let Some(applied) = applied else {
             let failed = Outcome::Failed("the disk is full".to_owned());
@@ -338,4 +350,10 @@ impl World {
             }
         })
     }
+}
+
+/// Whether the first of some changes was made there.
+fn is_of(changes: &[Bytes], origin: Origin) -> bool {
+    let first = changes.first().map(|change| Change::decode(change));
+    first.is_some_and(|change| change.is_ok_and(|change| change.origin == origin))
 }

@@ -116,6 +116,18 @@ impl World {
         Ok(())
     }
 
+    /// Its machine is replaced by an empty one.
+    pub(crate) fn lose(&mut self, f: usize) -> Result<(), String> {
+        let Some(running) = &self.filers[f].running else {
+            return Ok(());
+        };
+        let origin = running.origin();
+        self.filers[f].wipe(&mut self.rng);
+        self.show(&Seen::Lost(origin))?;
+        self.after_death(f);
+        Ok(())
+    }
+
     /// Its connections are reset; it comes back later, sometimes somewhere else, sometimes
     /// where another was.
     pub(crate) fn after_death(&mut self, f: usize) {

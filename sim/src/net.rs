@@ -93,6 +93,14 @@ impl Net {
         }
     }
 
+    /// Room for one more filer.
+    #[cfg(test)]
+    pub(crate) fn grow(&mut self) {
+        let n_filers = self.is_cut.len() + 1;
+        self.is_cut = vec![vec![false; n_filers]; n_filers];
+        self.loss = vec![vec![0.0; n_filers]; n_filers];
+    }
+
     pub(crate) fn heal(&mut self) {
         for row in &mut self.is_cut {
             row.fill(false);

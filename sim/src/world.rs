@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use dulse_types::Origin;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -136,6 +137,8 @@ pub(crate) struct World {
     /// Whether trouble is over and all must heal.
     pub(crate) is_over: bool,
     checks: Vec<Box<dyn Check>>,
+    /// Changes of this origin arrive damaged at this filer: a scenario's affair.
+    pub(crate) damaged: Option<(usize, Origin)>,
     pub(crate) trace: Trace,
     pub(crate) options: Options,
 }
@@ -179,6 +182,7 @@ impl World {
             is_over: false,
             checks: checks::all(),
             trace: Trace::new(options.is_traced),
+            damaged: None,
             options,
         }
     }

@@ -91,11 +91,17 @@ pub struct Export {
 }
 
 impl Shared {
-    /// Takes a snapshot of everything that a transfer carries.
+    /// Takes a snapshot of everything that a transfer carries, and makes all that is in it
+    /// durable in the journal.
+    ///
+    /// ⚠ What the joiner acknowledges must be on disk where it comes from: own changes under
+    /// `os`, which a power loss would make this filer forget, and peers' changes, which the
+    /// joiner's log could not relay when its provider and their origin are lost – the changes
+    /// that go with the state are read from what is on disk.
     ///
     /// # Errors
     ///
-    /// `Corrupt`, `Io`.
+    /// `Corrupt`, `DiskFull`, `Io`.
     pub fn export(&self) -> Result<Export, Error> {
         let operation = Operation::Transfer;
         let snapshot = self
@@ -109,6 +115,8 @@ impl Shared {
             }
             None => Vector::new(),
         };
+        // Order: behind the snapshot, so that all of it is covered.
+        self.sync()?;
         let spaces = transferred();
         let from = Space::Entries.range().0;
         Ok(Export {

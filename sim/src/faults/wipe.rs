@@ -2,7 +2,6 @@
 //! An empty machine in place of one that is lost for good.
 
 use super::Fault;
-use crate::checks::Seen;
 use crate::world::World;
 
 pub(crate) struct Wipe;
@@ -23,7 +22,7 @@ impl Fault for Wipe {
         let Some(running) = &world.filers[whom].running else {
             return Ok(());
         };
-        let (own, origin) = (running.shared().vector(), running.origin());
+        let own = running.shared().vector();
         // A founder that was reported and lost before it began takes an operator's word.
         if own.is_empty() {
             return Ok(());
@@ -33,9 +32,6 @@ impl Fault for Wipe {
         if !held.any(|other| other.shared().durable_vector().includes(&own)) {
             return Ok(());
         }
-        world.filers[whom].wipe(&mut world.rng);
-        world.show(&Seen::Lost(origin))?;
-        world.after_death(whom);
-        Ok(())
+        world.lose(whom)
     }
 }

@@ -5,14 +5,28 @@
 mod determinism;
 mod members;
 mod s01;
+mod s02;
+mod s03;
 mod s07;
+mod s12;
+mod s13;
+mod s20;
+mod s24;
+mod s25;
+mod s26;
+mod s27;
+mod s29;
+mod s30;
+mod steps;
 
 use dulse_store::{Commit, Error, Step};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use crate::filer::Filer;
 use crate::queue::Event;
 use crate::shape::Shape;
+use crate::subscribers::Subscriber;
 use crate::workload::make::one;
 use crate::world::World;
 use crate::{MS, SECOND};
@@ -33,6 +47,14 @@ pub(crate) fn cluster(filers: usize) -> World {
 }
 
 impl World {
+    /// A further filer, which does not run yet.
+    pub(crate) fn add_filer(&mut self) {
+        let n = self.filers.len();
+        self.filers.push(Filer::new(n as u16, &mut self.rng));
+        self.subscribers.push(Subscriber::new(n));
+        self.net.grow();
+    }
+
     /// Lets seconds pass.
     #[track_caller]
     pub(crate) fn pass(&mut self, seconds: u64) {

@@ -6,7 +6,7 @@ mod files;
 mod hot;
 pub(crate) mod make;
 pub(crate) mod sessions;
-mod trees;
+pub(crate) mod trees;
 mod ttl;
 
 use dulse_store::{Commit, Error, Transaction};
