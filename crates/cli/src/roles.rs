@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::edges;
 use crate::exit::Usage;
-use args::{CHUNK_SIZE, ContentsArgs, DurableArgs, VOLUME_SIZE_LIMIT, WireArgs};
+use args::{CHUNK_SIZE, ContentsArgs, DurableArgs, SCRUB_RATE, VOLUME_SIZE_LIMIT, WireArgs};
 pub(crate) use args::{CommonArgs, FilerArgs, MasterArgs, ServerArgs, VolumeArgs};
 
 /// Smallest HTTP/2 window: the protocol's own.
@@ -142,6 +142,7 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
         offline_max: args.max_offline.0,
         leaves_within: args.leave_on_shutdown.then_some(args.leave_wait.0),
         max_mb: mebibytes(args.chunk_size)?,
+        scrub_rate: args.scrub_rate,
         transport,
         http,
     };
@@ -340,6 +341,7 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
         durable: args.durable,
         chunk_size: CHUNK_SIZE,
         contents: args.contents,
+        scrub_rate: SCRUB_RATE,
         alone: false,
         max_offline: args::OFFLINE_MAX,
         log_retention: args::LOG_RETENTION,

@@ -28,6 +28,7 @@ use dulse_client::Masters;
 use dulse_namespace::Namespace;
 use dulse_proto::filer::seaweed_filer_server::SeaweedFilerServer;
 use dulse_proto::members::members_server::MembersServer;
+use dulse_proto::repair::repair_server::RepairServer;
 use dulse_proto::replication::replication_server::ReplicationServer;
 use dulse_proto::status::filer_status_server::FilerStatusServer;
 use dulse_replica::ReplicaStore;
@@ -87,6 +88,7 @@ impl Filer {
                 listed,
                 report: discovery::report(&options),
                 transport: transport.clone(),
+                scrub_rate: options.scrub_rate,
             },
         ));
         let http_options = http::Options {
@@ -223,6 +225,9 @@ fn serve_grpc(
     let replication = ReplicationServer::new(state.replicator.service())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let repair = RepairServer::new(state.replicator.repair_service())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let status = FilerStatusServer::new(status::StatusService::new(Arc::clone(&state)));
     let members = MembersServer::new(members::MembersService::new(Arc::clone(&state)));
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -237,6 +242,7 @@ fn serve_grpc(
             .layer(GrpcLayer::new("filer"))
             .add_service(filer)
             .add_service(replication)
+            .add_service(repair)
             .add_service(status)
             .add_service(members)
             .add_service(health)

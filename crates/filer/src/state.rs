@@ -35,6 +35,8 @@ pub struct FilerOptions {
     pub leaves_within: Option<Duration>,
     /// Size of chunks in MiB.
     pub max_mb: u32,
+    /// Rows that the scrub looks at in a second; 0 for no scrub.
+    pub scrub_rate: u64,
     /// Listens and dials.
     pub transport: Transport,
     /// Of the HTTP side; chunk size and transport are taken from above.

@@ -2,7 +2,7 @@
 //! Merging a change into rows.
 
 pub(crate) mod chunks;
-mod links;
+pub(crate) mod links;
 mod locate;
 
 use bytes::Bytes;
@@ -16,11 +16,11 @@ use crate::row::{ConflictRow, KvRow, MemberRow, MovedRow, NameRow};
 use crate::txn::{ReadError, Txn};
 use crate::view;
 
-pub use chunks::{NEVER, decode_owner};
-pub use links::{find_by_hard_link_id, live_names, n_links};
-pub(crate) use links::{names_of, put_inodes_of_id};
-pub(crate) use locate::find;
+pub use chunks::{NEVER, decode_owner, is_garbage};
+pub use links::{find_by_hard_link_id, is_counted, live_names, n_links};
+pub(crate) use links::{is_whole, names_of, put_inodes_of_id};
 pub use locate::{Located, Where, locate};
+pub(crate) use locate::{find, merge_into};
 
 /// Why a change could not be merged. It is kept and retried, never skipped.
 #[derive(Debug, thiserror::Error)]
@@ -182,7 +182,7 @@ fn put_name(
 
 /// Keeps, for a name that moved, every place it had or somebody gave it; the present one
 /// first. Losing places count too: their givers hint at them until they know better.
-fn remember_places<'a>(
+pub(crate) fn remember_places<'a>(
     txn: &mut Txn<'_>,
     after: &NameRow,
     earlier: impl Iterator<Item = (Version, &'a Bytes)>,

@@ -10,7 +10,7 @@
 //! (where), [`txn`] (how rows are read and written), [`mod@apply`] (merging), [`view`]
 //! (what a path shows), [`local`] (turning operations into steps), [`mod@events`],
 //! [`mod@touched`] (what a transfer that goes on sends again), [`mod@forget`] (what need
-//! not be kept).
+//! not be kept), [`mod@repair`] (merging rows of another replica).
 
 pub mod apply;
 pub mod change;
@@ -22,6 +22,7 @@ pub mod forget;
 pub mod intent;
 pub mod keys;
 pub mod local;
+pub mod repair;
 pub mod row;
 pub mod touched;
 pub mod txn;

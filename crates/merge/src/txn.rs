@@ -265,6 +265,11 @@ impl<'a> Txn<'a> {
         self.remember(dir, hash, true);
     }
 
+    /// Adds to the digest of a directory what it lacks of its rows: for repairing it.
+    pub fn digest_correct(&mut self, dir: &[u8], lacking: Sum) {
+        self.deltas.entry(dir.to_vec()).or_default().merge(lacking);
+    }
+
     fn remember(&mut self, dir: &[u8], hash: u128, was_added: bool) {
         if let Some(undo) = &mut self.undo {
             undo.digests.push((dir.to_vec(), hash, was_added));
@@ -354,10 +359,11 @@ impl<'a> Txn<'a> {
         let deltas = std::mem::take(&mut self.deltas);
         for (dir, delta) in &deltas {
             let key = keys::digest(dir);
-            let mut sum = match self.get(&key)? {
-                Some(value) => Sum::decode(&value).map_err(|e| corrupt(Space::Digest, e))?,
-                None => Sum::default(),
-            };
+            // A damaged digest row must not stop the changes of its directory: it is derived,
+            // and what it says wrong is found by counting the rows.
+            let stored = self.get(&key)?;
+            let stored = stored.and_then(|value| Sum::decode(&value).ok());
+            let mut sum = stored.unwrap_or_default();
             sum.merge(*delta);
             if sum.is_empty() {
                 self.delete(key);

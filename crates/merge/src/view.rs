@@ -132,6 +132,22 @@ pub fn replace(txn: &mut Txn<'_>, old: &NameRow, new: NameRow) -> Result<(), Rea
     attach(txn, new)
 }
 
+/// Makes what shows at a path follow from the names that lie there, whatever the rows said.
+///
+/// # Errors
+///
+/// When rows cannot be read.
+pub fn settle(txn: &mut Txn<'_>, path: &[u8]) -> Result<(), ReadError> {
+    let shown = txn.shown(path)?;
+    let mut names = txn.shadows(path)?;
+    let shown = shown.filter(|row| !row.is_implied);
+    if let Some(shown) = shown {
+        names.retain(|row| row.name != shown.name);
+        names.push(shown);
+    }
+    show(txn, path, names)
+}
+
 /// All names at a path that somebody made: the shown one and its shadows.
 fn names_at(txn: &Txn<'_>, path: &[u8], shown: Option<NameRow>) -> Result<Vec<NameRow>, ReadError> {
     let Some(shown) = shown else {

@@ -46,6 +46,12 @@ pub mod members {
     tonic::include_proto!("dulse.members.v1");
 }
 
+/// How filers find where they differ.
+pub mod repair {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+    tonic::include_proto!("dulse.repair.v1");
+}
+
 /// What a master remembers of the filers' clusters.
 pub mod cluster {
     #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]

@@ -119,9 +119,10 @@ impl Replica {
         self.shared.sync()?;
         let (vector, _) = recover::replay(&self.shared, self.checkpointed)?;
         self.tail = Tail::load(&*self.shared.engine)?;
-        recover::load_sums(&self.shared)?;
         {
+            // Order: whoever reads vector and digest sees both of one moment.
             let mut vectors = self.shared.vectors.write();
+            recover::load_sums(&self.shared)?;
             vectors.durable.merge_max(&vector);
             vectors.applied = vector;
         }

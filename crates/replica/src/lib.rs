@@ -20,12 +20,15 @@ mod expiry;
 mod forgetting;
 mod garbage;
 mod heard;
+mod items;
 mod levels;
 pub mod metrics;
 mod options;
 mod queue;
 mod recover;
+mod repair;
 mod room;
+mod scrub;
 mod sequencer;
 mod shared;
 mod syncer;
@@ -39,11 +42,14 @@ pub use digests::{DirectorySum, NameHash, Page};
 pub use driver::ReplicaStore;
 pub use expiry::{Due, removes_expired};
 pub use garbage::{Grace, Share, share};
+pub use items::{Census, Item, Items, identity_of, name_of, sum};
 pub use levels::{Durability, DurabilityError, LevelBelow, LevelError, Levels, PEERS_MAX};
 pub use options::{
     CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,
     RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES,
 };
+pub use repair::{Foreign, Repair, Repaired, Replacement, Restored};
+pub use scrub::{ScrubCursor, Scrubbed};
 pub use sequencer::{Applied, Replica};
 pub use shared::{Following, Garbage, Shared};
 pub use syncer::Progress;

@@ -55,6 +55,22 @@ impl Sums {
         self.buckets[usize::from(bucket_of(dir))].merge(delta);
         self.total.merge(delta);
     }
+
+    /// A bucket's sum was found to be this; whether it was another one before.
+    pub(crate) fn set(&mut self, bucket: u16, sum: Sum) -> bool {
+        let Some(before) = self.buckets.get_mut(usize::from(bucket)) else {
+            return false;
+        };
+        let is_other = *before != sum;
+        let negative = Sum {
+            sum: before.sum.wrapping_neg(),
+            count: -before.count,
+        };
+        *before = sum;
+        self.total.merge(negative);
+        self.total.merge(sum);
+        is_other
+    }
 }
 
 /// What is applied, and what of it is on disk in the journal.

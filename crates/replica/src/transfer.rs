@@ -518,12 +518,12 @@ impl Replica {
         ];
         let written = self.shared.engine.write(Batch { writes });
         written.map_err(|e| error::engine(operation, e))?;
-        load_sums(&self.shared)?;
         for (_, stamp) in vector.iter() {
             self.shared.clock.see(stamp);
         }
         {
             let mut vectors = self.shared.vectors.write();
+            load_sums(&self.shared)?;
             vectors.applied = vector.clone();
             vectors.durable = vector;
         }

@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::core::{Action, Greeting, LinkId, Outcome, Refusal, StreamId};
-use crate::{Inner, convert, join, metrics};
+use crate::{Inner, convert, join, metrics, repair};
 
 /// The core is polled at least this often.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -353,6 +353,7 @@ async fn take_all(
     request: PullRequest,
 ) -> Result<(), String> {
     let said = |status: Status| status.message().to_owned();
+    let (origin, is_once) = (Origin(request.origin), request.is_once);
     let mut batches = client.pull(request).await.map_err(said)?.into_inner();
     while let Some(batch) = batches.message().await.map_err(said)? {
         let Some(through) = inner.core.lock().through(stream) else {
@@ -377,7 +378,9 @@ async fn take_all(
         }
         inner.core.lock().behind(stream, batch.n_behind);
         if let Some(beat) = batch.heartbeat {
-            compare(inner, &beat);
+            if !is_once {
+                compare(inner, origin, &beat);
+            }
             let known = convert::addresses(&beat.known);
             let statement = convert::statement(&beat);
             inner
@@ -406,13 +409,11 @@ async fn take_in(inner: &Inner, through: Origin, changes: Vec<Bytes>) -> Outcome
     Outcome::of(&applied)
 }
 
-/// I1: equal vectors mean equal digests. Anything else is a bug that names itself.
-fn compare(inner: &Inner, beat: &Heartbeat) {
+/// Compares digests where vectors are equal: both are of one moment on either side.
+fn compare(inner: &Inner, peer: Origin, beat: &Heartbeat) {
     let (applied, sum) = inner.store.shared().digest();
-    let is_level = applied == convert::vector(&beat.applied);
-    if is_level && beat.digest[..] != sum.sum.to_be_bytes() {
-        metrics::DIVERGENCE.add(1);
-        tracing::error!(vector = %applied, "I1: equal vectors, but another filer has another \
-            digest; `dulse verify` shows where");
+    if !applied.is_empty() && applied == convert::vector(&beat.applied) {
+        let is_equal = beat.digest[..] == sum.sum.to_be_bytes();
+        repair::driver::compared(inner, peer, is_equal);
     }
 }

@@ -12,6 +12,7 @@ pub mod feed;
 mod join;
 mod membership;
 pub mod metrics;
+pub mod repair;
 mod server;
 mod status;
 
@@ -35,6 +36,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::core::{Core, Membership, Settings, View};
+use crate::repair::{RepairService, Repairs, ScrubStatus};
 
 /// The protocol this version speaks.
 pub const PROTOCOL: u32 = 1;
@@ -63,6 +65,8 @@ pub struct Options {
     pub report: Report,
     /// Dials peers.
     pub transport: Transport,
+    /// Rows that the scrub looks at in a second; 0 for no scrub.
+    pub scrub_rate: u64,
 }
 
 /// A call that has the master remember the founder; done when the master has it on disk, and
@@ -77,6 +81,7 @@ pub type Report = Arc<
 pub struct Replicator {
     inner: Arc<Inner>,
     director: JoinHandle<()>,
+    repairer: JoinHandle<()>,
 }
 
 pub(crate) struct Inner {
@@ -92,6 +97,8 @@ pub(crate) struct Inner {
     pub(crate) transfer: Mutex<Option<Transfer>>,
     /// Set when this filer stops: streams hand over what is left and end.
     pub(crate) stop: watch::Sender<bool>,
+    /// What differs from others, and the scrub.
+    pub(crate) repairs: Repairs,
     /// Streams that peers pull.
     pub(crate) n_feeds: AtomicUsize,
     /// Set while this filer leaves: it takes no writes any more.
@@ -153,17 +160,50 @@ impl Replicator {
             ready: watch::Sender::new(not_yet),
             transfer: Mutex::new(None),
             stop: watch::Sender::new(false),
+            repairs: Repairs::new(),
             n_feeds: AtomicUsize::new(0),
             is_leaving: AtomicBool::new(false),
         });
         let director = tokio::spawn(driver::direct(Arc::clone(&inner)));
-        Self { inner, director }
+        let repairer = tokio::spawn(repair::driver::run(Arc::clone(&inner)));
+        Self {
+            inner,
+            director,
+            repairer,
+        }
     }
 
     /// What peers call.
     #[must_use]
     pub fn service(&self) -> ReplicationService {
         ReplicationService::new(Arc::clone(&self.inner))
+    }
+
+    /// What peers call to repair themselves.
+    #[must_use]
+    pub fn repair_service(&self) -> RepairService {
+        RepairService::new(Arc::clone(&self.inner))
+    }
+
+    /// Begins a pass over all that is stored, at full speed; how far it is can be watched.
+    #[must_use]
+    pub fn scrub(&self) -> watch::Receiver<ScrubStatus> {
+        let watched = self.inner.repairs.scrub.subscribe();
+        self.inner.repairs.ask_scrub.send_modify(|n| *n += 1);
+        self.inner.repairs.wake.notify_one();
+        watched
+    }
+
+    /// How far the scrub is.
+    #[must_use]
+    pub fn scrub_status(&self) -> ScrubStatus {
+        *self.inner.repairs.scrub.borrow()
+    }
+
+    /// Filers that are known to have the same changes and another digest.
+    #[must_use]
+    pub fn n_divergent(&self) -> usize {
+        self.inner.repairs.watch.lock().n_alarms()
     }
 
     /// Why namespace calls cannot be served yet; `None` when they can.
@@ -228,6 +268,7 @@ impl Replicator {
     pub fn stop(&self) {
         self.inner.stop.send_replace(true);
         self.director.abort();
+        self.repairer.abort();
     }
 }
 

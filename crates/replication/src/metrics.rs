@@ -12,4 +12,18 @@ dulse_telemetry::declare! {
         "Members that this filer shut out because they were silent for too long.";
     SENT: counter "dulse_replication_sent_total", Count, [], Stable,
         "Changes sent to other filers.";
+    DIVERGED: gauge "dulse_divergent_peers", Count, [], Stable,
+        "Filers with the same vector and another digest now: I1 is violated, repair goes on.";
+    ROUNDS: counter "dulse_repair_rounds_total", Count, [], Stable,
+        "Rounds of repair against another filer.";
+    REPAIRED: counter "dulse_repaired_rows_total", Count, [], Stable,
+        "Rows and digest rows that repair made other than they were.";
+    REPAIR_BYTES: counter "dulse_repair_received_bytes_total", Bytes, [], Stable,
+        "Sums, hashes and rows that repair fetched.";
+    SCRUBBED: counter "dulse_scrub_rows_total", Count, [], Stable,
+        "Rows that the scrub looked at.";
+    SCRUB_FOUND: counter "dulse_scrub_damage_total", Count, [], Stable,
+        "Directories and rows that the scrub found damaged. Anything above 0 asks for a look at the disk.";
+    SCRUB_UNREPAIRED: gauge "dulse_scrub_unrepaired", Count, [], Stable,
+        "Places that the last pass found damaged and could not repair.";
 }

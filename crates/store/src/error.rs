@@ -50,6 +50,8 @@ pub enum Operation {
     Transfer,
     /// Make everything durable.
     Checkpoint,
+    /// Take in what another replica has where this one differs.
+    Repair,
 }
 
 /// What is known of the state after an error.

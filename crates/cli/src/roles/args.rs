@@ -13,6 +13,10 @@ use dulse_types::ServerAddress;
 /// Size of chunks, as upstream.
 pub(crate) const CHUNK_SIZE: Size = Size(4 << 20);
 
+/// Rows that the scrub looks at in a second: a hundredth of a core, a hundred million in three
+/// hours.
+pub(crate) const SCRUB_RATE: u64 = 10_000;
+
 /// Volumes above it take no more writes, as upstream.
 pub(crate) const VOLUME_SIZE_LIMIT: Size = Size(30 << 30);
 
@@ -143,6 +147,9 @@ pub(crate) struct FilerArgs {
     pub(crate) chunk_size: Size,
     #[command(flatten)]
     pub(crate) contents: ContentsArgs,
+    /// Stored rows that are counted anew in a second, once a day, to find damage; 0 for none
+    #[arg(long, default_value_t = SCRUB_RATE)]
+    pub(crate) scrub_rate: u64,
     /// Found a cluster without looking for other filers
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false,
         default_missing_value = "true", action = clap::ArgAction::Set)]

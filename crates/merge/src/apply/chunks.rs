@@ -63,7 +63,7 @@ pub(super) fn merged(
 }
 
 /// Merges two states of one inode's content; chunks that only the loser names are dropped.
-pub(super) fn merge_states(
+pub(crate) fn merge_states(
     txn: &mut Txn<'_>,
     inode: Identity,
     into: &mut Content,
@@ -83,7 +83,7 @@ pub(super) fn merge_states(
 }
 
 /// Keeps the garbage right for a name of an unlinked inode that moved, lived or died.
-pub(super) fn lives_or_dead(
+pub(crate) fn lives_or_dead(
     txn: &mut Txn<'_>,
     row: &NameRow,
     cause: Version,
@@ -188,6 +188,12 @@ pub fn decode_owner(value: &[u8]) -> Result<(Version, Identity), WireError> {
     let owner = (Version::read(input)?, Identity::read(input)?);
     input.finish()?;
     Ok(owner)
+}
+
+/// Whether the value of a dropped chunk's row is one: two versions.
+#[must_use]
+pub fn is_garbage(value: &[u8]) -> bool {
+    value.len() == 32
 }
 
 fn value(cause: Version, winner: Version) -> Vec<u8> {

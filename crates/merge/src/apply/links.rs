@@ -160,7 +160,7 @@ pub(super) fn merge_content(
 }
 
 /// Whether name and inode are both born.
-pub(super) fn is_whole(txn: &Txn<'_>, row: &NameRow) -> Result<bool, ReadError> {
+pub(crate) fn is_whole(txn: &Txn<'_>, row: &NameRow) -> Result<bool, ReadError> {
     if !row.is_born {
         return Ok(false);
     }
@@ -172,7 +172,7 @@ pub(super) fn is_whole(txn: &Txn<'_>, row: &NameRow) -> Result<bool, ReadError> 
 
 /// Counts a name of a linked inode in or out; the inode's content counts in the digest
 /// while it has a name.
-pub(super) fn visibility(
+pub(crate) fn visibility(
     txn: &mut Txn<'_>,
     row: &NameRow,
     is_visible: bool,
@@ -199,7 +199,7 @@ pub(super) fn visibility(
 /// The present chunks are dropped once every name is dead, unless all of their deleters
 /// wanted them kept: a mount that unlinks one of several names asks to keep them, and
 /// only its last unlink does not. Which of them arrived last must not matter.
-pub(super) fn settle_garbage(
+pub(crate) fn settle_garbage(
     txn: &mut Txn<'_>,
     inode: Identity,
     cause: Version,
@@ -219,6 +219,41 @@ pub(super) fn settle_garbage(
         is_dropped |= grave.is_some_and(|grave| !grave.keeps_chunks);
     }
     settle(txn, inode, &row.content, cause, is_dropped)
+}
+
+/// A name of an inode is not here any more, whatever digests say.
+pub(crate) fn hide(txn: &mut Txn<'_>, row: &NameRow) -> Result<(), ReadError> {
+    put_link(txn, row, Some(false))
+}
+
+/// A name of an inode is here again, whatever digests say.
+pub(crate) fn reveal(txn: &mut Txn<'_>, row: &NameRow) -> Result<(), ReadError> {
+    put_link(txn, row, Some(true))
+}
+
+/// Whether the content of an inode counts in the digest: while a name of it shows.
+///
+/// # Errors
+///
+/// When rows cannot be read.
+pub fn is_counted(txn: &Txn<'_>, inode: Identity) -> Result<bool, ReadError> {
+    Ok(n_links_in(txn, inode)? > 0)
+}
+
+/// Gives an inode a row of its own when the one name it has still holds its content.
+pub(crate) fn unfold(txn: &mut Txn<'_>, inode: Identity) -> Result<(), ReadError> {
+    let path = txn.get(&keys::first_path(inode))?;
+    let first = find(txn, inode, path.into_iter().collect())?;
+    if first.is_none_or(|first| first.row.is_linked) {
+        return Ok(());
+    }
+    ensure_inode_row(
+        txn,
+        &NameStep {
+            inode,
+            ..NameStep::default()
+        },
+    )
 }
 
 fn put_link(txn: &mut Txn<'_>, row: &NameRow, visible: Option<bool>) -> Result<(), ReadError> {

@@ -164,7 +164,8 @@ fn copies_at(txn: &Txn<'_>, name: Identity, path: &[u8]) -> Result<Vec<NameRow>,
     Ok(copies)
 }
 
-fn merge_into(merged: &mut Option<NameRow>, row: NameRow) {
+/// Merges two copies of one name.
+pub(crate) fn merge_into(merged: &mut Option<NameRow>, row: NameRow) {
     let Some(into) = merged else {
         *merged = Some(row);
         return;
