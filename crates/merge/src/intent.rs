@@ -4,10 +4,11 @@
 //! A tree that is too big for one change is moved or removed in parts, each a change with
 //! the step [`crate::Step::TreePart`]. The intent is journaled first, as a record of its
 //! own kind that is not replicated, so that a crash in between resumes. A part takes only
-//! names placed before the intent: an identity's stamp is above everything its doer saw.
+//! what its doer had seen when it began: what others do there meanwhile is spared, whatever
+//! their clocks say.
 
 use bytes::Bytes;
-use dulse_types::Identity;
+use dulse_types::{Identity, Vector};
 use dulse_types::wire::{Reader, WireError, Writer};
 
 /// First byte of an encoded intent.
@@ -40,6 +41,8 @@ pub struct TreeIntent {
     pub path: Bytes,
     /// What is to be done.
     pub work: TreeWork,
+    /// What its doer had applied when it began.
+    pub seen: Vector,
     /// Upstream's signatures that its changes pass on.
     pub signatures: Vec<i32>,
     /// Whether another cluster made it.
@@ -67,6 +70,7 @@ impl TreeIntent {
                 out.u8(u8::from(*delete_chunks));
             }
         }
+        self.seen.write(&mut out);
         out.u8(u8::from(self.is_from_other_cluster));
         out.varint(self.signatures.len() as u64);
         for signature in &self.signatures {
@@ -97,6 +101,7 @@ impl TreeIntent {
             },
             other => return Err(bad("work of an intent", other)),
         };
+        let seen = Vector::read(input)?;
         let is_from_other_cluster = input.u8()? != 0;
         let len = input.varint()?;
         if len > SIGNATURES_MAX || len > input.remaining() as u64 {
@@ -110,6 +115,7 @@ impl TreeIntent {
             id,
             path,
             work,
+            seen,
             signatures,
             is_from_other_cluster,
         })

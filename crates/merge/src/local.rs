@@ -5,7 +5,9 @@
 //! that the next operation of the same change sees them.
 
 mod error;
+mod part;
 mod tree;
+mod walk;
 
 use bytes::Bytes;
 use dulse_types::entry::{ATIME_NEVER, Parts, hard_link_id_of, split};
@@ -20,6 +22,8 @@ use crate::txn::Txn;
 use crate::view::is_dir;
 
 pub use error::LocalError;
+pub use part::{Part, PartLimits};
+pub use walk::TreeWalk;
 
 /// Most names that one change moves.
 pub const TREE_NAMES_MAX: usize = 10_000;
@@ -50,6 +54,7 @@ pub struct Builder<'t, 'r> {
     n_events: u32,
     n_born: u32,
     n_bytes: usize,
+    tree_names_max: usize,
 }
 
 impl<'t, 'r> Builder<'t, 'r> {
@@ -66,7 +71,13 @@ impl<'t, 'r> Builder<'t, 'r> {
             n_events: 0,
             n_born: 0,
             n_bytes: 0,
+            tree_names_max: TREE_NAMES_MAX,
         }
+    }
+
+    /// Sets how many names this change moves or removes at most as one tree.
+    pub fn limit_tree(&mut self, names_max: usize) {
+        self.tree_names_max = names_max;
     }
 
     /// Sets the signatures it has passed and whether another cluster made it.

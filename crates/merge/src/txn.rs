@@ -63,6 +63,13 @@ struct Undo {
     digests: Vec<(Vec<u8>, u128, bool)>,
 }
 
+/// A key that was in a range when somebody asked.
+struct Witness {
+    key: Vec<u8>,
+    /// Whether it is a row as it was before, and no write of this transaction.
+    is_below: bool,
+}
+
 /// Rows as they are, under writes that are collected here.
 pub struct Txn<'a> {
     rows: &'a dyn Rows,
@@ -72,6 +79,8 @@ pub struct Txn<'a> {
     /// What was read: the rows below stay as they are while this lives, and one operation
     /// looks at the same few again and again.
     known: RefCell<HashMap<Vec<u8>, Option<Bytes>>>,
+    /// For each range that was asked about, by its beginning, a key that was in it.
+    witnesses: RefCell<HashMap<Vec<u8>, Witness>>,
     /// Identities made up here: no row below can be named by one.
     newborn: HashSet<[u8; Identity::LEN]>,
     /// Look at every place a name may be and merge what is found: for replay over an
@@ -99,6 +108,7 @@ impl<'a> Txn<'a> {
             deltas,
             undo: None,
             known: RefCell::default(),
+            witnesses: RefCell::default(),
             newborn: HashSet::new(),
             gather_all: false,
             mentioned: HashMap::new(),
@@ -252,11 +262,60 @@ impl<'a> Txn<'a> {
 
     /// Whether any row lies in `from..to`.
     ///
+    /// Cost: one scan, and no more than that again for every row of the range that is removed
+    /// in ascending order: emptying a directory asks this once for each of its names.
+    ///
     /// # Errors
     ///
     /// `Rows`.
     pub fn has_any(&self, from: &[u8], to: &[u8]) -> Result<bool, ReadError> {
-        Ok(!self.scan(from, to, 1)?.is_empty())
+        let begin = match self.witnesses.borrow().get(from) {
+            Some(witness) if witness.key.as_slice() < to => {
+                if self.is_there(witness) {
+                    return Ok(true);
+                }
+                witness.key.clone()
+            }
+            _ => from.to_vec(),
+        };
+        let found = match self.any(&begin, to)? {
+            None if *begin > *from => self.any(from, &begin)?,
+            found => found,
+        };
+        let mut witnesses = self.witnesses.borrow_mut();
+        let Some(found) = found else {
+            witnesses.remove(from);
+            return Ok(false);
+        };
+        witnesses.insert(from.to_vec(), found);
+        Ok(true)
+    }
+
+    /// What is below stays as it is, what is written here may have been taken back.
+    fn is_there(&self, witness: &Witness) -> bool {
+        match self.writes.get(&witness.key) {
+            Some(value) => value.is_some(),
+            None => witness.is_below,
+        }
+    }
+
+    fn any(&self, from: &[u8], to: &[u8]) -> Result<Option<Witness>, ReadError> {
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let mut n_removed = 0;
+        for (key, value) in self.writes.range::<[u8], _>(bounds) {
+            if value.is_some() {
+                let (key, is_below) = (key.clone(), false);
+                return Ok(Some(Witness { key, is_below }));
+            }
+            n_removed += 1;
+        }
+        let rows = self.rows.scan(from, to, n_removed + 1);
+        let rows = rows.map_err(ReadError::Rows)?.into_iter();
+        let mut left = rows.filter(|(key, _)| !self.writes.contains_key(&key[..]));
+        Ok(left.next().map(|(key, _)| Witness {
+            key: key.to_vec(),
+            is_below: true,
+        }))
     }
 
     /// Counts a hash into the digest of a directory.

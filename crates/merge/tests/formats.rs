@@ -305,6 +305,7 @@ fn intents_equal_the_golden_file_and_are_read_back() {
             id: identity(8, B, 0),
             path: bytes("/a/b"),
             work,
+            seen: [(A, Stamp(3)), (B, Stamp(8))].into_iter().collect(),
             signatures: vec![1, -2],
             is_from_other_cluster: true,
         };

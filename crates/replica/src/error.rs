@@ -60,7 +60,7 @@ pub(crate) fn local(error: LocalError) -> Error {
         LocalError::Exists(_) => ErrorKind::Conflict,
         LocalError::NotEmpty(_) => ErrorKind::NotEmpty,
         LocalError::IntoItself(_)
-        | LocalError::TooBig(_)
+        | LocalError::TooBig { .. }
         | LocalError::ChangeTooLarge
         | LocalError::IsDirectory(_) => ErrorKind::Invalid,
         LocalError::MovedTooOften(_) => ErrorKind::Unavailable,

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{CHANGE_BYTES_MAX, PLACES_MAX, TREE_NAMES_MAX};
+use super::{CHANGE_BYTES_MAX, PLACES_MAX};
 use crate::apply::ApplyError;
 use crate::txn::ReadError;
 
@@ -26,8 +26,16 @@ pub enum LocalError {
     #[error("cannot move `{}` into itself", String::from_utf8_lossy(.0))]
     IntoItself(Bytes),
     /// More names than one change may touch.
-    #[error("more than {TREE_NAMES_MAX} names at and below `{}`", String::from_utf8_lossy(.0))]
-    TooBig(Bytes),
+    #[error(
+        "more than {names_max} names, or {CHANGE_BYTES_MAX} bytes, at and below `{}`",
+        String::from_utf8_lossy(.path)
+    )]
+    TooBig {
+        /// The top of the tree.
+        path: Bytes,
+        /// How many there may be.
+        names_max: usize,
+    },
     /// More bytes than one change may have.
     #[error("the change is larger than {CHANGE_BYTES_MAX} bytes; do it in smaller parts")]
     ChangeTooLarge,

@@ -4,12 +4,12 @@
 use bytes::Bytes;
 use dulse_types::{Entry, Stamp};
 
-use super::{Builder, Effect, LocalError, PLACES_MAX, TREE_NAMES_MAX};
+use super::{Builder, CHANGE_BYTES_MAX, Effect, LocalError, PLACES_MAX, PartLimits, TreeWalk};
 use crate::apply::moved_paths;
 use crate::change::{Kills, NameStep, Place, Step};
+use crate::intent::TreeWork;
 use crate::keys::{self, Space};
 use crate::row::{Content, NameRow};
-use crate::txn::decode_name;
 use crate::view::is_dir;
 
 impl Builder<'_, '_> {
@@ -56,12 +56,12 @@ impl Builder<'_, '_> {
         })
     }
 
-    fn kill_shadow(&mut self, shadow: &NameRow, delete_chunks: bool) -> Result<(), LocalError> {
+    pub(super) fn kill_shadow(&mut self, shadow: &NameRow, delete_chunks: bool) -> Result<(), LocalError> {
         let content = self.content(shadow)?;
         self.kill(shadow, &content, self.last_offset(), None, delete_chunks)
     }
 
-    fn kill(
+    pub(super) fn kill(
         &mut self,
         row: &NameRow,
         content: &Content,
@@ -85,115 +85,128 @@ impl Builder<'_, '_> {
         })))
     }
 
+    /// Removes the entry shown with everything below it, deepest first.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `TooBig`, `Read`.
+    pub fn delete_tree(&mut self, path: &Bytes, delete_chunks: bool) -> Result<Effect, LocalError> {
+        let shown = self.require(path)?;
+        let old_entry = Some(self.content(&shown)?.entry());
+        let work = TreeWork::Delete { delete_chunks };
+        let done = self.whole_tree(&work, TreeWalk::bottom_up(path.clone()))?;
+        // An implied directory goes with what was below it, without an event.
+        Ok(done.unwrap_or(Effect {
+            stamp: self.change.stamp,
+            old_entry,
+            new_entry: None,
+        }))
+    }
+
     /// Moves the entry shown with everything below it; what is shown at the target goes,
     /// and so do the files that are shadowed along the way.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `NotEmpty`, `IntoItself`, `TooBig`, `ChangeTooLarge`, `MovedTooOften`,
-    /// `Read`.
+    /// `NotFound`, `NotEmpty`, `IntoItself`, `TooBig`, `MovedTooOften`, `Read`.
     pub fn rename(&mut self, from: &Bytes, to: &Bytes) -> Result<Effect, LocalError> {
+        self.may_rename(from, to)?;
         let shown = self.require(from)?;
+        if let Some(target) = self.txn.shown(to)? {
+            self.kill_all(to, &target, true)?;
+        }
+        let old_entry = Some(self.content(&shown)?.entry());
+        let work = TreeWork::Move { to: to.clone() };
+        let done = self.whole_tree(&work, TreeWalk::top_down(from.clone()))?;
+        Ok(done.unwrap_or(Effect {
+            stamp: self.change.stamp,
+            old_entry: old_entry.clone(),
+            new_entry: old_entry,
+        }))
+    }
+
+    /// Whether the entry shown may be moved there, whatever its size.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, `NotEmpty`, `IntoItself`, `Read`.
+    pub fn may_rename(&self, from: &Bytes, to: &Bytes) -> Result<(), LocalError> {
+        self.require(from)?;
         // Onto itself too: it would kill the very name that it is to move.
         if to.starts_with(from) && matches!(to.get(from.len()), None | Some(&b'/')) {
             return Err(LocalError::IntoItself(from.clone()));
         }
-        if let Some(target) = self.txn.shown(to)? {
+        if self.txn.shown(to)?.is_some() {
             let (first, last) = keys::children(Space::Entries, to);
             if self.txn.has_any(&first, &last)? {
                 return Err(LocalError::NotEmpty(to.clone()));
             }
-            self.kill_all(to, &target, true)?;
         }
-        let old_entry = self.content(&shown)?.entry();
-        let names = self.below(from, &shown)?;
-        let mut stamp = self.change.stamp;
-        for (at, (row, fate)) in names.into_iter().enumerate() {
-            if fate == Fate::Killed {
-                self.kill_shadow(&row, true)?;
-                continue;
-            }
-            let mut path = to.to_vec();
-            path.extend_from_slice(&row.path[from.len()..]);
-            let moved = self.place(&row, Bytes::from(path), fate == Fate::Shown)?;
-            if at == 0 {
-                stamp = moved;
-            }
-        }
-        Ok(Effect {
-            stamp,
-            old_entry: Some(old_entry.clone()),
-            new_entry: Some(old_entry),
-        })
+        Ok(())
     }
 
-    fn place(&mut self, row: &NameRow, path: Bytes, is_shown: bool) -> Result<Stamp, LocalError> {
+    /// Does a tree change in this one change, or not at all.
+    fn whole_tree(
+        &mut self,
+        work: &TreeWork,
+        mut walk: TreeWalk,
+    ) -> Result<Option<Effect>, LocalError> {
+        let limits = PartLimits {
+            names: self.tree_names_max,
+            bytes: CHANGE_BYTES_MAX,
+        };
+        let too_big = LocalError::TooBig {
+            path: walk.path().clone(),
+            names_max: limits.names,
+        };
+        // Reading is cheap beside moving what would have to be taken back.
+        if walk.has_more_than(limits.names, self.txn)? {
+            return Err(too_big);
+        }
+        let part = self.tree_part(work, &mut walk, None, limits)?;
+        match part.refused {
+            Some(refused) => Err(refused),
+            None if part.is_end => Ok(part.top),
+            None => Err(too_big),
+        }
+    }
+
+    /// Gives a name a new path. The one that shows there yields an event with its entry.
+    pub(super) fn place(
+        &mut self,
+        row: &NameRow,
+        path: Bytes,
+        shown: Option<&Entry>,
+    ) -> Result<Stamp, LocalError> {
         if row.place != row.name.birth() && moved_paths(self.txn, row.name)?.len() >= PLACES_MAX {
             return Err(LocalError::MovedTooOften(row.path.clone()));
         }
         let hints = self.hints(row)?;
-        let (offset, stamp) = if is_shown {
-            self.event()
-        } else {
-            (self.last_offset(), self.change.stamp)
+        let (offset, stamp) = match shown {
+            Some(_) => self.event(),
+            None => (self.last_offset(), self.change.stamp),
         };
-        let old_entry = if is_shown {
-            Some(self.content(row)?.entry().raw().clone())
-        } else {
-            None
+        // The shown one stays the greatest of those that move together.
+        let rank = match shown {
+            Some(_) => u32::MAX,
+            None => row.rank.min(u32::MAX - 1),
         };
         self.push(Step::Name(Box::new(NameStep {
             offset,
-            has_event: is_shown,
+            has_event: shown.is_some(),
             name: row.name,
             inode: row.inode,
-            // The shown one stays the greatest of those that move together.
-            place: Some(Place {
-                rank: if is_shown {
-                    u32::MAX
-                } else {
-                    row.rank.min(u32::MAX - 1)
-                },
-                path,
-            }),
+            place: Some(Place { rank, path }),
             hints,
-            old_entry,
+            old_entry: shown.map(|entry| entry.raw().clone()),
             ..NameStep::default()
         })))?;
         Ok(stamp)
     }
 
-    /// Every name at a path and below, parents first, each with what becomes of it.
-    fn below(&self, path: &Bytes, shown: &NameRow) -> Result<Vec<(NameRow, Fate)>, LocalError> {
-        let mut names = Vec::new();
-        self.with_shadows(shown.clone(), &mut names)?;
-        if !is_dir(shown) {
-            return Ok(names);
-        }
-        for (from, to) in [
-            keys::children(Space::Entries, path),
-            keys::deeper(Space::Entries, path),
-        ] {
-            let rows = self.txn.scan(&from, &to, TREE_NAMES_MAX + 1)?;
-            for (key, value) in rows {
-                let Some(path) = keys::path_of(&key) else {
-                    continue;
-                };
-                self.with_shadows(decode_name(Space::Entries, &value, &path)?, &mut names)?;
-            }
-            if names.len() > TREE_NAMES_MAX {
-                return Err(LocalError::TooBig(path.clone()));
-            }
-        }
-        // Upstream's order of events: what is in each directory right behind it.
-        names.sort_by_cached_key(|(row, _)| {
-            let slash_first = |b: &u8| if *b == b'/' { 0 } else { *b };
-            row.path.iter().map(slash_first).collect::<Vec<u8>>()
-        });
-        Ok(names)
-    }
-
-    fn with_shadows(
+    /// What is shown at a path and its shadows, each with what becomes of it when something
+    /// at or above the path moves away.
+    pub(super) fn with_shadows(
         &self,
         shown: NameRow,
         out: &mut Vec<(NameRow, Fate)>,
@@ -207,11 +220,11 @@ impl Builder<'_, '_> {
         // would pop up where the shown one was.
         let is_one_directory = is_dir(&shown);
         if !shown.is_implied {
-            out.push((shown, Fate::Shown));
+            out.push((shown, Fate::Moved));
         }
         out.extend(shadows.into_iter().map(|row| {
             let fate = if is_one_directory && is_dir(&row) {
-                Fate::Shadow
+                Fate::Moved
             } else {
                 Fate::Killed
             };
@@ -223,11 +236,9 @@ impl Builder<'_, '_> {
 
 /// What becomes of a name when something at or above its path moves away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fate {
-    /// It moves and shows.
-    Shown,
-    /// It moves, shadowed.
-    Shadow,
+pub(super) enum Fate {
+    /// It moves, too.
+    Moved,
     /// It dies, as in a delete.
     Killed,
 }

@@ -285,7 +285,7 @@ fn a_move_of_more_names_than_one_change_may_have_is_refused_and_says_so() {
     replica.rows.write(txn.finish().unwrap().0);
     let (moved, _) = build(&replica, |b| b.rename(&path("/a"), &path("/b")));
     let error = moved.unwrap_err();
-    assert!(matches!(error, LocalError::TooBig(_)));
+    assert!(matches!(error, LocalError::TooBig { .. }));
     assert!(error.to_string().contains(&NAMES.to_string()), "{error}");
 }
 
