@@ -14,6 +14,7 @@ use prost::Message;
 use crate::targets::OPTIONS;
 
 const CHANGES: &str = include_str!("../../crates/merge/tests/golden/changes.txt");
+const INTENTS: &str = include_str!("../../crates/merge/tests/golden/intents.txt");
 const KEYS: &str = include_str!("../../crates/merge/tests/golden/keys.txt");
 const ROWS: &str = include_str!("../../crates/merge/tests/golden/rows.txt");
 
@@ -155,6 +156,10 @@ pub(crate) fn changes() -> Vec<Vec<u8>> {
 
 pub(crate) fn rows() -> Vec<Vec<u8>> {
     golden(ROWS)
+}
+
+pub(crate) fn intents() -> Vec<Vec<u8>> {
+    golden(INTENTS)
 }
 
 pub(crate) fn keys() -> Vec<Vec<u8>> {

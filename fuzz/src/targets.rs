@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     of("names", types::names, seeds::names, 20_000),
     of("change", merge::change, seeds::changes, 20_000),
     of("row", merge::row, seeds::rows, 20_000),
+    of("intent", merge::intent, seeds::intents, 20_000),
     of("key", merge::key, seeds::keys, 20_000),
     of("apply", merge::apply_changes, seeds::change_lists, 10_000),
     of("journal", journal::journal, seeds::journals, 3_000),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use dulse_types::ServerAddress;
 
-use report::{Cluster, Filer, Peer};
+use report::{Cluster, Filer, Peer, TreeChange};
 
 /// All of a status, the master's answer and the filers' together.
 pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_millis(1_800);
@@ -105,11 +105,28 @@ fn filer_text(filer: &Filer) -> String {
             transfer.rows, transfer.rows_total, transfer.bytes, transfer.eta_seconds
         ));
     }
+    text.extend(filer.tree_changes.iter().map(tree_text));
     filer
         .peers
         .iter()
         .map(peer_text)
         .fold(text, |text, peer| text + &peer)
+}
+
+fn tree_text(tree: &TreeChange) -> String {
+    let what = match tree.to.as_str() {
+        "" => format!("removing {}", tree.path),
+        to => format!("moving {} to {to}", tree.path),
+    };
+    let left = match tree.left {
+        0 => String::new(),
+        left => format!(", {left} stay"),
+    };
+    let state = match tree.reason.as_str() {
+        "" => tree.state.clone(),
+        reason => format!("{}: {reason}", tree.state),
+    };
+    format!("  {what}: {} names so far{left}, {state}\n", tree.names)
 }
 
 fn peer_text(peer: &Peer) -> String {

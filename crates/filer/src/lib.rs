@@ -60,6 +60,9 @@ pub struct Filer {
     helpers: Vec<JoinHandle<()>>,
 }
 
+/// Pause before interrupted tree changes are resumed once more.
+const RESUME_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl Filer {
     /// Starts listening and joins the others.
     ///
@@ -103,7 +106,8 @@ impl Filer {
                 buckets_folder: "/buckets".to_owned(),
                 owner: (http_options.uid, http_options.gid),
             },
-        );
+        )
+        .with_trees(store.clone());
         let control = GrpcControl::new(options.masters.clone(), &transport);
         let blobs = Arc::new(Blobs::new(Arc::new(control), &transport));
         let masters = Masters::new(transport, options.masters.clone());
@@ -138,6 +142,7 @@ impl Filer {
         let collecting = tokio::spawn(garbage::collect(Arc::clone(&state)));
         let sweeping = tokio::spawn(Arc::clone(&state.blobs).sweep());
         let expiring = tokio::spawn(expiry::sweep(Arc::clone(&state)));
+        let resuming = tokio::spawn(resume_trees(Arc::clone(&state)));
         let ruling = tokio::spawn(rules::follow(Arc::clone(&state)));
         let following = tokio::spawn(grpc::subscribers::follow(Arc::clone(&state)));
         Ok(Self {
@@ -150,6 +155,7 @@ impl Filer {
                 sweeping,
                 expiring,
                 following,
+                resuming,
                 ruling,
             ],
         })
@@ -253,6 +259,19 @@ fn serve_grpc(
             tracing::error!(%error, "grpc listener failed");
         }
     })
+}
+
+/// Goes on with the tree changes that a restart interrupted, once this filer may write.
+async fn resume_trees(state: Arc<FilerState>) {
+    let mut ready = state.replicator.ready();
+    if ready.wait_for(Option::is_none).await.is_err() {
+        return;
+    }
+    // The queue may be full at that moment.
+    while let Err(error) = state.store.resume_trees().await {
+        tracing::warn!(%error, "tree changes are not resumed yet; trying again");
+        tokio::time::sleep(RESUME_RETRY).await;
+    }
 }
 
 type FilerServer = SeaweedFilerServer<grpc::FilerService>;

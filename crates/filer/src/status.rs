@@ -7,8 +7,9 @@ use dulse_proto::status::filer_status_server::FilerStatus;
 use dulse_proto::status::{
     BucketDigest, BucketsReply, BucketsRequest, Component, DigestsRequest, DirectoryDigest,
     DirectoryRowsRequest, FormerMember, Peer, RowHash, StatusReply, StatusRequest, Transfer,
+    TreeChange,
 };
-use dulse_replica::Page;
+use dulse_replica::{Page, TreeProgress, TreeState};
 use dulse_types::Vector;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use tonic::{Request, Response, Status};
@@ -41,6 +42,25 @@ fn components(vector: &Vector) -> Vec<Component> {
             stamp: stamp.0,
         })
         .collect()
+}
+
+fn tree_change(tree: &TreeProgress) -> TreeChange {
+    let text = |path: &[u8]| String::from_utf8_lossy(path).into_owned();
+    let (state, reason) = match &tree.state {
+        TreeState::Running => ("running", ""),
+        TreeState::Held => ("held", ""),
+        TreeState::Waiting(why) => ("waiting", why.as_str()),
+    };
+    TreeChange {
+        path: text(&tree.path),
+        to: tree.to.as_deref().map(text).unwrap_or_default(),
+        names: tree.n_names,
+        parts: tree.n_parts,
+        left: tree.n_left,
+        state: state.to_owned(),
+        reason: reason.to_owned(),
+        since_ns: tree.intent.stamp.0,
+    }
 }
 
 fn internal(error: dulse_store::Error) -> Status {
@@ -95,6 +115,7 @@ impl FilerStatus for StatusService {
                 eta_seconds: t.eta_seconds(),
             }),
             gone: gone.collect(),
+            tree_changes: shared.trees().iter().map(tree_change).collect(),
         }))
     }
 

@@ -8,8 +8,8 @@
 //! their clocks say.
 
 use bytes::Bytes;
-use dulse_types::{Identity, Vector};
 use dulse_types::wire::{Reader, WireError, Writer};
+use dulse_types::{Identity, Vector};
 
 /// First byte of an encoded intent.
 pub const INTENT_VERSION: u8 = 1;

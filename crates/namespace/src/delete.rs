@@ -39,9 +39,9 @@ struct Open {
 }
 
 impl Namespace {
-    /// Removes an entry. One that is not there is removed already. A tree goes in changes
-    /// of bounded size, deepest first: what others create below meanwhile is kept and stops
-    /// it with `NotEmpty`; what was removed before stays removed.
+    /// Removes an entry. One that is not there is removed already. A tree that is too big for
+    /// one change goes in parts, deepest first: what others create below meanwhile is kept,
+    /// and the call fails with `NotEmpty` in the end; what was removed stays removed.
     ///
     /// # Errors
     ///
@@ -59,6 +59,9 @@ impl Namespace {
             return Ok(Change::default());
         }
         if found.entry.is_dir() && options.is_recursive {
+            if let Some(trees) = &self.trees {
+                return self.delete_tree(trees, path, &options).await;
+            }
             self.delete_below(path, &options).await?;
         }
         self.delete_one(path, &options).await

@@ -135,7 +135,7 @@ impl From<dulse_store::Error> for Error {
         use dulse_store::ErrorKind as K;
         let kind = match error.kind() {
             K::NotFound => return Self::not_found(),
-            K::Invalid => ErrorKind::Invalid,
+            K::Invalid | K::TooLarge => ErrorKind::Invalid,
             K::DroppedChunk => ErrorKind::Precondition,
             K::NotEmpty => ErrorKind::NotEmpty,
             K::DiskFull => ErrorKind::DiskFull,

@@ -18,6 +18,7 @@ mod rename;
 mod rules;
 pub mod texts;
 mod transact;
+mod trees;
 mod update;
 
 pub use clock::{Clock, system_clock};
@@ -33,8 +34,8 @@ pub use update::UpdateOptions;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dulse_store::{EntryStore, Found, ListRange, Listed, Step, Transaction};
-use dulse_types::{Entry, FullPath, Origin, Stamp};
+use dulse_store::{EntryStore, Found, ListRange, Listed, Step, Transaction, Trees};
+use dulse_types::{Entry, FullPath, Identity, Origin, Stamp};
 use parking_lot::RwLock;
 
 use crate::clock::Moment;
@@ -92,6 +93,8 @@ pub struct Change {
     pub stamp: Option<Stamp>,
     /// Its events, the operation's own last.
     pub events: Vec<Happened>,
+    /// What its changes carry in the log when it took several; its stamp lies before theirs.
+    pub intent: Option<Identity>,
 }
 
 /// The tree. Cheap to clone.
@@ -102,6 +105,8 @@ pub struct Namespace {
     clock: Clock,
     queues: Queues,
     rules: Arc<RwLock<Arc<Rules>>>,
+    /// The store again, when it changes trees itself.
+    trees: Option<Arc<dyn Trees>>,
 }
 
 impl Namespace {
@@ -120,7 +125,16 @@ impl Namespace {
             clock,
             queues: Queues::default(),
             rules: Arc::default(),
+            trees: None,
         }
+    }
+
+    /// Has the store change trees itself. Without it, trees are removed in many changes
+    /// that a crash may interrupt, and moved in one change or not at all.
+    #[must_use]
+    pub fn with_trees(mut self, trees: Arc<dyn Trees>) -> Self {
+        self.trees = Some(trees);
+        self
     }
 
     /// Sets the rules that hold from now on, for all clones.
@@ -261,7 +275,7 @@ impl Namespace {
         let commit = self.commit(transaction).await?;
         Ok(Change {
             stamp: Some(commit.stamp),
-            events: Vec::new(),
+            ..Change::default()
         })
     }
 

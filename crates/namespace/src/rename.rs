@@ -9,13 +9,14 @@ use crate::{Caller, Change, Error, ErrorKind, Namespace, texts};
 
 impl Namespace {
     /// Moves an entry with all that is below it. A file that is at the target goes; an
-    /// empty directory gives way to a directory. Missing parents are made.
+    /// empty directory gives way to a directory. Missing parents are made. A directory with
+    /// more names below it than one change moves goes in parts where the store can do that.
     ///
     /// # Errors
     ///
-    /// `NotFound`, `IsDirectory`, `IsFile`, `NotEmpty`, `Invalid`, also for a directory with
-    /// more names below it than one change moves, or the store's. Texts hold the words by
-    /// which upstream's mount tells them apart.
+    /// `NotFound`, `IsDirectory`, `IsFile`, `NotEmpty`, `Invalid`, `Unavailable` when some
+    /// names cannot be moved now, or the store's. Texts hold the words by which upstream's
+    /// mount tells them apart.
     pub async fn rename(
         &self,
         from: &FullPath,
@@ -32,11 +33,19 @@ impl Namespace {
             return Err(Error::new(error.kind(), message));
         }
         self.check_buckets(from, to)?;
+        let is_dir = self.find_opt(from)?.is_some_and(|f| f.entry.is_dir());
+        if let Some(trees) = self.trees.as_ref().filter(|_| is_dir) {
+            return self.rename_tree(trees, from, to, &caller).await;
+        }
         self.transact(from, &caller, || self.rename_on(from, to))
             .await
     }
 
-    fn rename_on(&self, from: &FullPath, to: &FullPath) -> Result<Option<Transaction>, Error> {
+    pub(crate) fn rename_on(
+        &self,
+        from: &FullPath,
+        to: &FullPath,
+    ) -> Result<Option<Transaction>, Error> {
         let Some(source) = self.find_opt(from)? else {
             let (words, text) = (texts::RENAME_NOT_FOUND, texts::NOT_FOUND);
             let message = format!("{from} {words}: {text}");

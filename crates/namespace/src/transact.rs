@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::{Caller, Change, Error, ErrorKind, Happened, Namespace};
 
 /// Times an operation looks again after its expectations failed.
-const RETRIES_MAX: usize = 64;
+pub(crate) const RETRIES_MAX: usize = 64;
 
 /// Queues of losers; paths share them by hash.
 const QUEUES: usize = 256;
@@ -37,7 +37,7 @@ impl Default for Queues {
 }
 
 impl Queues {
-    fn of(&self, path: &FullPath) -> &Mutex<()> {
+    pub(crate) fn of(&self, path: &FullPath) -> &Mutex<()> {
         let hash = self.hasher.hash_one(path.as_str());
         &self.queues[(hash % QUEUES as u64) as usize]
     }
@@ -73,10 +73,7 @@ impl Namespace {
                 waited = Some(self.queues.of(path).lock().await);
             }
         }
-        Err(Error::of(
-            ErrorKind::Unavailable,
-            "too many concurrent changes, try again",
-        ))
+        Err(lost())
     }
 
     pub(crate) async fn commit(
@@ -95,6 +92,14 @@ impl Namespace {
     }
 }
 
+/// Too many races were lost.
+pub(crate) fn lost() -> Error {
+    Error::of(
+        ErrorKind::Unavailable,
+        "too many concurrent changes, try again",
+    )
+}
+
 fn change(steps: Vec<Step>, commit: Commit) -> Change {
     let results = steps.into_iter().zip(commit.results);
     Change {
@@ -102,10 +107,11 @@ fn change(steps: Vec<Step>, commit: Commit) -> Change {
         events: results
             .filter_map(|(step, result)| happened(step, result))
             .collect(),
+        intent: None,
     }
 }
 
-fn happened(step: Step, result: StepResult) -> Option<Happened> {
+pub(crate) fn happened(step: Step, result: StepResult) -> Option<Happened> {
     let at = |path: FullPath, entry: Option<Entry>| entry.map(|entry| (path, entry));
     let (old_entry, new_entry) = (result.old_entry, result.new_entry);
     let (old, new, delete_chunks) = match step {

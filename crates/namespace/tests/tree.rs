@@ -47,7 +47,7 @@ impl Tree {
         let asked = Arc::clone(&now_ns);
         let clock = Arc::new(move || asked.load(Ordering::Relaxed));
         Self {
-            names: Namespace::with_clock(store, options, clock),
+            names: Namespace::with_clock(store.clone(), options, clock).with_trees(store),
             now_ns,
         }
     }
@@ -369,23 +369,56 @@ async fn plant(tree: &Tree, n_entries: usize) {
     }
 }
 
+/// A namespace over a store of which it is not known that it changes trees itself.
+fn without_trees(tree: &Tree) -> Namespace {
+    let store = Arc::clone(tree.names.store());
+    Namespace::new(store, tree.names.options().clone())
+}
+
+fn recursive() -> DeleteOptions {
+    DeleteOptions {
+        is_recursive: true,
+        ..DeleteOptions::default()
+    }
+}
+
 #[tokio::test]
-async fn a_tree_of_more_entries_than_one_change_takes_is_removed_deepest_first() {
+async fn a_tree_of_more_entries_than_one_change_takes_moves_and_goes_as_a_whole() {
     let tree = Tree::new();
-    plant(&tree, 100_500).await;
-    let refused = tree.rename("/t", "/u").await.unwrap_err();
+    plant(&tree, 20_500).await;
+    let change = tree.rename("/t", "/new/u").await.unwrap();
+    assert!(change.intent.is_some(), "in parts");
+    let last = change.events.last().unwrap();
+    assert_eq!(last.old.as_ref().unwrap().0, path("/t"));
+    assert_eq!(last.new.as_ref().unwrap().0, path("/new/u"));
+    assert_eq!(tree.names_in("/"), ["new"], "its parents were made");
+    assert!(!tree.names_in("/new/u/deep/er").is_empty());
+    let refused = tree.delete("/new/u").await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "fail to delete non-empty folder: /new/u"
+    );
+    let gone = tree.names.delete(&path("/new/u"), recursive()).await;
+    let gone = gone.unwrap();
+    assert!(gone.events[0].new.is_none() && gone.intent.is_some());
+    assert!(tree.names_in("/new").is_empty());
+    assert!(tree.names_in("/new/u/deep/er").is_empty());
+}
+
+#[tokio::test]
+async fn over_a_store_without_trees_a_big_tree_is_removed_in_changes_and_not_moved() {
+    let tree = Tree::new();
+    plant(&tree, 20_500).await;
+    let names = without_trees(&tree);
+    let (from, to) = (path("/t"), path("/u"));
+    let refused = names.rename(&from, &to, Caller::default()).await;
+    let refused = refused.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     assert!(
         refused.to_string().contains("more than 10000 names"),
         "{refused}"
     );
-    let refused = tree.delete("/t").await.unwrap_err();
-    assert_eq!(refused.to_string(), "fail to delete non-empty folder: /t");
-    let recursive = DeleteOptions {
-        is_recursive: true,
-        ..DeleteOptions::default()
-    };
-    tree.names.delete(&path("/t"), recursive).await.unwrap();
+    names.delete(&path("/t"), recursive()).await.unwrap();
     assert!(tree.names_in("/").is_empty());
     assert!(tree.names_in("/t/deep/er").is_empty());
 }

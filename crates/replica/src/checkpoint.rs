@@ -14,6 +14,7 @@ use crate::error;
 use crate::recover;
 use crate::sequencer::Replica;
 use crate::tail::Tail;
+use crate::trees::rows;
 
 /// A checkpoint that failed is not tried again with every group.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -119,6 +120,9 @@ impl Replica {
         self.shared.sync()?;
         let (vector, _) = recover::replay(&self.shared, self.checkpointed)?;
         self.tail = Tail::load(&*self.shared.engine)?;
+        // What was journaled and not applied may have begun one, or ended it.
+        let open = rows::load(&*self.shared.engine)?;
+        self.trees.reload(open, self.shared.origin);
         {
             // Order: whoever reads vector and digest sees both of one moment.
             let mut vectors = self.shared.vectors.write();

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The thread that owns a replica: many callers, one group at a time.
 
+mod waiting;
+
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, TrySendError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dulse_merge::change::MemberStep;
 use dulse_store::{
-    Commit, Done, EntryStore, Error, ErrorKind, Found, ListRange, Listed, Operation, Transaction,
+    Commit, Done, EntryStore, Error, ErrorKind, Found, ListRange, Listed, Operation, Step,
+    Transaction, TreeChange, TreeCommit, TreeDone, TreeWork, Trees,
 };
 use dulse_types::{FullPath, Origin, Stamp, Vector};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use self::waiting::{Waiting, Write};
 use crate::acknowledged::{Acknowledged, PEERS_WAIT};
 use crate::levels::{Durability, Levels};
 use crate::metrics;
@@ -24,6 +28,7 @@ use crate::sequencer::{Applied, Replica};
 use crate::shared::{Garbage, Shared};
 use crate::syncer::{Bell, Progress, Reporter, Syncer};
 use crate::transfer::ExportPart;
+use crate::trees::TreeBegun;
 
 /// Requests that may wait; more are refused as `Unavailable`.
 const QUEUE_MAX: usize = 4_096;
@@ -34,11 +39,17 @@ const GROUP_MAX: usize = 512;
 /// How often a quiet replica is synced and checkpointed.
 const IDLE: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether a write has waited long enough for a tree change, and
+/// whether a part that failed may be tried again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// Calls of [`Replica::forget`] in a row while nobody waits.
 const IDLE_FORGETS_MAX: usize = 64;
 
 enum Request {
     Commit(Transaction, Done),
+    Tree(TreeChange, TreeDone),
+    ResumeTrees(oneshot::Sender<()>),
     Apply(
         Option<Origin>,
         Vec<Bytes>,
@@ -110,6 +121,7 @@ impl ReplicaStore {
             requests,
             reporter,
             syncer,
+            waiting: Waiting::default(),
         };
         let thread = std::thread::Builder::new()
             .name("replica".to_owned())
@@ -334,6 +346,16 @@ impl ReplicaStore {
             .await?
     }
 
+    /// Goes on with the tree changes that a restart interrupted. Called once, when local
+    /// writes may be made.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when the queue is full or the store is stopping.
+    pub async fn resume_trees(&self) -> Result<(), Error> {
+        self.ask(Request::ResumeTrees).await
+    }
+
     /// Forgets hints of expiry that were followed.
     ///
     /// # Errors
@@ -411,6 +433,17 @@ impl EntryStore for ReplicaStore {
     }
 }
 
+impl Trees for ReplicaStore {
+    fn change_tree(&self, change: TreeChange, done: TreeDone) {
+        match self.queue.try_send(Request::Tree(change, done)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(Request::Tree(_, done))) => done(Err(busy())),
+            Err(TrySendError::Disconnected(Request::Tree(_, done))) => done(Err(stopped())),
+            Err(_) => {}
+        }
+    }
+}
+
 struct Driver {
     replica: Replica,
     levels: Levels,
@@ -419,6 +452,7 @@ struct Driver {
     stable: Arc<Mutex<Option<Vector>>>,
     reporter: Arc<Reporter>,
     syncer: Syncer,
+    waiting: Waiting,
 }
 
 /// Transactions that share one append. Those that ask for less wait for the others' sync, too:
@@ -442,28 +476,62 @@ impl Default for Group {
 
 impl Driver {
     fn run(mut self) {
+        let mut rested = Instant::now();
         loop {
-            let next_end = self.acknowledged.next_end();
-            let patience = next_end.map_or(IDLE, |next| next.min(IDLE));
-            let request = self.requests.recv_timeout(patience);
+            let request = self.requests.recv_timeout(self.patience());
             self.acknowledged.expire();
-            let request = match request {
-                Ok(request) => request,
-                Err(RecvTimeoutError::Timeout) => {
-                    // Woken early it was only for those that waited too long.
-                    if patience == IDLE {
-                        self.rest();
+            match request {
+                Ok(request) => {
+                    if !self.serve(request) {
+                        break;
                     }
-                    continue;
+                }
+                // Woken early it was only for those that wait.
+                Err(RecvTimeoutError::Timeout) if rested.elapsed() < IDLE => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    self.rest();
+                    rested = Instant::now();
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
-            };
-            if !self.serve(request) {
-                break;
             }
+            self.trees();
         }
+        self.waiting.stop();
         self.acknowledged.end();
         self.rest();
+    }
+
+    /// How long to wait for the next request.
+    fn patience(&self) -> Duration {
+        let patience = if self.replica.has_tree_work() {
+            Duration::ZERO
+        } else if self.replica.has_open_trees() || !self.waiting.is_empty() {
+            LOOK_EVERY
+        } else {
+            IDLE
+        };
+        let next_end = self.acknowledged.next_end();
+        next_end.map_or(patience, |next| next.min(patience))
+    }
+
+    /// Does one part of a tree change, so that requests wait for no more than that, and then
+    /// what waited for one that is over.
+    fn trees(&mut self) {
+        if self.replica.has_tree_work() {
+            if let Some(over) = self.replica.step_tree() {
+                let caller = self.waiting.over(over.intent);
+                if let Some((level, done)) = caller {
+                    self.tree_over(level, over.result, done);
+                }
+            }
+            self.reporter.count(1);
+            self.told();
+        }
+        if !self.waiting.is_empty() {
+            let free = self.waiting.wake(&self.replica);
+            self.write(free);
+            self.told();
+        }
     }
 
     /// Serves one request, with the commits that wait behind it. False ends the thread.
@@ -476,24 +544,30 @@ impl Driver {
                 other => self.single(other),
             }
         }
-        self.reporter.tell();
-        let journal = &self.replica.shared.journal;
-        if journal.synced() < journal.end() {
-            self.syncer.bell().wake();
-        }
+        self.told();
         // Under load nobody rests: the clock's ceilings alone fill a log, too.
         self.replica.checkpoint_when_due();
         true
     }
 
+    /// Something may be new: tells of it, and has it made durable.
+    fn told(&self) {
+        self.reporter.tell();
+        let journal = &self.replica.shared.journal;
+        if journal.synced() < journal.end() {
+            self.syncer.bell().wake();
+        }
+    }
+
     /// Commits a group; gives the request that ended it.
     fn group(&mut self, transaction: Transaction, done: Done) -> Option<Request> {
-        let mut group = Group::default();
-        self.take(&mut group, transaction, done);
+        let mut writes = vec![Write::Commit(transaction, done)];
         let mut ended_by = None;
-        while group.transactions.len() < GROUP_MAX {
+        while writes.len() < GROUP_MAX {
             match self.requests.try_recv() {
-                Ok(Request::Commit(transaction, done)) => self.take(&mut group, transaction, done),
+                Ok(Request::Commit(transaction, done)) => {
+                    writes.push(Write::Commit(transaction, done));
+                }
                 Ok(other) => {
                     ended_by = Some(other);
                     break;
@@ -501,8 +575,38 @@ impl Driver {
                 Err(_) => break,
             }
         }
+        self.write(writes);
+        ended_by
+    }
+
+    /// Does local writes in groups, or has them wait for a tree change.
+    fn write(&mut self, writes: Vec<Write>) {
+        let mut group = Group::default();
+        for write in writes {
+            if let Some(why) = write.waits_for(&self.replica) {
+                self.waiting.park(write, why);
+                continue;
+            }
+            match write {
+                Write::Commit(transaction, done) => {
+                    self.take(&mut group, transaction, done);
+                    if group.transactions.len() >= GROUP_MAX {
+                        self.commit(std::mem::take(&mut group));
+                    }
+                }
+                Write::Tree(change, done) => {
+                    // Order: what came before it is done before what it locks.
+                    self.commit(std::mem::take(&mut group));
+                    self.begin_tree(change, done);
+                }
+            }
+        }
+        self.commit(group);
+    }
+
+    fn commit(&mut self, group: Group) {
         if group.transactions.is_empty() {
-            return ended_by;
+            return;
         }
         metrics::GROUP.record(group.transactions.len() as f64);
         let results = self.replica.commit_as(group.transactions, group.level);
@@ -513,7 +617,6 @@ impl Driver {
                 Durability::Os | Durability::Fsync => done(result),
             }
         }
-        ended_by
     }
 
     /// Takes a transaction into a group, or refuses it.
@@ -527,6 +630,42 @@ impl Driver {
         group.level = group.level.max(level);
         group.transactions.push(transaction);
         group.waiting.push((level, done));
+    }
+
+    fn begin_tree(&mut self, change: TreeChange, done: TreeDone) {
+        let level = self.levels.of(&steps_of(&change));
+        if let Durability::Peers(n) = level
+            && let Err(error) = self.acknowledged.begin(n.into())
+        {
+            return done(Err(error));
+        }
+        let result = match self.replica.begin_tree(change) {
+            Ok(TreeBegun::Open(intent)) => return self.waiting.call(intent, level, done),
+            Ok(TreeBegun::Done(commit)) => Ok(commit),
+            Err(error) => Err(error),
+        };
+        self.reporter.count(u64::from(result.is_ok()));
+        self.tree_over(level, result, done);
+    }
+
+    /// Answers the caller of a tree change, at once or when enough other filers have it.
+    fn tree_over(&self, level: Durability, result: Result<TreeCommit, Error>, done: TreeDone) {
+        let Durability::Peers(n) = level else {
+            return done(result);
+        };
+        let (commit, result) = match result {
+            Ok(tree) => {
+                let (stamp, results) = (tree.stamp, Vec::new());
+                (Some(tree), Ok(Commit { stamp, results }))
+            }
+            Err(error) => (None, Err(error)),
+        };
+        let done = move |held: Result<Commit, Error>| match (held, commit) {
+            (Ok(_), Some(commit)) => done(Ok(commit)),
+            (Err(error), _) => done(Err(error)),
+            (Ok(_), None) => done(Err(stopped().unknown_outcome())),
+        };
+        self.acknowledged.made(n.into(), result, Box::new(done));
     }
 
     fn single(&mut self, request: Request) {
@@ -574,6 +713,11 @@ impl Driver {
                 let _ = answer.send(self.replica.recount(from, until));
             }
             Request::Stable => self.take_stable(),
+            Request::Tree(change, done) => self.write(vec![Write::Tree(change, done)]),
+            Request::ResumeTrees(answer) => {
+                self.replica.resume_trees();
+                let _ = answer.send(());
+            }
             Request::HintsFollowed(hints, answer) => {
                 let _ = answer.send(self.replica.hints_followed(&hints));
             }
@@ -615,6 +759,26 @@ impl Driver {
         }
         self.forget();
         self.reporter.tell();
+    }
+}
+
+/// What a tree change does, as steps: for telling how durable it must be.
+fn steps_of(change: &TreeChange) -> Transaction {
+    let mut steps = change.before.steps.clone();
+    let path = change.path.clone();
+    steps.push(match &change.work {
+        TreeWork::Move { to } => Step::Rename {
+            from: path,
+            to: to.clone(),
+        },
+        TreeWork::Delete { delete_chunks } => Step::Delete {
+            path,
+            delete_chunks: *delete_chunks,
+        },
+    });
+    Transaction {
+        steps,
+        ..Transaction::default()
     }
 }
 

@@ -59,10 +59,8 @@ pub(crate) fn local(error: LocalError) -> Error {
         LocalError::NotFound(_) => ErrorKind::NotFound,
         LocalError::Exists(_) => ErrorKind::Conflict,
         LocalError::NotEmpty(_) => ErrorKind::NotEmpty,
-        LocalError::IntoItself(_)
-        | LocalError::TooBig { .. }
-        | LocalError::ChangeTooLarge
-        | LocalError::IsDirectory(_) => ErrorKind::Invalid,
+        LocalError::IntoItself(_) | LocalError::IsDirectory(_) => ErrorKind::Invalid,
+        LocalError::TooBig { .. } | LocalError::ChangeTooLarge => ErrorKind::TooLarge,
         LocalError::MovedTooOften(_) => ErrorKind::Unavailable,
         LocalError::DroppedChunk(_) => ErrorKind::DroppedChunk,
         LocalError::Read(_) => ErrorKind::Io,

@@ -34,6 +34,7 @@ mod shared;
 mod syncer;
 mod tail;
 mod transfer;
+mod trees;
 mod waits;
 
 pub use acknowledged::PEERS_WAIT;
@@ -46,7 +47,7 @@ pub use items::{Census, Item, Items, identity_of, name_of, sum};
 pub use levels::{Durability, DurabilityError, LevelBelow, LevelError, Levels, PEERS_MAX};
 pub use options::{
     CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,
-    RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES,
+    RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES, TREE_PART_BYTES, TREE_PART_NAMES,
 };
 pub use repair::{Foreign, Repair, Repaired, Replacement, Restored};
 pub use scrub::{ScrubCursor, Scrubbed};
@@ -54,4 +55,5 @@ pub use sequencer::{Applied, Replica};
 pub use shared::{Following, Garbage, Shared};
 pub use syncer::Progress;
 pub use transfer::{Export, ExportPart, ImportCursor, ImportRow, PART_ROWS};
+pub use trees::{TreeBegun, TreeOver, TreeProgress, TreeState};
 pub use waits::{WAITING_MAX, Waits};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Metrics of the sequencer's queue.
+//! Metrics of the sequencer: its queue, and the trees that it changes in parts.
 
 dulse_telemetry::declare! {
     GROUP: histogram [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]
@@ -18,4 +18,14 @@ dulse_telemetry::declare! {
         "Writes refused because fewer filers were connected than their durability asks for.";
     PEERS_UNKNOWN: counter "dulse_peers_unknown_total", Count, [], Stable,
         "Writes in the log that too few other filers acknowledged in time; their outcome was told as unknown.";
+    TREES_OPEN: gauge "dulse_tree_changes_open", Count, [], Stable,
+        "Trees that are being moved or removed in parts.";
+    TREES_WAITING: gauge "dulse_tree_waiting", Count, [], Stable,
+        "Local writes that wait until a tree change is done.";
+    TREES_REFUSED: counter "dulse_tree_refused_total", Count, [], Stable,
+        "Local writes refused because a tree change took too long, or too many waited.";
+    TREE_PARTS: counter "dulse_tree_parts_total", Count, [], Stable,
+        "Parts of tree changes done since start.";
+    TREE_NAMES: counter "dulse_tree_names_total", Count, [], Stable,
+        "Names that those parts moved or removed.";
 }

@@ -44,6 +44,12 @@ pub struct Limits {
     /// Bytes of the disk that are kept free, so that a checkpoint and a recovery can always
     /// proceed. An eighth of the disk, where that is less.
     pub reserve_bytes: u64,
+    /// Most names of a tree that is moved or removed in one change; bigger ones go in parts.
+    pub tree_names_max: usize,
+    /// Names of one such part.
+    pub tree_part_names: usize,
+    /// Bytes of one such part.
+    pub tree_part_bytes: usize,
 }
 
 impl Limits {
@@ -55,6 +61,9 @@ impl Limits {
         log_retention: LOG_RETENTION,
         log_budget_bytes: LOG_BUDGET_BYTES,
         reserve_bytes: RESERVE_BYTES,
+        tree_names_max: dulse_merge::local::TREE_NAMES_MAX,
+        tree_part_names: TREE_PART_NAMES,
+        tree_part_bytes: TREE_PART_BYTES,
     };
 }
 
@@ -76,3 +85,9 @@ pub const LOG_BUDGET_BYTES: u64 = 10 << 30;
 
 /// Several times what an engine writes between two checkpoints.
 pub const RESERVE_BYTES: u64 = 64 << 20;
+
+/// What others wait for while a part is done: some 50 ms.
+pub const TREE_PART_NAMES: usize = 1_000;
+
+/// A quarter of what a change may have: entries may be large, and others wait.
+pub const TREE_PART_BYTES: usize = 1 << 20;

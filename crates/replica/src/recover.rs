@@ -23,6 +23,8 @@ use crate::room::Room;
 use crate::sequencer::{Replica, stored_origin};
 use crate::shared::{EngineRows, Shared, Sums, Vectors};
 use crate::tail::{self, Tail};
+use crate::trees::Trees;
+use crate::trees::rows::{self, Replayed};
 
 /// Format of the rows as a whole.
 const FORMAT: u8 = 1;
@@ -59,6 +61,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         clock: HybridClock::restart(noted.ceiling),
         wall: options.clock,
         is_log_over: AtomicBool::new(false),
+        trees: Mutex::default(),
     });
     let (vector, ceiling) = replay(&shared, noted.position)?;
     tracing::info!(
@@ -91,8 +94,10 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         importing: None,
         tail: Tail::load(&*shared.engine)?,
         room,
+        trees: Trees::of(rows::load(&*shared.engine)?, &shared),
         shared,
     };
+    replica.show_trees();
     match replica.checkpoint() {
         Err(error) if error.kind() == ErrorKind::DiskFull => {
             tracing::error!(%error, "no room for a checkpoint; tried again soon");
@@ -199,6 +204,7 @@ pub(crate) fn replay(shared: &Shared, mut position: u64) -> Result<(Vector, Stam
     let operation = Operation::Open;
     let mut vector = engine_vector(&*shared.engine)?;
     let mut ceiling = Stamp::ZERO;
+    let mut trees = Replayed::load(shared)?;
     let end = shared.journal.end();
     while position < end {
         let records = shared.journal.read(position, end, REPLAY_BYTES);
@@ -214,11 +220,17 @@ pub(crate) fn replay(shared: &Shared, mut position: u64) -> Result<(Vector, Stam
         let mut is_new = false;
         for (record, _) in &records {
             match record.kind {
-                RecordKind::Change => is_new |= merge(&mut txn, record, &mut vector)?,
+                RecordKind::Change => {
+                    let is_merged = merge(&mut txn, record, &mut vector)?;
+                    trees.change(record, is_merged)?;
+                    is_new |= is_merged;
+                }
                 RecordKind::ClockCeiling => ceiling = ceiling.max(record.prev),
-                RecordKind::Intent | RecordKind::Kept | RecordKind::Synced => {}
+                RecordKind::Intent => trees.intent(record)?,
+                RecordKind::Kept | RecordKind::Synced => {}
             }
         }
+        is_new |= trees.write(&mut txn);
         if !is_new {
             continue;
         }

@@ -27,6 +27,7 @@ use crate::options::{Limits, ReplicaOptions};
 use crate::room::{Look, Room};
 use crate::shared::{EngineRows, Garbage, STORE_ID_KEY, Shared};
 use crate::tail::{TAIL_BYTES_MAX, Tail};
+use crate::trees::{Tree, Trees};
 
 /// One replica. Not shared: whoever owns it is the sequencer.
 pub struct Replica {
@@ -47,6 +48,7 @@ pub struct Replica {
     pub(crate) importing: Option<crate::transfer::Importing>,
     pub(crate) tail: Tail,
     pub(crate) room: Room,
+    pub(crate) trees: Trees,
 }
 
 /// When records are made durable.
@@ -169,7 +171,7 @@ impl Replica {
         txn.applied = Some(vector.clone());
         let mut results = Vec::with_capacity(group.len());
         for transaction in group {
-            let result = self.build(&mut txn, transaction, &vector);
+            let result = self.build(&mut txn, transaction, None, &vector);
             results.push(result.map(|(change, commit)| {
                 vector.set(change.origin, change.stamp);
                 records.push(record(&change));
@@ -196,7 +198,7 @@ impl Replica {
 
     /// What was stamped is visible now, or never will be. ⚠ Unless it is in the log and
     /// not applied yet: then promises stay below it.
-    fn landed(&self) {
+    pub(crate) fn landed(&self) {
         if !self.is_behind_log {
             self.shared.clock.published();
         }
@@ -394,7 +396,7 @@ impl Replica {
     }
 
     /// The first stamp of the next local change, with the clock's ceiling journaled above.
-    fn next_stamp(&mut self, vector: &Vector) -> Result<Stamp, Error> {
+    pub(crate) fn next_stamp(&mut self, vector: &Vector) -> Result<Stamp, Error> {
         let clock = &self.shared.clock;
         clock.see(vector.get(self.shared.origin));
         let stamp = clock.begin(self.shared.wall.now_ns());
@@ -406,26 +408,33 @@ impl Replica {
         Ok(stamp)
     }
 
-    fn build(
+    /// Builds the change of a transaction, a tree that is changed as its last step.
+    pub(crate) fn build(
         &mut self,
         txn: &mut Txn<'_>,
         transaction: Transaction,
+        tree: Option<&Tree>,
         vector: &Vector,
     ) -> Result<(Change, Commit), Error> {
+        // ⚠ What a tree change in parts has yet to come by stays as it is.
+        self.trees.check(&transaction.steps, tree)?;
         check(txn, &transaction.expects)?;
         let origin = self.shared.origin;
         let first = self.next_stamp(vector)?;
         txn.begin();
         let mut builder = Builder::new(txn, origin, first, vector.get(origin));
-        let own = origin.signature();
-        let mut signatures = transaction.signatures;
-        if !signatures.contains(&own) {
-            signatures.push(own);
-        }
+        builder.limit_tree(self.limits.tree_names_max);
+        let signatures = passed_here(origin, transaction.signatures);
         builder.passed(signatures, transaction.is_from_other_cluster);
         let mut results = Vec::with_capacity(transaction.steps.len());
-        for step in &transaction.steps {
-            match operate(&mut builder, step) {
+        let steps = transaction.steps.iter().map(Some).chain([None]);
+        for step in steps {
+            let effect = match (step, tree) {
+                (Some(step), _) => operate(&mut builder, step),
+                (None, Some(tree)) => tree.whole(&mut builder).map_err(error::local),
+                (None, None) => break,
+            };
+            match effect {
                 Ok(effect) => results.push(StepResult {
                     stamp: effect.stamp,
                     old_entry: effect.old_entry,
@@ -444,6 +453,15 @@ impl Replica {
         let stamp = change.stamp;
         Ok((change, Commit { stamp, results }))
     }
+}
+
+/// The signatures a change has passed, this origin's among them.
+pub(crate) fn passed_here(origin: Origin, mut signatures: Vec<i32>) -> Vec<i32> {
+    let own = origin.signature();
+    if !signatures.contains(&own) {
+        signatures.push(own);
+    }
+    signatures
 }
 
 /// Whether a peer's change may be merged now.
@@ -485,7 +503,7 @@ fn admit(
 }
 
 /// ⚠ An origin that left or was shut out stamps nothing more: nobody would take it.
-fn may_stamp(txn: &Txn<'_>, own: Origin) -> Result<(), Error> {
+pub(crate) fn may_stamp(txn: &Txn<'_>, own: Origin) -> Result<(), Error> {
     match member(txn, own)? {
         Some(row) if row.state != MemberRow::MEMBER => {
             let because = "this filer is a member of its cluster no more";
@@ -553,7 +571,7 @@ fn token_at(txn: &Txn<'_>, path: &FullPath) -> Result<Option<Token>, Error> {
     )))
 }
 
-fn bytes(path: &FullPath) -> Bytes {
+pub(crate) fn bytes(path: &FullPath) -> Bytes {
     Bytes::copy_from_slice(path.as_str().as_bytes())
 }
 
@@ -591,7 +609,7 @@ fn record_of(change: &Change) -> Record {
     }
 }
 
-fn record(change: &Change) -> Record {
+pub(crate) fn record(change: &Change) -> Record {
     Record {
         payload: change.encode(),
         ..record_of(change)

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::{Clock, HybridClock};
 use crate::error;
+use crate::trees::TreeProgress;
 
 /// Lives as long as the replica; cheap to clone behind an `Arc`.
 pub struct Shared {
@@ -32,6 +33,8 @@ pub struct Shared {
     pub(crate) wall: Arc<dyn Clock>,
     /// See [`Shared::is_log_over`].
     pub(crate) is_log_over: AtomicBool,
+    /// Written by the sequencer.
+    pub(crate) trees: Mutex<Vec<TreeProgress>>,
 }
 
 /// Sums of the digest's buckets and their total.
@@ -164,6 +167,12 @@ impl Shared {
     #[must_use]
     pub fn needs_ceiling(&self) -> bool {
         self.clock.idle_ceiling(self.wall.now_ns()).is_some()
+    }
+
+    /// The tree changes that are being done in parts.
+    #[must_use]
+    pub fn trees(&self) -> Vec<TreeProgress> {
+        self.trees.lock().clone()
     }
 
     /// The wall clock this replica stamps with, in nanoseconds since 1970.

@@ -13,6 +13,8 @@ pub enum ErrorKind {
     Conflict,
     /// A value the store cannot take: NUL in a name, an entry above the limit.
     Invalid,
+    /// More than one change may hold.
+    TooLarge,
     /// A local write names a chunk that the present data does not hold and that was dropped.
     DroppedChunk,
     /// A directory with entries below it.
@@ -141,6 +143,7 @@ impl fmt::Display for Error {
             ErrorKind::NotFound => "no entry there",
             ErrorKind::Conflict => "changed meanwhile",
             ErrorKind::Invalid => "not storable",
+            ErrorKind::TooLarge => "more than one change may hold",
             ErrorKind::DroppedChunk => "names a chunk that was dropped",
             ErrorKind::NotEmpty => "directory is not empty",
             ErrorKind::DiskFull => "disk is full; free space and writes resume",

@@ -7,9 +7,11 @@
 
 mod error;
 mod transaction;
+mod tree;
 
 pub use error::{Error, ErrorKind, Operation, Outcome};
 pub use transaction::{Commit, Done, Expect, Step, StepResult, Transaction};
+pub use tree::{TreeChange, TreeCommit, TreeDone, TreeWork, Trees};
 
 use bytes::Bytes;
 use dulse_types::{Entry, FullPath, Origin};

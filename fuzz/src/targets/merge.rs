@@ -8,7 +8,9 @@ use bytes::Bytes;
 use dulse_merge::apply::decode_owner;
 use dulse_merge::digest::Sum;
 use dulse_merge::txn::RowsError;
-use dulse_merge::{Change, InodeRow, KvRow, MemberRow, NameRow, Rows, Txn, apply, events, keys};
+use dulse_merge::{
+    Change, InodeRow, KvRow, MemberRow, NameRow, Rows, TreeIntent, Txn, apply, events, keys,
+};
 use dulse_types::Vector;
 
 /// Bytes as a change.
@@ -27,6 +29,14 @@ pub(crate) fn change(input: &[u8]) {
         change.mentions().count(),
         change.version(u32::MAX),
     );
+}
+
+/// Bytes as the intent of a tree change.
+pub(crate) fn intent(input: &[u8]) {
+    if let Ok(intent) = TreeIntent::decode(input) {
+        let written = intent.encode();
+        assert_eq!(TreeIntent::decode(&written).as_ref(), Ok(&intent));
+    }
 }
 
 /// Bytes as a row of each space.

@@ -57,6 +57,8 @@ pub(crate) struct Filer {
     pub(crate) transfer: Option<Transfer>,
     #[serde(skip)]
     pub(crate) gone: Vec<Former>,
+    /// Trees being moved or removed in parts.
+    pub(crate) tree_changes: Vec<TreeChange>,
 }
 
 /// One peer as a filer sees it.
@@ -78,6 +80,24 @@ pub(crate) struct Transfer {
     pub(crate) rows_total: u64,
     pub(crate) bytes: u64,
     pub(crate) eta_seconds: f64,
+}
+
+/// How far a tree change is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub(crate) struct TreeChange {
+    pub(crate) path: String,
+    /// Empty when the tree is removed.
+    pub(crate) to: String,
+    pub(crate) names: u64,
+    pub(crate) parts: u32,
+    /// Names that stay, as others wrote them meanwhile.
+    pub(crate) left: u64,
+    /// running, held, waiting.
+    pub(crate) state: String,
+    /// Why it waits.
+    pub(crate) reason: String,
+    /// When it began: nanoseconds since 1970, as text like the vector's.
+    pub(crate) since_ns: String,
 }
 
 impl Cluster {
@@ -164,6 +184,16 @@ impl Filer {
             lag_seconds: p.lag_seconds,
             last_error: p.last_error,
         });
+        let trees = reply.tree_changes.into_iter().map(|t| TreeChange {
+            path: t.path,
+            to: t.to,
+            names: t.names,
+            parts: t.parts,
+            left: t.left,
+            state: t.state,
+            reason: t.reason,
+            since_ns: t.since_ns.to_string(),
+        });
         Self {
             address: reply.address,
             origin: name(reply.origin),
@@ -191,6 +221,7 @@ impl Filer {
                     state: former.state,
                 })
                 .collect(),
+            tree_changes: trees.collect(),
         }
     }
 }

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Renames, and the notes by which a mount moves its cache along.
 
-use dulse_merge::{Change as LogChange, events};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dulse_merge::{Change as LogChange, Step, events};
 use dulse_namespace::{Caller, Change};
 use dulse_proto::filer as pb;
-use dulse_types::{Entry, FullPath, Stamp};
-use futures::StreamExt;
+use dulse_replica::ReplicaStore;
+use dulse_types::{Entry, FullPath, Identity, Stamp};
+use futures::{StreamExt, TryStreamExt, stream};
 use tonic::{Response, Status};
 
 use super::{Answers, FilerService, convert};
 use crate::errors;
+
+/// Pause before looking again for a change that is not on disk yet.
+const DURABLE_SOON: Duration = Duration::from_millis(10);
 
 /// One moved entry.
 struct Moved {
@@ -37,7 +44,8 @@ impl FilerService {
     }
 
     /// Notes for a mount's cache: of each entry what moved where, and behind what was below
-    /// it that the old name is gone.
+    /// it that the old name is gone. They come when all of it has moved, part by part, as they
+    /// are read from the log.
     pub(crate) async fn stream_rename(
         &self,
         r: pb::StreamRenameEntryRequest,
@@ -45,9 +53,51 @@ impl FilerService {
         let from = (r.old_directory, r.old_name);
         let to = (r.new_directory, r.new_name);
         let change = self.rename(from, to, r.signatures).await?;
-        let moved = self.moved(&change)?;
-        let notes = notes(moved).into_iter().map(Ok);
-        Ok(self.with_token(futures::stream::iter(notes).boxed(), change.stamp))
+        if let (Some(intent), Some(until)) = (change.intent, change.stamp) {
+            let notes = self.notes_of_parts(intent, until);
+            return Ok(self.with_token(notes, change.stamp));
+        }
+        let mut notes = Notes::default();
+        for moved in self.moved(&change)? {
+            notes.moved(moved);
+        }
+        let notes = notes.end().into_iter().map(Ok);
+        Ok(self.with_token(stream::iter(notes).boxed(), change.stamp))
+    }
+
+    /// The notes of a rename that took several changes, the last one at `until`. One part is
+    /// in memory at a time.
+    fn notes_of_parts(
+        &self,
+        intent: Identity,
+        until: Stamp,
+    ) -> Answers<pb::StreamRenameEntryResponse> {
+        let store = Arc::clone(&self.state.store);
+        let begin = (intent.stamp, Notes::default());
+        let parts = stream::try_unfold(Some(begin), move |at| {
+            let store = Arc::clone(&store);
+            async move {
+                let Some((after, mut notes)) = at else {
+                    return Ok(None);
+                };
+                if after >= until {
+                    return Ok(Some((notes.end(), None)));
+                }
+                let read = tokio::task::spawn_blocking(move || part_behind(&store, after));
+                let read = read.await.map_err(|e| Status::internal(e.to_string()))?;
+                let Some(change) = read.map_err(|e| errors::status(&e.into()))? else {
+                    // Not on disk yet, so not told: it is soon, whatever else happens.
+                    tokio::time::sleep(DURABLE_SOON).await;
+                    return Ok(Some((Vec::new(), Some((after, notes)))));
+                };
+                if is_part_of(&change, intent) {
+                    moved_by(&change).for_each(|moved| notes.moved(moved));
+                }
+                Ok::<_, Status>(Some((notes.take(), Some((change.stamp, notes)))))
+            }
+        });
+        let notes = parts.map_ok(|notes| stream::iter(notes.into_iter().map(Ok)));
+        notes.try_flatten().boxed()
     }
 
     /// Everything that a rename moved, from its record in the log; where that is not on disk
@@ -56,26 +106,10 @@ impl FilerService {
         let Some(stamp) = change.stamp else {
             return Ok(Vec::new());
         };
-        let shared = self.state.store.shared();
-        let before = Stamp(stamp.0 - 1);
-        let records = shared.changes_after(shared.origin(), before, 1);
-        let records = records.map_err(|e| errors::status(&e.into()))?;
-        let record = records.first().filter(|record| record.stamp == stamp);
-        let logged = record.and_then(|record| LogChange::decode(&record.payload).ok());
-        if let Some(logged) = logged {
-            let moved = events(&logged).into_iter().filter_map(|event| {
-                let parse = |path: Option<bytes::Bytes>| {
-                    FullPath::parse(std::str::from_utf8(&path?).ok()?).ok()
-                };
-                let (from, to) = (parse(event.old_path)?, parse(event.new_path)?);
-                (from != to).then_some(Moved {
-                    from,
-                    to,
-                    entry: event.new_entry?,
-                    stamp: event.stamp,
-                })
-            });
-            return Ok(moved.collect());
+        let logged = part_behind(&self.state.store, Stamp(stamp.0 - 1));
+        let logged = logged.map_err(|e| errors::status(&e.into()))?;
+        if let Some(logged) = logged.filter(|logged| logged.stamp == stamp) {
+            return Ok(moved_by(&logged).collect());
         }
         let moved = change.events.iter().filter_map(|event| {
             let ((from, _), (to, entry)) = (event.old.clone()?, event.new.clone()?);
@@ -90,23 +124,63 @@ impl FilerService {
     }
 }
 
-/// Two notes per entry, those of what is below it between them.
-fn notes(mut moved: Vec<Moved>) -> Vec<pb::StreamRenameEntryResponse> {
-    // Parents first, children in order of names behind them.
-    moved.sort_by(|a, b| {
-        let key = |m: &Moved| m.from.as_str().replace('/', "\0");
-        key(a).cmp(&key(b))
-    });
-    let mut notes = Vec::with_capacity(moved.len() * 2);
-    let mut open: Vec<(FullPath, Stamp)> = Vec::new();
-    for one in moved {
-        while let Some((dir, _)) = open.last() {
+/// This filer's next change behind a stamp that is on disk.
+fn part_behind(
+    store: &ReplicaStore,
+    after: Stamp,
+) -> Result<Option<LogChange>, dulse_store::Error> {
+    let shared = store.shared();
+    let records = shared.changes_after(shared.origin(), after, 1)?;
+    let change = records.first().map(|r| LogChange::decode(&r.payload));
+    change.transpose().map_err(|e| {
+        dulse_store::Error::new(
+            dulse_store::Operation::List,
+            dulse_store::ErrorKind::Corrupt,
+        )
+        .source(e)
+    })
+}
+
+fn is_part_of(change: &LogChange, of: Identity) -> bool {
+    let mut steps = change.steps.iter();
+    steps.any(|step| matches!(step, Step::TreePart { intent, .. } if *intent == of))
+}
+
+/// What a change moved, parents first.
+fn moved_by(change: &LogChange) -> impl Iterator<Item = Moved> {
+    events(change).into_iter().filter_map(|event| {
+        let parse =
+            |path: Option<bytes::Bytes>| FullPath::parse(std::str::from_utf8(&path?).ok()?).ok();
+        let (from, to) = (parse(event.old_path)?, parse(event.new_path)?);
+        (from != to).then_some(Moved {
+            from,
+            to,
+            entry: event.new_entry?,
+            stamp: event.stamp,
+        })
+    })
+}
+
+/// Two notes per entry, those of what is below it between them. What moved comes parents
+/// first, what is in a directory right behind it.
+#[derive(Default)]
+struct Notes {
+    notes: Vec<pb::StreamRenameEntryResponse>,
+    /// What may have more below it.
+    open: Vec<(FullPath, Stamp)>,
+}
+
+impl Notes {
+    fn moved(&mut self, one: Moved) {
+        while let Some((dir, _)) = self.open.last() {
             if one.from.is_below(dir) {
                 break;
             }
-            notes.extend(open.pop().map(|(path, stamp)| gone(&path, stamp)));
+            let closed = self.open.pop();
+            self.notes
+                .extend(closed.map(|(path, stamp)| gone(&path, stamp)));
         }
-        notes.push(pb::StreamRenameEntryResponse {
+        self.notes.push(pb::StreamRenameEntryResponse {
             directory: parent(&one.from),
             event_notification: Some(pb::EventNotification {
                 old_entry: Some(Entry::default().with_name(one.from.name())),
@@ -116,10 +190,21 @@ fn notes(mut moved: Vec<Moved>) -> Vec<pb::StreamRenameEntryResponse> {
             }),
             ts_ns: one.stamp.0,
         });
-        open.push((one.from, one.stamp));
+        self.open.push((one.from, one.stamp));
     }
-    notes.extend(open.iter().rev().map(|(path, stamp)| gone(path, *stamp)));
-    notes
+
+    /// What can be told so far.
+    fn take(&mut self) -> Vec<pb::StreamRenameEntryResponse> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// Nothing more moved.
+    fn end(mut self) -> Vec<pb::StreamRenameEntryResponse> {
+        let open = self.open.iter().rev();
+        let closed = open.map(|(path, stamp)| gone(path, *stamp));
+        self.notes.extend(closed);
+        self.notes
+    }
 }
 
 fn gone(path: &FullPath, stamp: Stamp) -> pb::StreamRenameEntryResponse {
@@ -152,10 +237,18 @@ mod tests {
         let all = vec![
             moved("/a", "/z"),
             moved("/a/b", "/z/b"),
-            moved("/a/b.txt", "/z/b.txt"),
             moved("/a/b/c", "/z/b/c"),
+            moved("/a/b.txt", "/z/b.txt"),
         ];
-        let shown: Vec<String> = notes(all)
+        let mut notes = Notes::default();
+        let mut told = Vec::new();
+        for moved in all {
+            notes.moved(moved);
+            // In whatever parts they come.
+            told.extend(notes.take());
+        }
+        told.extend(notes.end());
+        let shown: Vec<String> = told
             .into_iter()
             .map(|note| {
                 let n = note.event_notification.unwrap();

@@ -71,7 +71,7 @@ impl OverNamespace {
         match answered.await.map_err(lost)? {
             Ok(commit) => Ok(self.written(&Change {
                 stamp: Some(commit.stamp),
-                events: Vec::new(),
+                ..Change::default()
             })),
             Err(error) if error.kind() == dulse_store::ErrorKind::Conflict => {
                 Err(NameError::Conflict)

@@ -127,18 +127,24 @@ impl Builder<'_, '_> {
         let mut path = to.to_vec();
         path.extend_from_slice(shown.path.get(from.len()..).unwrap_or_default());
         let path = Bytes::from(path);
+        let is_shown_moved = !shown.is_implied && is_placed_before(&shown, seen);
+        let shown_name = is_shown_moved.then_some(shown.name);
         let mut names = Vec::new();
         self.with_shadows(shown, &mut names)?;
+        if seen.is_some() {
+            // ⚠ What shadows a file may have come after the change began, unseen: then the
+            // file is what is to be moved. So it moves, and stays shadowed if that moves too.
+            names.iter_mut().for_each(|(_, fate)| *fate = Fate::Moved);
+        }
         let n_names = names.len();
-        names.retain(|(row, fate)| match fate {
-            Fate::Moved => is_placed_before(row, seen),
-            Fate::Killed => is_written_before(row, seen),
-        });
+        names.retain(|(row, _)| is_placed_before(row, seen));
         part.n_left += n_names - names.len();
         // The one that shows of those that move; it stays the greatest of them.
         let moved = names.iter().filter(|(_, fate)| *fate == Fate::Moved);
-        let first = moved.map(|(row, _)| row).max_by_key(|row| row.place_order());
-        let first = first.map(|row| row.name);
+        let greatest = moved
+            .map(|(row, _)| row)
+            .max_by_key(|row| row.place_order());
+        let first = shown_name.or(greatest.map(|row| row.name));
         names.sort_by_key(|(row, _)| Some(row.name) != first);
         let mut effect = None;
         for (row, fate) in names {
@@ -182,22 +188,28 @@ impl Builder<'_, '_> {
         seen: Option<&Vector>,
         part: &mut Part,
     ) -> Result<Option<Effect>, LocalError> {
+        let shadows = if shown.has_shadows {
+            self.txn.shadows(&shown.path)?
+        } else {
+            Vec::new()
+        };
         if is_dir(&shown) {
             let (from, to) = keys::children(Space::Entries, &shown.path);
-            // What came after the change began is not left without its directory.
             if self.txn.has_any(&from, &to)? {
+                // What came after the change began is not left without its directory. A file
+                // that it shadows goes nevertheless: it would show again some day (I4).
                 part.n_left += 1;
+                let files = shadows.iter().filter(|row| !is_dir(row));
+                for file in files.filter(|row| is_written_before(row, seen)) {
+                    self.kill_shadow(file, delete_chunks)?;
+                    part.n_names += 1;
+                }
                 return Ok(None);
             }
         }
         if shown.is_implied {
             return Ok(None);
         }
-        let shadows = if shown.has_shadows {
-            self.txn.shadows(&shown.path)?
-        } else {
-            Vec::new()
-        };
         let mut effect = None;
         if is_written_before(&shown, seen) {
             let content = self.content(&shown)?;

@@ -56,7 +56,11 @@ impl Builder<'_, '_> {
         })
     }
 
-    pub(super) fn kill_shadow(&mut self, shadow: &NameRow, delete_chunks: bool) -> Result<(), LocalError> {
+    pub(super) fn kill_shadow(
+        &mut self,
+        shadow: &NameRow,
+        delete_chunks: bool,
+    ) -> Result<(), LocalError> {
         let content = self.content(shadow)?;
         self.kill(shadow, &content, self.last_offset(), None, delete_chunks)
     }

@@ -8,6 +8,7 @@ mod guards;
 mod histories;
 mod moves;
 mod naive;
+mod parts;
 mod reference;
 mod rules;
 mod small;

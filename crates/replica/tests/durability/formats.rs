@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bytes of what a replica keeps beside the model's rows are the documented ones.
 
-use dulse_journal::Disk;
+use dulse_journal::{Disk, RecordKind};
 use dulse_kv::{Batch, Engine, ReadExt};
 use dulse_merge::keys::Space;
 use dulse_replica::{Durability, Replica};
-use dulse_store::ErrorKind;
+use dulse_store::{ErrorKind, Transaction, TreeChange, TreeWork};
 
-use crate::machine::{Machine, create};
+use crate::machine::{Machine, create, path};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -62,6 +62,41 @@ fn the_bytes_of_tail_rows_are_the_documented_ones() {
     assert_ne!(tail[0].0, key);
     replica.checkpoint().unwrap();
     assert_eq!(rows(&machine, Space::Tail), []);
+}
+
+#[test]
+fn the_bytes_of_the_row_of_an_open_tree_change_are_the_documented_ones() {
+    let mut machine = Machine::new(0x0000_0001_0000_0002, Durability::Fsync);
+    machine.limits.tree_names_max = 1;
+    machine.limits.tree_part_names = 1;
+    let mut replica = machine.open();
+    for name in ["/a", "/b/x", "/b/y"] {
+        replica.commit(vec![create(name)]).remove(0).unwrap();
+    }
+    let change = TreeChange {
+        before: Transaction::default(),
+        path: path("/b"),
+        work: TreeWork::Move { to: path("/c") },
+    };
+    replica.begin_tree(change).unwrap();
+    assert!(replica.step_tree().is_none());
+    let shared = replica.shared();
+    let log = shared.journal().read(0, shared.journal().end(), usize::MAX);
+    let log = log.unwrap().into_iter().map(|(record, _)| record);
+    let intent = log.filter(|r| r.kind == RecordKind::Intent).last().unwrap();
+    // The identity: stamp, origin, index.
+    let key = format!("11747265652f{:016x}000000010000000200000000", intent.prev.0);
+    let value = format!("010101{}", hex(&intent.payload));
+    assert!(rows(&machine, Space::Meta).contains(&text(&key, &value)));
+    // Damage is told; a later format too.
+    for value in [vec![], vec![2, 0, 0], vec![1, 0, 0, 9]] {
+        let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+        drop(machine.open());
+        let writes = vec![(Space::Meta.key(b"tree/x"), Some(value.into()))];
+        machine.engine.write(Batch { writes }).unwrap();
+        let error = Replica::open(machine.options()).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
 }
 
 #[test]

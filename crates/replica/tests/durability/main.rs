@@ -10,3 +10,4 @@ mod peers;
 mod reading;
 mod retention;
 mod room;
+mod trees;
