@@ -2,6 +2,8 @@
 //! Real processes on loopback: started, frozen, killed, asked.
 
 pub mod authority;
+pub mod chaos;
+pub mod compare;
 pub mod raw;
 pub mod secured;
 
@@ -168,9 +170,17 @@ impl Role {
     ///
     /// When it has no such flag or cannot be started.
     pub fn restart_with(&mut self, flag: &str, value: &str) -> Result<()> {
-        let prefix = format!("--{flag}=");
+        self.restart_replacing(&format!("--{flag}="), value)
+    }
+
+    /// The same for a flag as it is written, with its dashes and `=`.
+    ///
+    /// # Errors
+    ///
+    /// When it has no such flag or cannot be started.
+    pub fn restart_replacing(&mut self, prefix: &str, value: &str) -> Result<()> {
         let mut arguments = self.arguments.clone();
-        let of_flag = arguments.iter_mut().find(|a| a.starts_with(&prefix));
+        let of_flag = arguments.iter_mut().find(|a| a.starts_with(prefix));
         *of_flag.with_context(|| format!("no {prefix}"))? = format!("{prefix}{value}");
         *self = Self::start_program(self.program.clone(), arguments)?;
         Ok(())
@@ -258,7 +268,7 @@ fn weed_config(dir: &Path) -> Vec<String> {
     is_there.then_some(flag).into_iter().collect()
 }
 
-fn start_master(whose: Whose, dir: &Path, port: u16) -> Result<Role> {
+pub(crate) fn start_master(whose: Whose, dir: &Path, port: u16) -> Result<Role> {
     let config = dir;
     let dir = dir.join("master").display().to_string();
     if whose == Whose::Ours {
@@ -284,7 +294,7 @@ fn start_master(whose: Whose, dir: &Path, port: u16) -> Result<Role> {
     Role::start_program(weed()?, arguments)
 }
 
-fn start_volume(whose: Whose, dir: &Path, port: u16, master_port: u16) -> Result<Role> {
+pub(crate) fn start_volume(whose: Whose, dir: &Path, port: u16, master_port: u16) -> Result<Role> {
     let config = dir;
     let dir = dir.join(format!("volume-{port}")).display().to_string();
     if whose == Whose::Ours {

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::run::{cargo, run};
-use crate::{supply, tidy};
+use crate::{mutate, supply, tidy};
 
 /// All checks.
 ///
@@ -26,6 +26,7 @@ pub(crate) fn check() -> Result<()> {
 pub(crate) fn static_checks() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--", "--check"]))?;
     tidy::tidy()?;
+    mutate::check()?;
     supply::audit()
 }
 

@@ -6,10 +6,13 @@
 
 mod bench;
 mod cache;
+mod chaos;
 mod check;
+mod compare;
 mod debian;
 mod dist;
 mod fetch;
+mod mutate;
 mod plan;
 mod run;
 mod supply;
@@ -48,6 +51,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Removes each guard in turn and demands that a test fails; a nightly ring.
+    Mutate {
+        /// Only mutants whose names contain this; may be given more than once.
+        #[arg(long)]
+        only: Vec<String>,
+        /// Only shows them.
+        #[arg(long)]
+        list: bool,
+    },
     /// Fuzzes one decoder, or all: under libFuzzer with `cargo fuzz`, else with mutations.
     Fuzz {
         /// The target; all when none is named.
@@ -63,6 +75,24 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Real filers under random faults for some minutes, judged by what was acknowledged.
+    Chaos {
+        /// How long faults are inflicted.
+        #[arg(long, default_value_t = 10.0)]
+        minutes: f64,
+        /// What faults and requests follow from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Runs the same scenarios at Dulse and at upstream's program; writes docs/comparison.md.
+    Compare {
+        /// What random choices follow from.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Only these, a comma list such as `S23,S24`; then the table is printed, not written.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Fetches what the tests need and says what it does.
     Setup,
     /// Builds the release archive.
@@ -77,8 +107,11 @@ fn main() -> anyhow::Result<()> {
         Command::Test { ring } => test::test(ring),
         Command::Conformance { store } => test::conformance(&store),
         Command::Sim { arguments } => test::sim(&arguments),
+        Command::Mutate { only, list } => mutate::mutate(&only, list),
         Command::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         Command::Bench { arguments } => bench::bench(&arguments),
+        Command::Chaos { minutes, seed } => chaos::chaos(minutes, seed),
+        Command::Compare { seed, only } => compare::compare(seed, only.as_deref()),
         Command::Setup => fetch::setup(),
         Command::Dist => dist::dist(),
     }

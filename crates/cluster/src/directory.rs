@@ -172,6 +172,12 @@ mod tests {
         assert!(!directory.told(SECOND * 2, Origin(7), &at(9)), "met lately");
         assert!(directory.told(SECOND * 60, Origin(7), &at(9)));
         directory.met(SECOND * 61, Origin(8), &at(2));
+        let known: Vec<_> = directory.known().map(|(o, a)| (o.0, a.port())).collect();
+        assert_eq!(
+            known,
+            [(8, 2)],
+            "nobody is told that the first is still there"
+        );
         directory.met(SECOND * 61, Origin(7), &at(9));
         let known: Vec<_> = directory.known().map(|(o, a)| (o.0, a.port())).collect();
         assert_eq!(known, [(7, 9), (8, 2)]);

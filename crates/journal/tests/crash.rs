@@ -277,6 +277,23 @@ fn a_segment_that_could_not_be_begun_leaves_no_file_and_the_next_try_works() {
     }
 }
 
+/// What could not be taken back may be half there: writing behind it would be lost.
+#[test]
+fn a_failed_write_that_cannot_be_taken_back_closes_the_log() {
+    // The append itself; and the sync of a new segment's header, behind its append.
+    for (len, fault) in [(1, 1), (500, 2)] {
+        let disk = MemDisk::new();
+        let journal = open(&disk).unwrap();
+        journal.append(&[record(1, len)]).unwrap();
+        journal.sync().unwrap();
+        disk.fail_at(fault);
+        assert!(journal.append(&[record(2, 1)]).is_err());
+        disk.fail_at(1_000_000);
+        let appended = journal.append(&[record(2, 1)]);
+        assert!(matches!(appended, Err(JournalError::Poisoned)), "{len}");
+    }
+}
+
 #[test]
 fn a_segment_that_cannot_be_dropped_stays_and_goes_with_the_next_call() {
     let disk = MemDisk::new();

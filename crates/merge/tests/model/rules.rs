@@ -217,6 +217,28 @@ fn a_grave_stays_until_its_birth_and_every_version_merged_into_it_are_stable() {
     assert_eq!(n_graves(&all.vector), 0);
 }
 
+/// All may have a write of which one lacks the birth: forgotten, it would be lost to that one.
+#[test]
+fn a_name_that_waits_for_its_birth_is_not_forgotten() {
+    let (mut one, mut two) = pair();
+    let made = create(&mut one, "/a", 1);
+    two.receive(&made);
+    let written = act(&mut two, &Op::Update(path("/a"), file(2)));
+    let late = fresh(&[&written]);
+    let is_kept = |stable: &Vector| {
+        let mut txn = Txn::new(&late.rows);
+        forget(&mut txn, stable, b"", 100).unwrap();
+        let name = name_steps(&made)[0].name;
+        let kept = txn.kept(dulse_merge::keys::Space::Partial, name);
+        kept.unwrap().is_some()
+    };
+    let mut stable = Vector::new();
+    stable.set(written.origin, written.stamp);
+    assert!(is_kept(&stable));
+    stable.set(made.origin, made.stamp);
+    assert!(!is_kept(&stable), "the test would see it go");
+}
+
 #[test]
 fn a_write_to_a_name_that_is_lost_is_counted_and_kept() {
     let (mut one, mut two) = pair();

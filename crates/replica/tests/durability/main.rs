@@ -5,6 +5,7 @@ mod crashes;
 mod forgetting;
 mod formats;
 mod groups;
+mod guards;
 mod machine;
 mod peers;
 mod reading;

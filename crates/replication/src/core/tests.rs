@@ -3,6 +3,8 @@
 
 use super::*;
 
+mod guards;
+
 fn origin(n: u64) -> Origin {
     Origin(n << 32 | n)
 }

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Guards of `GUARDS.md` that no history reaches by chance: each by the case it is for.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dulse_journal::{Journal, JournalOptions, Record};
+use dulse_kv::{Batch, Engine, Error, MemoryEngine, Order, Read, Usage, Visitor};
+use dulse_merge::keys::{self, Space};
+use dulse_replica::{Durability, Export, Replica, ReplicaOptions};
+use dulse_store::{ErrorKind, Step};
+use dulse_types::Stamp;
+use dulse_types::wire::Writer;
+
+use crate::machine::{Machine, create, dump, path};
+
+fn records(replica: &Replica) -> Vec<Record> {
+    let shared = replica.shared();
+    let records = shared.changes_after(shared.origin(), Stamp::ZERO, usize::MAX);
+    records.unwrap()
+}
+
+fn payloads(replica: &Replica) -> Vec<Bytes> {
+    records(replica).into_iter().map(|r| r.payload).collect()
+}
+
+fn stamp_of_commit(replica: &mut Replica, name: &str) -> Stamp {
+    replica.commit(vec![create(name)]).remove(0).unwrap().stamp
+}
+
+#[test]
+fn a_log_with_a_hole_is_refused() {
+    let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut replica = machine.open();
+    for name in ["/a", "/b", "/c"] {
+        stamp_of_commit(&mut replica, name);
+    }
+    let mut with_hole = records(&replica);
+    with_hole.remove(1);
+    let other = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let options = JournalOptions {
+        store: replica.shared().origin().0,
+        segment_size_bytes: 1 << 20,
+    };
+    let (journal, _) = Journal::open(Arc::new(other.disk.clone()), options).unwrap();
+    journal.append(&with_hole).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let error = Replica::open(other.options()).map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
+
+#[test]
+fn a_restart_stamps_above_every_promise_though_the_clock_was_set_back() {
+    let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut replica = machine.open();
+    stamp_of_commit(&mut replica, "/a");
+    // The log behind the checkpoint says nothing of the ceiling.
+    replica.checkpoint().unwrap();
+    let half_a_second = Duration::from_millis(500);
+    machine.leap(half_a_second);
+    let promise = replica.shared().promise();
+    drop(replica);
+    let back = i64::try_from(half_a_second.as_nanos()).unwrap();
+    machine.clock.0.fetch_sub(back, Ordering::Relaxed);
+    let stamp = stamp_of_commit(&mut machine.open(), "/b");
+    assert!(
+        stamp > promise,
+        "{stamp} was promised not to come: {promise}"
+    );
+}
+
+#[test]
+fn no_promise_reaches_what_is_in_the_log_and_not_applied() {
+    let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut replica = machine.open();
+    stamp_of_commit(&mut replica, "/a");
+    machine.engine.is_full.store(true, Ordering::Relaxed);
+    assert!(replica.commit(vec![create("/b")])[0].is_err());
+    machine.leap(Duration::from_millis(50));
+    let promise = replica.shared().promise();
+    machine.engine.is_full.store(false, Ordering::Relaxed);
+    stamp_of_commit(&mut replica, "/c");
+    let coming = records(&replica)[1].stamp;
+    assert!(
+        promise < coming,
+        "{coming} came after the promise {promise}"
+    );
+}
+
+#[test]
+fn a_stamp_is_above_all_that_was_seen() {
+    let (a, b) = (
+        Machine::new(1 << 32 | 1, Durability::Fsync),
+        Machine::new(2 << 32 | 2, Durability::Fsync),
+    );
+    a.leap(Duration::from_secs(3_600));
+    let (mut ahead, mut behind) = (a.open(), b.open());
+    let seen = stamp_of_commit(&mut ahead, "/a");
+    behind.apply_remote(&payloads(&ahead)).unwrap();
+    let own = stamp_of_commit(&mut behind, "/b");
+    assert!(own > seen, "{own} was made on top of {seen}");
+}
+
+#[test]
+fn a_transaction_that_fails_half_way_changes_nothing_for_the_next() {
+    let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut replica = machine.open();
+    let mut half = create("/half");
+    half.steps.push(Step::Delete {
+        path: path("/nothing"),
+        delete_chunks: true,
+    });
+    let results = replica.commit(vec![half, create("/whole")]);
+    assert!(results[0].is_err() && results[1].is_ok());
+    let found = |name| replica.shared().find(&path(name)).unwrap().is_some();
+    assert!(!found("/half") && found("/whole"));
+}
+
+#[test]
+fn a_checkpoint_covers_only_what_is_on_disk() {
+    let (a, b) = (
+        Machine::new(1 << 32 | 1, Durability::Fsync),
+        Machine::new(2 << 32 | 2, Durability::Fsync),
+    );
+    let (mut peer, mut replica) = (a.open(), b.open());
+    stamp_of_commit(&mut peer, "/a");
+    replica.apply_remote(&payloads(&peer)).unwrap();
+    replica.checkpoint().unwrap();
+    let before = dump(&replica);
+    drop(replica);
+    b.engine.engine.crash(|_| false);
+    b.disk.crash(|_| 0);
+    assert_eq!(dump(&b.open()), before);
+}
+
+/// An engine to which something is written right after a snapshot was taken.
+struct Busy {
+    engine: MemoryEngine,
+    next: Mutex<Option<Batch>>,
+}
+
+impl Read for Busy {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.engine.get(key)
+    }
+
+    fn visit(
+        &self,
+        range: Range<&[u8]>,
+        order: Order,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), Error> {
+        self.engine.visit(range, order, visitor)
+    }
+}
+
+impl Engine for Busy {
+    fn write(&self, batch: Batch) -> Result<(), Error> {
+        self.engine.write(batch)
+    }
+
+    fn checkpoint(&self) -> Result<(), Error> {
+        self.engine.checkpoint()
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Read>, Error> {
+        let snapshot = self.engine.snapshot()?;
+        if let Some(batch) = self.next.lock().unwrap().take() {
+            self.engine.write(batch)?;
+        }
+        Ok(snapshot)
+    }
+
+    fn usage(&self) -> Result<Usage, Error> {
+        self.engine.usage()
+    }
+
+    fn name(&self) -> &'static str {
+        "busy"
+    }
+}
+
+fn keys_of(export: &mut Export) -> Vec<Bytes> {
+    let mut keys = Vec::new();
+    loop {
+        let part = export.next_part(1).unwrap();
+        if part.is_empty() {
+            return keys;
+        }
+        keys.extend(part.rows.into_iter().map(|(key, _)| key));
+    }
+}
+
+#[test]
+fn a_transfers_vector_is_of_its_snapshot() {
+    let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let engine = Arc::new(Busy {
+        engine: MemoryEngine::new(),
+        next: Mutex::default(),
+    });
+    let mut replica = Replica::open(ReplicaOptions {
+        engine: engine.clone(),
+        ..machine.options()
+    })
+    .unwrap();
+    stamp_of_commit(&mut replica, "/a");
+    let vector = replica.shared().vector();
+    // As a commit that comes between the snapshot and the look at its vector.
+    let mut later = vector.clone();
+    later.set(replica.shared().origin(), Stamp(i64::MAX));
+    let mut encoded = Writer::new();
+    later.write(&mut encoded);
+    *engine.next.lock().unwrap() = Some(Batch {
+        writes: vec![(Space::Vector.key(b""), Some(encoded.into_bytes()))],
+    });
+    let mut export = replica.shared().export().unwrap();
+    assert_eq!(*export.vector(), vector);
+    // And one while the rows are on their way.
+    stamp_of_commit(&mut replica, "/later");
+    let keys = keys_of(&mut export);
+    assert!(keys.iter().any(|key| **key == keys::entry(b"/a")));
+    assert!(!keys.iter().any(|key| **key == keys::entry(b"/later")));
+}
+
+#[test]
+fn a_crash_at_the_end_of_a_transfer_leaves_a_store_that_opens() {
+    let from = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut provider = from.open();
+    for name in ["/a", "/b", "/c"] {
+        stamp_of_commit(&mut provider, name);
+    }
+    let (mut n_fresh, mut n_whole) = (0, 0);
+    for fault in 1..30 {
+        let machine = Machine::new(2 << 32 | 2, Durability::Fsync);
+        let mut joiner = machine.open();
+        let mut export = provider.shared().export().unwrap();
+        joiner.begin_import(export.vector().clone()).unwrap();
+        loop {
+            let part = export.next_part(2).unwrap();
+            if part.is_empty() {
+                break;
+            }
+            joiner.import(part).unwrap();
+        }
+        machine.disk.fail_at(fault);
+        // It fails, or the fault comes too late.
+        let _ = joiner.finish_import();
+        drop(joiner);
+        machine.engine.engine.crash(|_| true);
+        machine.disk.crash(|_| 0);
+        machine.disk.fail_at(u64::MAX / 2);
+        let opened = Replica::open(machine.options());
+        let opened = opened.unwrap_or_else(|e| panic!("fault {fault}: {e}"));
+        if opened.shared().is_fresh() {
+            n_fresh += 1;
+        } else {
+            assert_eq!(dump(&opened), dump(&provider), "fault {fault}");
+            n_whole += 1;
+        }
+    }
+    assert!(n_fresh > 0 && n_whole > 0, "{n_fresh} {n_whole}");
+}
+
+#[test]
+fn a_replica_with_a_history_takes_in_no_state() {
+    let (a, b) = (
+        Machine::new(1 << 32 | 1, Durability::Fsync),
+        Machine::new(2 << 32 | 2, Durability::Fsync),
+    );
+    let (mut from, mut to) = (a.open(), b.open());
+    stamp_of_commit(&mut from, "/a");
+    stamp_of_commit(&mut to, "/mine");
+    let before = dump(&to);
+    let export = from.shared().export().unwrap();
+    let error = to.begin_import(export.vector().clone()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(dump(&to), before);
+}

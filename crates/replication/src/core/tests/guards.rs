@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Guards of `GUARDS.md` that need a case of their own.
+
+use super::*;
+
+/// A filer without peers yet, and what it is told of addresses.
+fn listing(ports: &[u16]) -> Core {
+    let mut core = Core::new(Settings {
+        origin: origin(1),
+        instance: 1,
+        address: address(1),
+        is_alone: false,
+        offline_max: Duration::from_secs(3600),
+    });
+    let filers = ports.iter().map(|port| address(*port)).collect();
+    let listing = Listing {
+        filers,
+        known_members: Vec::new(),
+    };
+    core.listed(Now::ZERO, listing);
+    core
+}
+
+fn view<'a>(applied: &'a Vector, members: &'a [(Origin, ServerAddress)]) -> View<'a> {
+    View {
+        applied,
+        members,
+        gone: &[],
+    }
+}
+
+fn says(origin: Origin, instance: u64, has: Vector) -> Greeting {
+    Greeting {
+        origin,
+        instance,
+        is_fresh: false,
+        vector: has,
+        gone: Vec::new(),
+        members: Vec::new(),
+    }
+}
+
+fn link_to(actions: &[Action], port: u16) -> LinkId {
+    let link = actions.iter().find_map(|action| match action {
+        Action::Greet { link, address: at } if *at == address(port) => Some(*link),
+        _ => None,
+    });
+    link.unwrap_or_else(|| panic!("it greets {port}: {actions:?}"))
+}
+
+fn pulls(actions: &[Action], of: Origin) -> bool {
+    actions
+        .iter()
+        .any(|action| matches!(action, Action::Pull { origin, .. } if *origin == of))
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Stale words of peers must not bring back what this filer has made since.
+#[test]
+fn own_changes_are_not_fetched_from_others_once_this_filer_serves() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let (mut core, stream) = pulling(&applied);
+    assert_eq!(core.not_ready(), None, "it serves");
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let statement = Statement {
+        position: Stamp(10),
+        durable: vector(&[(1, 50), (2, 10), (3, 7)]),
+        ..Statement::default()
+    };
+    let mut actions = Vec::new();
+    for second in 0..4 {
+        core.heard(SECOND * second, stream, statement.clone(), &[]);
+        actions.extend(core.poll(SECOND * second, &view(&applied, &members)));
+    }
+    assert!(pulls(&actions, origin(3)), "a third one's are: {actions:?}");
+    assert!(!pulls(&actions, origin(1)), "{actions:?}");
+}
+
+#[test]
+fn a_second_process_of_one_origin_is_refused() {
+    let applied = vector(&[(1, 5)]);
+    let mut core = listing(&[1, 2, 3]);
+    let members = [(origin(1), address(1))];
+    let actions = core.poll(Now::ZERO, &view(&applied, &members));
+    let (first, second) = (link_to(&actions, 2), link_to(&actions, 3));
+    core.greeted(Now::ZERO, first, Ok(says(origin(2), 2, Vector::new())));
+    core.greeted(Now::ZERO, second, Ok(says(origin(2), 9, Vector::new())));
+    let peers = core.peers(&applied);
+    let state = |port| {
+        peers
+            .iter()
+            .find(|p| p.address == address(port))
+            .map(|p| p.state)
+    };
+    assert_eq!(state(3), Some(PeerState::Refused));
+    assert_ne!(state(2), Some(PeerState::Refused));
+}
+
+#[test]
+fn a_peer_that_moved_is_shown_once() {
+    let applied = vector(&[(1, 5)]);
+    let mut core = listing(&[1, 2, 3]);
+    let members = [(origin(1), address(1))];
+    let actions = core.poll(Now::ZERO, &view(&applied, &members));
+    let (old, new) = (link_to(&actions, 2), link_to(&actions, 3));
+    core.greeted(Now::ZERO, old, Ok(says(origin(2), 2, Vector::new())));
+    core.poll(Now::ZERO, &view(&applied, &members));
+    // It is silent there for longer than a peer is taken for alive, and answers elsewhere.
+    core.greeted(SECOND * 2, new, Ok(says(origin(2), 2, Vector::new())));
+    let of_it: Vec<_> = core.peers(&applied);
+    let of_it = of_it.iter().filter(|peer| peer.origin == origin(2));
+    let at: Vec<_> = of_it.map(|peer| peer.address.port()).collect();
+    assert_eq!(at, [3]);
+}
+
+#[test]
+fn a_restarted_filer_is_ready_once_it_has_what_its_peer_had() {
+    let applied = vector(&[(1, 5)]);
+    let mut core = listing(&[1, 2]);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let actions = core.poll(Now::ZERO, &view(&applied, &members));
+    let link = link_to(&actions, 2);
+    core.greeted(Now::ZERO, link, Ok(says(origin(2), 2, vector(&[(2, 10)]))));
+    core.poll(Now::ZERO, &view(&applied, &members));
+    assert!(
+        core.not_ready()
+            .is_some_and(|why| why.contains("catching up"))
+    );
+    let level = vector(&[(1, 5), (2, 10)]);
+    core.poll(Now::ZERO, &view(&level, &members));
+    assert_eq!(core.not_ready(), None);
+}
+
+#[test]
+fn a_change_that_cannot_be_applied_is_shown_until_it_can() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let (mut core, stream) = pulling(&applied);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    core.applied(Now::ZERO, stream, Outcome::Stuck("kind 99".to_owned()));
+    // It is asked again, and streams again, and the change is still the same.
+    let actions = core.poll(SECOND * 10, &view(&applied, &members));
+    let link = link_to(&actions, 2);
+    core.greeted(SECOND * 10, link, Ok(says(origin(2), 2, Vector::new())));
+    let actions = core.poll(SECOND * 10, &view(&applied, &members));
+    let peer = core.peers(&applied).remove(0);
+    assert_eq!(
+        (peer.state, &*peer.last_error),
+        (PeerState::Stuck, "kind 99")
+    );
+    let again = actions.iter().find_map(|action| match action {
+        Action::Pull { stream, .. } => Some(*stream),
+        _ => None,
+    });
+    core.applied(SECOND * 10, again.expect("it pulls"), Outcome::Applied);
+    assert_eq!(core.peers(&applied)[0].state, PeerState::Streaming);
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Workloads under random faults, judged by what was acknowledged.
+//!
+//! Three filers, a master and a volume server as real processes; filers are frozen, killed
+//! with -9 and stopped while clients write to them. The checkers know requests and answers
+//! and nothing else: an answer that came is a promise, one that did not come may be either.
+//!
+//! - *Registers*: each client writes growing numbers to files of its own at one filer. In
+//!   the end a file holds the last acknowledged number, or one that was tried after it.
+//! - *Sets*: each client adds names to shared directories and removes some of its own. What
+//!   was added is there, what was removed is not, nothing is there that nobody asked for.
+//! - *Trees*: clients move directories to new names of their own choice at different filers.
+//!   Each file in them is somewhere, exactly once: no rename loses or doubles one.
+//! - *Watching*: at each filer a subscriber that resumes where its stream broke has seen
+//!   every acknowledged addition.
+
+mod clients;
+mod faults;
+mod judge;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+use crate::Cluster;
+pub use faults::Faults;
+
+/// Engines of the filers: they must agree whatever they are.
+const ENGINES: [&str; 3] = ["redb", "sqlite", "redb"];
+
+/// How long filers may take to agree once all is healed.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// What was asked and answered.
+#[derive(Default, Debug)]
+struct Ledger {
+    /// Of each register: the last number acknowledged, and the last one tried.
+    registers: BTreeMap<String, (u64, u64)>,
+    /// Paths in sets: what is certain of each, `None` when nothing is.
+    sets: BTreeMap<String, Option<bool>>,
+    /// Every path whose addition was acknowledged, whatever became of it.
+    added: BTreeSet<String>,
+    /// Names of files that are moved about with their directories.
+    wanderers: BTreeSet<String>,
+    counts: Counts,
+}
+
+/// Answers.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counts {
+    /// Writes that were acknowledged.
+    pub acknowledged: u64,
+    /// Requests that were refused, as by a filer that is not ready.
+    pub refused: u64,
+    /// Requests without an answer.
+    pub unanswered: u64,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Answers to writes.
+    pub counts: Counts,
+    /// Faults, by kind.
+    pub faults: Faults,
+    /// Entries at the end, the same at every filer.
+    pub n_entries: usize,
+    /// Events that the subscribers saw, together.
+    pub n_events: u64,
+    /// Time until all agreed.
+    pub settled: Duration,
+}
+
+/// Runs workloads under faults for so long, then heals everything and checks.
+///
+/// # Errors
+///
+/// What was promised and does not hold.
+pub async fn run(seed: u64, time: Duration) -> Result<Report> {
+    let mut cluster = Cluster::start(&ENGINES).await?;
+    let ledger = Arc::new(std::sync::Mutex::new(Ledger::default()));
+    let over = Arc::new(AtomicBool::new(false));
+    clients::prepare(&cluster, &ledger).await?;
+    let watchers = watch::start(&cluster.filer_ports);
+    let working = clients::start(&cluster, seed, &ledger, &over);
+    let faults = faults::inflict(&mut cluster, seed, time).await;
+    over.store(true, Ordering::Relaxed);
+    for client in working {
+        client.await?;
+    }
+    let faults = faults?;
+    let began = Instant::now();
+    for filer in 0..ENGINES.len() {
+        cluster.wait_ready(filer).await?;
+    }
+    while let Err(error) = cluster.wait_converged().await {
+        if began.elapsed() > SETTLE_TIME_MAX {
+            bail!("{error:#}, long after all was healed");
+        }
+    }
+    let settled = began.elapsed();
+    ensure!(
+        cluster.verify()? == Some(0),
+        "`dulse verify` finds differences"
+    );
+    let ledger = std::mem::take(&mut *lock(&ledger));
+    let n_entries = judge::trees(&cluster, &ledger).await?;
+    let n_events = watch::judge(watchers, &ledger.added).await?;
+    Ok(Report {
+        counts: ledger.counts,
+        faults,
+        n_entries,
+        n_events,
+        settled,
+    })
+}
+
+fn lock(ledger: &std::sync::Mutex<Ledger>) -> std::sync::MutexGuard<'_, Ledger> {
+    ledger
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The list of mutants, and whether it fits the tree and the lists of guards.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::cache::root;
+
+/// The heading below which a list of guards names what no test notices, with reasons.
+const NOT_NOTICED: &str = "## Not noticed by a test";
+
+/// What a replacement is to the compiler.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// A value: both are of one type.
+    #[default]
+    Expression,
+    /// Statements that bind no names which are used later.
+    Statement,
+}
+
+/// One guard removed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mutant {
+    pub(crate) name: String,
+    /// The first cell of its row in the crate's list of guards.
+    pub(crate) guard: String,
+    /// Where, from the root.
+    pub(crate) file: String,
+    /// Text right before `from`, where that alone occurs more than once.
+    #[serde(default)]
+    pub(crate) context: String,
+    /// The text replaced, exactly as it is.
+    pub(crate) from: String,
+    /// What stands there instead.
+    pub(crate) to: String,
+    #[serde(default)]
+    pub(crate) kind: Kind,
+    /// Items that `to` needs, appended to the file.
+    #[serde(default)]
+    pub(crate) items: String,
+    /// Tests of which one must fail, the cheapest first.
+    pub(crate) killers: Vec<Killer>,
+}
+
+/// A test that must fail: `package:target:filter`, such as `merge:model:guards::a_delete`,
+/// with `lib` as the target of unit tests; or `seeds:60`, that many seeds of the simulation.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum Killer {
+    /// Tests of one binary whose names contain the filter; `*` is all of them.
+    Test {
+        package: String,
+        target: String,
+        filter: String,
+    },
+    /// Seeds of the simulation, from 0 on.
+    Sim(u64),
+}
+
+impl FromStr for Killer {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Some(seeds) = text.strip_prefix("seeds:") {
+            return Ok(Self::Sim(seeds.parse()?));
+        }
+        let mut parts = text.splitn(3, ':');
+        let mut next = || parts.next().filter(|part| !part.is_empty());
+        match (next(), next(), next()) {
+            (Some(package), Some(target), Some(filter)) => Ok(Self::Test {
+                package: package.to_owned(),
+                target: target.to_owned(),
+                filter: filter.to_owned(),
+            }),
+            _ => bail!("`{text}` is no killer; expected `package:target:filter` or `seeds:NUMBER`"),
+        }
+    }
+}
+
+impl TryFrom<String> for Killer {
+    type Error = anyhow::Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Killer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Test {
+                package,
+                target,
+                filter,
+            } => write!(f, "{package}:{target}:{filter}"),
+            Self::Sim(seeds) => write!(f, "seeds:{seeds}"),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    mutant: Vec<Mutant>,
+}
+
+/// Every mutant, in the order of files and of each file.
+///
+/// # Errors
+///
+/// When a file cannot be read.
+pub(crate) fn read() -> Result<Vec<Mutant>> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("xtask/mutants"))?
+        .map(|item| item.map(|item| item.path()))
+        .collect::<Result<_, _>>()?;
+    files.sort();
+    let mut all = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path)?;
+        let file: File = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        all.extend(file.mutant);
+    }
+    Ok(all)
+}
+
+/// Whether every mutant still applies, every guard has one, and every killer exists.
+///
+/// # Errors
+///
+/// A list of all that is wrong.
+pub(crate) fn check() -> Result<()> {
+    let all = read()?;
+    let mut wrong = Vec::new();
+    let mut names = BTreeSet::new();
+    for mutant in &all {
+        if !names.insert(&mutant.name) {
+            wrong.push(format!("two mutants are named {}", mutant.name));
+        }
+        if let Err(why) = place(mutant) {
+            wrong.push(format!("{}: {why}", mutant.name));
+        }
+        if mutant.killers.is_empty() {
+            wrong.push(format!("{}: no killer", mutant.name));
+        }
+        for killer in &mutant.killers {
+            if let Err(why) = exists(killer) {
+                wrong.push(format!("{}: {why}", mutant.name));
+            }
+        }
+    }
+    let guards = guards()?;
+    let of_mutants: BTreeSet<&str> = all.iter().map(|m| m.guard.as_str()).collect();
+    for guard in &guards {
+        if !of_mutants.contains(guard.as_str()) {
+            wrong.push(format!("no mutant removes the guard \"{guard}\""));
+        }
+    }
+    for guard in of_mutants.iter().filter(|g| !guards.contains(**g)) {
+        wrong.push(format!("no list of guards has \"{guard}\""));
+    }
+    if !wrong.is_empty() {
+        bail!("xtask/mutants:\n  {}", wrong.join("\n  "));
+    }
+    println!("mutants: {}, of {} guards", all.len(), guards.len());
+    Ok(())
+}
+
+/// Where in its file a mutant's text begins, and the file.
+///
+/// # Errors
+///
+/// When it is not there exactly once.
+pub(crate) fn place(mutant: &Mutant) -> Result<(usize, String)> {
+    let text = std::fs::read_to_string(root().join(&mutant.file))
+        .with_context(|| format!("read {}", mutant.file))?;
+    let wanted = format!("{}{}", mutant.context, mutant.from);
+    let mut found = text.match_indices(&wanted).map(|(at, _)| at);
+    match (found.next(), found.next()) {
+        (Some(at), None) => Ok((at + mutant.context.len(), text)),
+        (None, _) => bail!(
+            "{} does not have its text any more: `{wanted}`",
+            mutant.file
+        ),
+        (Some(_), Some(_)) => bail!("{} has its text more than once: `{wanted}`", mutant.file),
+    }
+}
+
+/// The guards of all lists: the first cell of each row but those that no test notices.
+fn guards() -> Result<BTreeSet<String>> {
+    let mut guards = BTreeSet::new();
+    for item in std::fs::read_dir(root().join("crates"))? {
+        let path = item?.path().join("GUARDS.md");
+        let Ok(text) = std::fs::read_to_string(path) else {
+            continue;
+        };
+        let text = text.split(NOT_NOTICED).next().unwrap_or_default();
+        for row in text.lines().filter(|line| line.starts_with("| ")) {
+            let first = row
+                .trim_matches('|')
+                .split(" | ")
+                .next()
+                .unwrap_or_default();
+            let first = first.trim();
+            if !matches!(first, "guard" | "check") {
+                guards.insert(first.to_owned());
+            }
+        }
+    }
+    Ok(guards)
+}
+
+/// Whether the last part of a killer's filter is a word of some test of its crate.
+fn exists(killer: &Killer) -> Result<()> {
+    let Killer::Test {
+        package, filter, ..
+    } = killer
+    else {
+        return Ok(());
+    };
+    let dir = directory(package);
+    if !dir.is_dir() {
+        bail!("{killer}: there is no {}", dir.display());
+    }
+    if filter == "*" {
+        return Ok(());
+    }
+    let last = filter.rsplit("::").next().unwrap_or(filter);
+    let is_there = ["src", "tests"]
+        .iter()
+        .any(|part| has_word(&dir.join(part), last));
+    if !is_there {
+        bail!("{killer}: no test of that name");
+    }
+    Ok(())
+}
+
+/// Where a package lies.
+pub(crate) fn directory(package: &str) -> PathBuf {
+    let root = root();
+    match package {
+        "sim" | "tests" => root.join(package),
+        package => root.join("crates").join(package),
+    }
+}
+
+fn has_word(dir: &std::path::Path, word: &str) -> bool {
+    let Ok(items) = std::fs::read_dir(dir) else {
+        return false;
+    };
+    items.filter_map(Result::ok).any(|item| {
+        let path = item.path();
+        if path.is_dir() {
+            return has_word(&path, word);
+        }
+        let is_source = path.extension().is_some_and(|e| e == "rs");
+        let is_module = path.file_stem().is_some_and(|stem| stem == word);
+        is_source && (is_module || std::fs::read_to_string(&path).is_ok_and(|t| t.contains(word)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_guard_has_a_mutant_that_applies() {
+        check().unwrap();
+    }
+
+    #[test]
+    fn killers_are_read_as_they_are_written() {
+        for text in ["merge:model:guards::x", "seeds:60"] {
+            assert_eq!(text.parse::<Killer>().unwrap().to_string(), text);
+        }
+        for text in ["", "merge", "merge:model", "seeds:many"] {
+            assert!(text.parse::<Killer>().is_err(), "{text}");
+        }
+    }
+}
