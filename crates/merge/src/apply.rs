@@ -2,6 +2,7 @@
 //! Merging a change into rows.
 
 pub(crate) mod chunks;
+pub(crate) mod conflicts;
 pub(crate) mod links;
 mod locate;
 
@@ -9,14 +10,16 @@ use bytes::Bytes;
 use dulse_types::wire::Writer;
 use dulse_types::{Identity, Stamp, Vector, Version};
 
-use crate::change::{Change, ConflictStep, KvStep, MemberStep, NameStep, Step};
-use crate::digest::{CONFLICTS_DIR, KV_DIR, hash};
+use crate::change::{Change, KvStep, MemberStep, NameStep, Step};
+use crate::digest::{KV_DIR, hash};
 use crate::keys::{self, Space};
-use crate::row::{ConflictRow, KvRow, MemberRow, MovedRow, NameRow};
+use crate::row::{KvRow, MemberRow, MovedRow, NameRow};
 use crate::txn::{ReadError, Txn};
 use crate::view;
 
 pub use chunks::{NEVER, decode_owner, is_garbage};
+pub(crate) use conflicts::drop_row as drop_conflict;
+pub use conflicts::is_pinned;
 pub use links::{find_by_hard_link_id, is_counted, live_names, n_links};
 pub(crate) use links::{is_whole, names_of, put_inodes_of_id};
 pub use locate::{Located, Where, locate};
@@ -55,7 +58,7 @@ pub fn apply_step(txn: &mut Txn<'_>, change: &Change, step: &Step) -> Result<(),
         Step::Name(step) => name(txn, change.version(step.offset), step)?,
         Step::Kv(step) => kv(txn, change.version(step.offset), step)?,
         Step::Member(step) => member(txn, change.position(), step)?,
-        Step::Conflict(step) => conflict(txn, change.position(), step)?,
+        Step::Conflict(step) => conflicts::step(txn, change.version(0), step)?,
         Step::TreePart { .. } => {}
     }
     Ok(())
@@ -76,20 +79,32 @@ fn name(txn: &mut Txn<'_>, version: Version, step: &NameStep) -> Result<(), Read
     let mut after = before.clone();
     merge_name(&mut after, version, step);
     links::settle_birth(txn, &mut after, step)?;
-    if after.is_linked {
+    let content_before = if after.is_linked {
+        let inode = txn.losses.is_some().then(|| txn.inode(after.inode));
+        let inode = inode.transpose()?.flatten();
         links::merge_content(txn, &after, version, step)?;
+        inode.map(|inode| inode.content).unwrap_or_default()
     } else {
         let old = before.content.clone();
         merge_content(&mut after.content, version, step);
         chunks::merged(txn, after.inode, version, step, &old, &after.content)?;
         let path = Some(&after.path);
         links::index_hard_link_id(txn, after.inode, step, &after.content, path)?;
-    }
+        old
+    };
     let given = step.place.as_ref().map(|place| (version, &place.path));
     let earlier = given.into_iter().chain([(before.place, &before.path)]);
     remember_places(txn, &after, earlier)?;
     let linked = after.is_linked.then_some(after.inode);
+    let noted = txn.losses.is_some().then(|| conflicts::Noted {
+        was_live: before.is_live(),
+        content_before,
+        row: after.clone(),
+    });
     put_name(txn, before, place, after, version)?;
+    if let Some(noted) = noted {
+        conflicts::note(txn, version, step, &noted)?;
+    }
     match linked {
         Some(inode) => links::settle_garbage(txn, inode, version),
         None => Ok(()),
@@ -323,43 +338,4 @@ fn merge_member(known: &MemberRow, said: MemberRow) -> MemberRow {
         address,
         ..greater
     }
-}
-
-fn conflict(txn: &mut Txn<'_>, version: Version, step: &ConflictStep) -> Result<(), ReadError> {
-    let (ConflictStep::Record { id, .. }
-    | ConflictStep::Withdraw { id }
-    | ConflictStep::Expire { id }) = step;
-    let key = keys::by_identity(Space::Conflicts, *id);
-    let before = txn.get(&key)?;
-    let known = before.as_ref().map(ConflictRow::decode).transpose();
-    let known = known.map_err(|source| ReadError::Corrupt {
-        space: Space::Conflicts as u8,
-        source,
-    })?;
-    let mut row = known.clone().unwrap_or(ConflictRow {
-        settled: None,
-        record: Bytes::new(),
-    });
-    match step {
-        // Should two judges record one loss, their order of arrival must not matter.
-        ConflictStep::Record { .. } => {
-            let record = Change::of_steps(vec![Step::Conflict(step.clone())]).encode();
-            row.record = row.record.max(record);
-        }
-        ConflictStep::Withdraw { .. } | ConflictStep::Expire { .. } => {
-            row.settled = row.settled.max(Some(version));
-        }
-    }
-    if known.as_ref() == Some(&row) {
-        return Ok(());
-    }
-    if known.is_some_and(|row| row.is_open()) {
-        txn.digest_sub(CONFLICTS_DIR, hash(&before.unwrap_or_default()));
-    }
-    let value = row.encode();
-    if row.is_open() {
-        txn.digest_add(CONFLICTS_DIR, hash(&value));
-    }
-    txn.put(key, value);
-    Ok(())
 }

@@ -18,7 +18,9 @@ use dulse_types::entry::hard_link_id_of;
 use dulse_types::wire::Reader;
 use dulse_types::{FileId, Identity, Vector};
 
-use crate::apply::{chunks, decode_moved, find, find_by_hard_link_id, names_of, put_inodes_of_id};
+use crate::apply::{
+    chunks, decode_moved, drop_conflict, find, find_by_hard_link_id, names_of, put_inodes_of_id,
+};
 use crate::keys::{self, Space};
 use crate::row::{ConflictRow, Content, InodeRow, KvRow, NameRow};
 use crate::txn::{ReadError, Txn, decode_name};
@@ -105,8 +107,7 @@ fn row(txn: &mut Txn<'_>, stable: &Vector, key: &Bytes, value: &Bytes) -> Result
         Ok(drop_if(txn, key, stable.covers(row.version)))
     } else if is(Space::Conflicts) {
         let row = ConflictRow::decode(value).map_err(|e| corrupt(Space::Conflicts, e))?;
-        let is_over = row.settled.is_some_and(|version| stable.covers(version));
-        Ok(drop_if(txn, key, is_over))
+        conflict(txn, stable, key, row)
     } else {
         Ok(false)
     }
@@ -240,6 +241,28 @@ fn first_path(
         }
     };
     Ok(drop_if(txn, key, is_over))
+}
+
+/// A settled conflict, or one that its judge has had the time to record.
+fn conflict(
+    txn: &mut Txn<'_>,
+    stable: &Vector,
+    key: &Bytes,
+    row: ConflictRow,
+) -> Result<bool, ReadError> {
+    let id = Identity::read(&mut Reader::new(key.get(1..).unwrap_or_default()));
+    let id = id.map_err(|e| corrupt(Space::Conflicts, e))?;
+    let is_over = if row.is_pending() {
+        // ⚠ Its judge has everything that made it lose, and what it said of it is here.
+        // Once that is no member any more, somebody else judges, and has not yet.
+        stable.includes(&row.cause) && txn.members()?.contains(&id.origin)
+    } else {
+        !row.is_open() && stable.covers(row.settled)
+    };
+    if is_over {
+        drop_conflict(txn, id, row)?;
+    }
+    Ok(is_over)
 }
 
 /// The content of an inode with a hard link id, wherever that lies.

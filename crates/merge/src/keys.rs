@@ -32,7 +32,7 @@ pub enum Space {
     /// identity → a recorded conflict.
     Conflicts = 10,
     /// inode ‖ file id → a chunk that the present data lacks; `0xff` ‖ file id → the
-    /// inode that it moved to last.
+    /// inode that it moved to last; `0xfe` ‖ file id ‖ conflict → a record that pins it.
     Garbage = 11,
     /// Records that may not be on disk in the journal yet.
     Tail = 12,
@@ -189,6 +189,22 @@ pub fn garbage(inode: Identity, chunk: FileId) -> Vec<u8> {
 /// Key of the inode that a chunk moved to last; behind all keys that [`garbage`] makes.
 #[must_use]
 pub fn chunk_owner(chunk: FileId) -> Vec<u8> {
+    let mut key = vec![Space::Garbage as u8, 0xff];
+    key.extend_from_slice(&chunk.volume_id.to_be_bytes());
+    key.extend_from_slice(&chunk.key.to_be_bytes());
+    key.extend_from_slice(&chunk.cookie.to_be_bytes());
+    key
+}
+
+/// The first key behind all that [`garbage`] makes: no identity begins with `0xfe`.
+#[must_use]
+pub fn garbage_end() -> Vec<u8> {
+    vec![Space::Garbage as u8, 0xfe]
+}
+
+/// Prefix of the keys of all conflict records that pin a chunk.
+#[must_use]
+pub fn pins(chunk: FileId) -> Vec<u8> {
     let mut key = garbage_end();
     key.extend_from_slice(&chunk.volume_id.to_be_bytes());
     key.extend_from_slice(&chunk.key.to_be_bytes());
@@ -196,10 +212,12 @@ pub fn chunk_owner(chunk: FileId) -> Vec<u8> {
     key
 }
 
-/// The first key behind all that [`garbage`] makes: no identity begins with `0xff`.
+/// Key that says that a conflict record pins a chunk.
 #[must_use]
-pub fn garbage_end() -> Vec<u8> {
-    vec![Space::Garbage as u8, 0xff]
+pub fn pin(chunk: FileId, conflict: Identity) -> Vec<u8> {
+    let mut key = pins(chunk);
+    key.extend_from_slice(&conflict.to_bytes());
+    key
 }
 
 /// Inode and chunk of a key that [`garbage`] made.

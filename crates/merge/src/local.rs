@@ -4,6 +4,7 @@
 //! Each operation looks at the rows, records the steps and merges them at once, so
 //! that the next operation of the same change sees them.
 
+mod conflict;
 mod error;
 mod part;
 mod tree;
@@ -326,6 +327,12 @@ impl<'t, 'r> Builder<'t, 'r> {
             stamp,
             ..Effect::default()
         })
+    }
+
+    /// Bytes of the steps so far, at most.
+    #[must_use]
+    pub fn n_bytes(&self) -> usize {
+        self.n_bytes
     }
 
     /// Adds a step that is no operation on entries: membership, conflicts.

@@ -2,17 +2,17 @@
 //! Reading rows through what is not written yet.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
 use bytes::Bytes;
-use dulse_types::wire::WireError;
-use dulse_types::{Identity, Vector};
+use dulse_types::wire::{Reader, WireError};
+use dulse_types::{Identity, Origin, Vector};
 
 use crate::change::NameStep;
 use crate::digest::{Deltas, Sum};
 use crate::keys::{self, Space};
-use crate::row::{InodeRow, KvRow, NameRow};
+use crate::row::{ConflictRow, InodeRow, KvRow, MemberRow, NameRow};
 
 /// An error of whatever keeps the rows.
 pub type RowsError = Box<dyn std::error::Error + Send + Sync>;
@@ -95,6 +95,18 @@ pub struct Txn<'a> {
     /// Writes to names that are not here although [`Txn::applied`] covers their birth. That
     /// cannot happen: it is kept as a partial name, and an alarm for whoever reads this.
     pub n_orphans: u64,
+    /// Set by whoever merges others' changes, before the first of them: which conflicts they
+    /// caused. Local operations see what they overwrite, so they cause none.
+    pub losses: Option<Losses>,
+}
+
+/// Conflicts that the changes of a transaction caused, for [`crate::conflict::verdicts`].
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Losses {
+    /// Lost, with a pending row each.
+    pub lost: BTreeSet<Identity>,
+    /// Recorded, and current again or in the chain of what is.
+    pub back: BTreeSet<Identity>,
 }
 
 impl<'a> Txn<'a> {
@@ -114,6 +126,7 @@ impl<'a> Txn<'a> {
             mentioned: HashMap::new(),
             applied: None,
             n_orphans: 0,
+            losses: None,
         }
     }
 
@@ -406,6 +419,39 @@ impl<'a> Txn<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// A conflict, recorded, settled or pending.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`, `Corrupt`.
+    pub fn conflict(&self, id: Identity) -> Result<Option<ConflictRow>, ReadError> {
+        let value = self.get(&keys::by_identity(Space::Conflicts, id))?;
+        value
+            .map(|v| ConflictRow::decode(&v).map_err(|e| corrupt(Space::Conflicts, e)))
+            .transpose()
+    }
+
+    /// The members, in order of origin.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`, `Corrupt`.
+    pub fn members(&self) -> Result<Vec<Origin>, ReadError> {
+        let (from, to) = Space::Members.range();
+        let mut members = Vec::new();
+        for (key, value) in self.scan(&from, &to, usize::MAX)? {
+            let read = || {
+                let origin = Origin(Reader::new(key.get(1..).unwrap_or_default()).u64_be()?);
+                Ok((origin, MemberRow::decode(&value)?))
+            };
+            let (origin, row) = read().map_err(|e| corrupt(Space::Members, e))?;
+            if row.state == MemberRow::MEMBER {
+                members.push(origin);
+            }
+        }
+        Ok(members)
     }
 
     /// Takes the collected writes, digest rows brought up to date among them, and the

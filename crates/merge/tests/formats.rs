@@ -345,12 +345,23 @@ fn rows_equal_the_golden_file_and_are_read_back() {
     };
     assert_eq!(MovedRow::decode(&moved.encode().into()).unwrap(), moved);
     samples.insert("moved".to_owned(), moved.encode());
-    for (name, settled) in [
-        ("conflict", None),
-        ("conflict-settled", Some(version(6, B))),
+    for (name, recorded, settled, cause) in [
+        ("conflict", version(6, A), Version::ZERO, None),
+        ("conflict-settled", version(6, A), version(7, B), None),
+        (
+            "conflict-pending",
+            Version::ZERO,
+            Version::ZERO,
+            Some((B, Stamp(8))),
+        ),
     ] {
         let record = change_samples()["conflict-record"].encode();
-        let row = ConflictRow { settled, record };
+        let row = ConflictRow {
+            recorded,
+            settled,
+            cause: cause.into_iter().collect(),
+            record,
+        };
         assert_eq!(ConflictRow::decode(&row.encode().into()).unwrap(), row);
         samples.insert(name.to_owned(), row.encode());
     }
@@ -380,6 +391,7 @@ fn keys_equal_the_golden_file() {
         ("first-path", keys::first_path(id)),
         ("garbage", keys::garbage(id, chunk())),
         ("chunk-owner", keys::chunk_owner(chunk())),
+        ("pin", keys::pin(chunk(), id)),
         ("digest", keys::digest(b"/a")),
         ("member", keys::member(B)),
     ];

@@ -2,6 +2,7 @@
 //! Why an operation cannot be done on the rows as they are.
 
 use bytes::Bytes;
+use dulse_types::Identity;
 
 use super::{CHANGE_BYTES_MAX, PLACES_MAX};
 use crate::apply::ApplyError;
@@ -48,6 +49,12 @@ pub enum LocalError {
     /// The data names a chunk that was dropped from this inode.
     #[error("chunk `{0}` was dropped from this file")]
     DroppedChunk(String),
+    /// No such conflict is open.
+    #[error("no conflict `{0}` is open: it was restored, dismissed, withdrawn, or never recorded")]
+    NoConflict(Identity),
+    /// A copy of what was lost names a chunk of the original.
+    #[error("chunk `{0}` belongs to the file that lost it; copy its bytes to a new one")]
+    SharedChunk(String),
     /// Rows could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),

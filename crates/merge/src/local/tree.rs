@@ -47,6 +47,7 @@ impl Builder<'_, '_> {
             self.kill(shown, &content, offset, Some(&old_entry), delete_chunks)?;
         }
         for shadow in shadows {
+            self.record_shadow(shown, &shadow)?;
             self.kill_shadow(&shadow, delete_chunks)?;
         }
         Ok(Effect {

@@ -6,6 +6,7 @@ mod conflicts;
 mod forgetting;
 mod guards;
 mod histories;
+mod losses;
 mod moves;
 mod naive;
 mod parts;

@@ -78,7 +78,7 @@ impl Naive {
                         }
                     }
                     Step::Member(step) => this.member(change.position(), step),
-                    Step::Conflict(step) => this.conflict(change.position(), step),
+                    Step::Conflict(step) => this.conflict(change.version(0), step),
                     Step::TreePart { .. } => {}
                 }
             }
@@ -110,15 +110,12 @@ impl Naive {
         }
     }
 
-    /// The greatest record, until the last of those that settle it.
+    /// The greatest record, settled by the greatest settlement.
     fn conflict(&mut self, version: Version, step: &ConflictStep) {
         let (ConflictStep::Record { id, .. }
         | ConflictStep::Withdraw { id }
         | ConflictStep::Expire { id }) = step;
-        let known = self.conflicts.entry(*id).or_insert(ConflictRow {
-            settled: None,
-            record: Bytes::new(),
-        });
+        let known = self.conflicts.entry(*id).or_default();
         if let ConflictStep::Record { .. } = step {
             let record = Change {
                 origin: Origin::default(),
@@ -129,9 +126,11 @@ impl Naive {
                 is_from_other_cluster: false,
                 steps: vec![Step::Conflict(step.clone())],
             };
-            known.record = known.record.clone().max(record.encode());
+            if version > known.recorded {
+                (known.recorded, known.record) = (version, record.encode());
+            }
         } else {
-            known.settled = known.settled.max(Some(version));
+            known.settled = known.settled.max(version);
         }
     }
 
@@ -215,7 +214,7 @@ impl Naive {
             digest.entry(KV_DIR.to_vec()).or_default().add(sum);
         }
         for row in self.conflicts.values().filter(|row| row.is_open()) {
-            let sum = hash(&row.encode());
+            let sum = hash(&row.canonical());
             digest.entry(CONFLICTS_DIR.to_vec()).or_default().add(sum);
         }
         self.digest = digest;
