@@ -220,6 +220,14 @@ pub fn pin(chunk: FileId, conflict: Identity) -> Vec<u8> {
     key
 }
 
+/// Whether [`pin`] made a key, as far as its length tells.
+#[must_use]
+pub fn is_pin(key: &[u8]) -> bool {
+    /// Space, mark, and a chunk.
+    const HEAD_LEN: usize = 2 + 16;
+    key.starts_with(&garbage_end()) && key.len() == HEAD_LEN + Identity::LEN
+}
+
 /// Inode and chunk of a key that [`garbage`] made.
 #[must_use]
 pub fn parse_garbage(key: &[u8]) -> Option<(Identity, FileId)> {

@@ -20,7 +20,7 @@ use dulse_types::wire::Reader;
 use dulse_types::{FullPath, Identity, Vector, Version};
 
 use crate::apply::{self, chunks, kv_hash};
-use crate::digest::{CONFLICTS_DIR, INODES_DIR, KV_DIR, hash};
+use crate::digest::{INODES_DIR, KV_DIR, hash};
 use crate::keys::{self, Space};
 use crate::row::{ConflictRow, Content, InodeRow, KvRow, MemberRow, MovedRow, NameRow};
 use crate::txn::{ReadError, Txn, decode_name};
@@ -103,9 +103,10 @@ pub fn merge_row(
             _ => Ok(Outcome::Refused),
         }
     } else if is(Space::Conflicts) {
-        match ConflictRow::decode(value) {
-            Ok(theirs) => conflict(txn, key, theirs),
-            Err(_) => Ok(Outcome::Refused),
+        let id = Identity::read(&mut Reader::new(&rest));
+        match (id, ConflictRow::decode(value)) {
+            (Ok(id), Ok(theirs)) if rest.len() == Identity::LEN => conflict(txn, id, theirs),
+            _ => Ok(Outcome::Refused),
         }
     } else {
         Ok(Outcome::Refused)
@@ -150,6 +151,7 @@ pub fn is_row(key: &[u8], value: &Bytes) -> bool {
     } else if is(Space::Garbage) {
         match key.get(1) {
             Some(0xff) => apply::decode_owner(value).is_ok(),
+            Some(0xfe) => keys::is_pin(key) && value.is_empty(),
             _ => keys::parse_garbage(key).is_some() && apply::is_garbage(value),
         }
     } else if is(Space::Members) {
@@ -170,8 +172,7 @@ pub fn is_row_covered(applied: Option<&Vector>, key: &[u8], value: &Bytes) -> bo
             applied.is_none_or(|applied| is_content_covered(applied, &row.content))
         })
     } else if is(Space::Conflicts) {
-        ConflictRow::decode(value)
-            .is_ok_and(|row| row.settled.is_none_or(|settled| is_known(applied, settled)))
+        ConflictRow::decode(value).is_ok_and(|row| is_conflict_covered(applied, &row))
     } else if is(Space::Partial) || is(Space::Graves) {
         NameRow::decode(value, b"").is_ok_and(|row| is_covered(applied, &row))
     } else {
@@ -335,35 +336,19 @@ fn kv(txn: &mut Txn<'_>, key: &Bytes, theirs: KvRow, tie: Tie) -> Result<Outcome
     Ok(Outcome::Merged)
 }
 
-/// A conflict's record: what either has of it, and settled if it is anywhere.
-fn conflict(txn: &mut Txn<'_>, key: &Bytes, theirs: ConflictRow) -> Result<Outcome, ReadError> {
-    let settled = theirs.settled.unwrap_or(Version::ZERO);
-    if !is_known(txn.applied.as_ref(), settled) {
+/// A conflict's record: the later one, and settled by the later settlement.
+fn conflict(txn: &mut Txn<'_>, id: Identity, theirs: ConflictRow) -> Result<Outcome, ReadError> {
+    if !is_conflict_covered(txn.applied.as_ref(), &theirs) {
         return Ok(Outcome::Newer);
     }
-    let before = txn.get(key)?;
-    let known = before.as_ref().map(ConflictRow::decode).transpose();
-    let known = known.map_err(|source| ReadError::Corrupt {
-        space: Space::Conflicts as u8,
-        source,
-    })?;
-    let after = match known.clone() {
-        None => theirs,
-        Some(ours) => ConflictRow {
-            settled: ours.settled.max(theirs.settled),
-            record: ours.record.max(theirs.record),
-        },
-    };
-    if known.as_ref() == Some(&after) {
-        return Ok(Outcome::Same);
-    }
-    if known.is_some_and(|row| row.is_open()) {
-        txn.digest_sub(CONFLICTS_DIR, hash(&before.unwrap_or_default()));
-    }
-    let value = after.encode();
-    if after.is_open() {
-        txn.digest_add(CONFLICTS_DIR, hash(&value));
-    }
-    txn.put(key.to_vec(), value);
-    Ok(Outcome::Merged)
+    Ok(match apply::conflicts::merge_row(txn, id, theirs)? {
+        true => Outcome::Merged,
+        false => Outcome::Same,
+    })
+}
+
+fn is_conflict_covered(applied: Option<&Vector>, row: &ConflictRow) -> bool {
+    is_known(applied, row.recorded)
+        && is_known(applied, row.settled)
+        && applied.is_none_or(|applied| applied.includes(&row.cause))
 }

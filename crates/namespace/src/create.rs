@@ -68,7 +68,7 @@ impl Namespace {
         Ok(())
     }
 
-    fn create_on(
+    pub(crate) fn create_on(
         &self,
         path: &FullPath,
         mut fields: EntryFields,

@@ -15,6 +15,7 @@ mod error;
 mod expire;
 mod parents;
 mod rename;
+mod restore;
 mod rules;
 pub mod texts;
 mod transact;

@@ -100,7 +100,7 @@ pub(crate) fn lost() -> Error {
     )
 }
 
-fn change(steps: Vec<Step>, commit: Commit) -> Change {
+pub(crate) fn change(steps: Vec<Step>, commit: Commit) -> Change {
     let results = steps.into_iter().zip(commit.results);
     Change {
         stamp: Some(commit.stamp),
@@ -115,7 +115,12 @@ pub(crate) fn happened(step: Step, result: StepResult) -> Option<Happened> {
     let at = |path: FullPath, entry: Option<Entry>| entry.map(|entry| (path, entry));
     let (old_entry, new_entry) = (result.old_entry, result.new_entry);
     let (old, new, delete_chunks) = match step {
-        Step::Create { path, .. } => (None, at(path, new_entry), true),
+        Step::Create { path, .. } | Step::RestoreCopy { path, .. } => {
+            (None, at(path, new_entry), true)
+        }
+        Step::RestoreInPlace { path, .. } => {
+            (at(path.clone(), old_entry), at(path, new_entry), true)
+        }
         Step::Update {
             path,
             delete_chunks,
@@ -131,7 +136,7 @@ pub(crate) fn happened(step: Step, result: StepResult) -> Option<Happened> {
             delete_chunks,
         } => (at(path, old_entry), None, delete_chunks),
         Step::Link { to, .. } => (None, at(to, new_entry), false),
-        Step::KvPut { .. } | Step::KvDelete { .. } => return None,
+        Step::KvPut { .. } | Step::KvDelete { .. } | Step::Dismiss { .. } => return None,
     };
     Some(Happened {
         stamp: result.stamp,

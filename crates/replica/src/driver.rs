@@ -43,7 +43,7 @@ const IDLE: Duration = Duration::from_secs(2);
 /// whether a part that failed may be tried again.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Calls of [`Replica::forget`] in a row while nobody waits.
+/// Calls of [`Replica::forget`] and [`Replica::judge`] in a row while nobody waits.
 const IDLE_FORGETS_MAX: usize = 64;
 
 enum Request {
@@ -751,12 +751,28 @@ impl Driver {
         }
     }
 
+    /// Nobody waits: judges a good deal of what is to be judged.
+    fn judge(&mut self) {
+        self.replica.judge_when_due();
+        for _ in 0..IDLE_FORGETS_MAX {
+            match self.replica.judge() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "judging conflicts failed; tried again later");
+                    return;
+                }
+            }
+        }
+    }
+
     fn rest(&mut self) {
         if self.replica.shared.journal.end() > self.replica.checkpointed
             && let Err(error) = self.replica.checkpoint()
         {
             tracing::error!(%error, "checkpoint failed; tried again soon");
         }
+        self.judge();
         self.forget();
         self.reporter.tell();
     }

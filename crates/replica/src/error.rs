@@ -56,10 +56,12 @@ pub(crate) fn corrupt(operation: Operation, error: WireError) -> Error {
 /// An operation that cannot be done.
 pub(crate) fn local(error: LocalError) -> Error {
     let kind = match &error {
-        LocalError::NotFound(_) => ErrorKind::NotFound,
+        LocalError::NotFound(_) | LocalError::NoConflict(_) => ErrorKind::NotFound,
         LocalError::Exists(_) => ErrorKind::Conflict,
         LocalError::NotEmpty(_) => ErrorKind::NotEmpty,
-        LocalError::IntoItself(_) | LocalError::IsDirectory(_) => ErrorKind::Invalid,
+        LocalError::IntoItself(_) | LocalError::SharedChunk(_) | LocalError::IsDirectory(_) => {
+            ErrorKind::Invalid
+        }
         LocalError::TooBig { .. } | LocalError::ChangeTooLarge => ErrorKind::TooLarge,
         LocalError::MovedTooOften(_) => ErrorKind::Unavailable,
         LocalError::DroppedChunk(_) => ErrorKind::DroppedChunk,

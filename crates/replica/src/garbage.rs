@@ -68,10 +68,11 @@ pub struct Share {
 ///
 /// ⚠ A chunk goes when the change that dropped it and the data that lacks it have both been
 /// stable for the grace (`aged`, see [`Grace`]). The inode's birth origin frees it; of those
-/// that moved to another inode, the one they moved to.
+/// that moved to another inode, the one they moved to. ⚠ None goes while a conflict pins it:
+/// whoever restores what was lost finds its content.
 #[must_use]
 pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin) -> Share {
-    let is_over = |g: &Garbage| aged.covers(g.cause) && aged.covers(g.winner);
+    let is_over = |g: &Garbage| aged.covers(g.cause) && aged.covers(g.winner) && !g.is_pinned;
     let due = rows.into_iter().filter(is_over);
     let (free, forget) = due.partition(|g| g.inode.origin == own && !g.is_moved);
     Share { free, forget }
@@ -110,6 +111,7 @@ mod tests {
             cause: version(by),
             winner: version(by),
             is_moved: false,
+            is_pinned: false,
         }
     }
 
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_birth_origin_frees_and_the_others_forget() {
+    fn the_birth_origin_frees_the_others_forget_and_what_is_pinned_stays() {
         let aged = vector(&[(A, 10), (B, 10)]);
         let (own, other) = (dropped(A, B, 10), dropped(B, A, 10));
         let late = dropped(A, B, 11);
@@ -152,7 +154,11 @@ mod tests {
             is_moved: true,
             ..own
         };
-        let shared = share(vec![own, other, late, moved], &aged, A);
+        let pinned = Garbage {
+            is_pinned: true,
+            ..own
+        };
+        let shared = share(vec![own, other, late, moved, pinned], &aged, A);
         assert_eq!(shared.free, [own]);
         assert_eq!(shared.forget, [other, moved]);
     }

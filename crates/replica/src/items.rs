@@ -161,7 +161,8 @@ impl Census {
                 row.value.is_some().then(|| apply::kv_hash(key, &row))
             }),
             CONFLICTS_DIR => self.keyed(Space::Conflicts, after, limit, |_, value| {
-                ConflictRow::decode(value).ok().map(|_| hash(value))
+                let row = ConflictRow::decode(value).ok()?;
+                Some(hash(&row.canonical()))
             }),
             dir => self.names(dir, after, limit),
         }

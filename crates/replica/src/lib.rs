@@ -13,6 +13,7 @@
 mod acknowledged;
 mod checkpoint;
 mod clock;
+mod conflicts;
 mod digests;
 mod driver;
 mod error;
@@ -21,6 +22,7 @@ mod forgetting;
 mod garbage;
 mod heard;
 mod items;
+mod judging;
 mod levels;
 pub mod metrics;
 mod options;
@@ -39,6 +41,7 @@ mod waits;
 
 pub use acknowledged::PEERS_WAIT;
 pub use clock::{Clock, SystemClock};
+pub use conflicts::{Conflict, ConflictCounts, ConflictPage};
 pub use digests::{DirectorySum, NameHash, Page};
 pub use driver::ReplicaStore;
 pub use expiry::{Due, removes_expired};
@@ -46,8 +49,8 @@ pub use garbage::{Grace, Share, share};
 pub use items::{Census, Item, Items, identity_of, name_of, sum};
 pub use levels::{Durability, DurabilityError, LevelBelow, LevelError, Levels, PEERS_MAX};
 pub use options::{
-    CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, LOG_BUDGET_BYTES, LOG_RETENTION, Limits,
-    RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES, TREE_PART_BYTES, TREE_PART_NAMES,
+    CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, ConflictLimits, LOG_BUDGET_BYTES, LOG_RETENTION,
+    Limits, RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES, TREE_PART_BYTES, TREE_PART_NAMES,
 };
 pub use repair::{Foreign, Repair, Repaired, Replacement, Restored};
 pub use scrub::{ScrubCursor, Scrubbed};

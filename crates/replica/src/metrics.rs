@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Metrics of the sequencer: its queue, and the trees that it changes in parts.
+//! Metrics of the sequencer: its queue, trees that it changes in parts, conflicts.
 
 dulse_telemetry::declare! {
     GROUP: histogram [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]
@@ -28,4 +28,10 @@ dulse_telemetry::declare! {
         "Parts of tree changes done since start.";
     TREE_NAMES: counter "dulse_tree_names_total", Count, [], Stable,
         "Names that those parts moved or removed.";
+    CONFLICTS_RECORDED: counter "dulse_conflicts_recorded_total", Count, ["kind"], Stable,
+        "Conflicts that this filer recorded: data that lost, or a name that another one shadows.";
+    CONFLICTS_WITHDRAWN: counter "dulse_conflicts_withdrawn_total", Count, [], Stable,
+        "Conflicts that this filer withdrew because what had lost is part of what is current.";
+    CONFLICTS_EXPIRED: counter "dulse_conflicts_expired_total", Count, [], Stable,
+        "Conflicts that this filer let go because they were too old or too many.";
 }

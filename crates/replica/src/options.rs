@@ -50,6 +50,32 @@ pub struct Limits {
     pub tree_part_names: usize,
     /// Bytes of one such part.
     pub tree_part_bytes: usize,
+    /// What is kept of conflicts.
+    pub conflicts: ConflictLimits,
+}
+
+/// What is kept of recorded conflicts; whatever is over a limit goes, the oldest first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConflictLimits {
+    /// How long a record is kept.
+    pub keep: Duration,
+    /// Most records.
+    pub count: usize,
+    /// Most bytes of file content that they pin.
+    pub pinned_bytes: u64,
+    /// Time between two looks through all of them and all shadows.
+    pub look_every: Duration,
+}
+
+impl ConflictLimits {
+    /// A month, for somebody to notice; ten thousand, each some KiB in every filer's store
+    /// and more than anybody reads; and content that any cluster of a few disks has room for.
+    pub const STANDARD: Self = Self {
+        keep: Duration::from_secs(30 * 24 * 3600),
+        count: 10_000,
+        pinned_bytes: 256 << 30,
+        look_every: Duration::from_secs(1),
+    };
 }
 
 impl Limits {
@@ -64,6 +90,7 @@ impl Limits {
         tree_names_max: dulse_merge::local::TREE_NAMES_MAX,
         tree_part_names: TREE_PART_NAMES,
         tree_part_bytes: TREE_PART_BYTES,
+        conflicts: ConflictLimits::STANDARD,
     };
 }
 

@@ -9,6 +9,7 @@ use dulse_journal::{Checkpoint, Journal, JournalOptions, Record, RecordKind};
 use dulse_kv::{Batch, Engine};
 use dulse_merge::digest::BUCKETS;
 use dulse_merge::keys::Space;
+use dulse_merge::txn::Losses;
 use dulse_merge::{Change, Txn, apply};
 use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::wire::{Reader, WireError, Writer};
@@ -18,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::clock::HybridClock;
 use crate::error;
 use crate::forgetting::Forgetting;
+use crate::judging::Judging;
 use crate::options::ReplicaOptions;
 use crate::room::Room;
 use crate::sequencer::{Replica, stored_origin};
@@ -58,6 +60,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         journal,
         vectors: RwLock::default(),
         sums: Mutex::default(),
+        conflicts: Mutex::default(),
         clock: HybridClock::restart(noted.ceiling),
         wall: options.clock,
         is_log_over: AtomicBool::new(false),
@@ -87,6 +90,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         limits: options.limits,
         stable: Vector::new(),
         forgetting: Forgetting::default(),
+        judging: Judging::default(),
         checkpointed: noted.position,
         checkpointed_at_ns: shared.wall.now_ns(),
         has_checkpoint_failed: false,
@@ -217,6 +221,8 @@ pub(crate) fn replay(shared: &Shared, mut position: u64) -> Result<(Vector, Stam
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
         txn.applied = Some(vector.clone());
+        // What is seen losing is noted as it was; what this replica said of it is in the log.
+        txn.losses = Some(Losses::default());
         let mut is_new = false;
         for (record, _) in &records {
             match record.kind {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dulse_journal::{Record, RecordKind};
 use dulse_kv::{Batch, Read};
-use dulse_merge::change::{MemberStep, Step as MergeStep};
+use dulse_merge::change::{ConflictStep, MemberStep, Step as MergeStep};
 use dulse_merge::codec::DecodeError;
 use dulse_merge::digest::Deltas;
 use dulse_merge::keys::{self, Space};
-use dulse_merge::local::{Builder, Effect};
-use dulse_merge::{Change, MemberRow, Txn, apply};
+use dulse_merge::local::{Builder, CHANGE_BYTES_MAX, Effect, LocalError};
+use dulse_merge::txn::Losses;
+use dulse_merge::{Change, MemberRow, Txn, apply, conflict};
 use dulse_store::{
     Commit, Error, ErrorKind, Expect, Operation, Step, StepResult, Token, Transaction,
 };
@@ -22,6 +23,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error;
 use crate::forgetting::Forgetting;
+use crate::judging::Judging;
 use crate::levels::Durability;
 use crate::options::{Limits, ReplicaOptions};
 use crate::room::{Look, Room};
@@ -37,6 +39,7 @@ pub struct Replica {
     /// What every member is known to have on disk.
     pub(crate) stable: Vector,
     pub(crate) forgetting: Forgetting,
+    pub(crate) judging: Judging,
     /// Position of the last checkpoint, and when it was.
     pub(crate) checkpointed: u64,
     pub(crate) checkpointed_at_ns: i64,
@@ -210,28 +213,66 @@ impl Replica {
     ///
     /// As a commit.
     pub fn member(&mut self, step: MemberStep) -> Result<Stamp, Error> {
+        self.own_change(Sync::Now, |builder| builder.other(MergeStep::Member(step)))
+    }
+
+    /// Journals a change that no client asked for.
+    pub(crate) fn own_change(
+        &mut self,
+        sync: Sync,
+        build: impl FnOnce(&mut Builder<'_, '_>) -> Result<(), LocalError>,
+    ) -> Result<Stamp, Error> {
         self.ready()?;
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
         may_stamp(&txn, shared.origin)?;
         let mut vector = shared.vector();
-        let made = self.next_stamp(&vector).and_then(|first| {
-            let origin = shared.origin;
-            let mut builder = Builder::new(&mut txn, origin, first, vector.get(origin));
-            builder
-                .other(MergeStep::Member(step))
-                .map_err(error::local)?;
-            Ok(builder.finish())
-        });
+        let made = self.make(&mut txn, &mut vector, build);
         let written = made.and_then(|change| {
-            self.shared.clock.see(change.stamp);
-            vector.set(change.origin, change.stamp);
-            self.write(txn, &[record(&change)], vector, Sync::Now)?;
+            self.write(txn, &[record(&change)], vector, sync)?;
             Ok(change.stamp)
         });
         self.landed();
         written
+    }
+
+    /// Makes a change of this replica's own and merges it. The caller journals it, and says
+    /// that it has landed whatever comes of that.
+    fn make(
+        &mut self,
+        txn: &mut Txn<'_>,
+        vector: &mut Vector,
+        build: impl FnOnce(&mut Builder<'_, '_>) -> Result<(), LocalError>,
+    ) -> Result<Change, Error> {
+        let origin = self.shared.origin;
+        let first = self.next_stamp(vector)?;
+        let mut builder = Builder::new(txn, origin, first, vector.get(origin));
+        build(&mut builder).map_err(error::local)?;
+        let change = builder.finish();
+        self.shared.clock.see(change.stamp);
+        vector.set(change.origin, change.stamp);
+        Ok(change)
+    }
+
+    /// What this replica has to say of the conflicts that a batch of others' changes caused.
+    fn verdicts(&mut self, txn: &mut Txn<'_>, vector: &mut Vector) -> Result<Vec<Record>, Error> {
+        let losses = txn.losses.take().unwrap_or_default();
+        // Who is no member any more says nothing: the smallest that is left judges.
+        if may_stamp(txn, self.shared.origin).is_err() {
+            return Ok(Vec::new());
+        }
+        let steps = conflict::verdicts(txn, self.shared.origin, &losses)
+            .map_err(|e| error::read(Operation::Apply, e))?;
+        let mut records = Vec::new();
+        for part in parts(steps) {
+            crate::judging::count(&part);
+            let change = self.make(txn, vector, |builder| {
+                part.into_iter().try_for_each(|step| builder.conflict(step))
+            })?;
+            records.push(record(&change));
+        }
+        Ok(records)
     }
 
     /// Merges a batch of peers' changes, each origin's in order: one append, one engine
@@ -270,6 +311,7 @@ impl Replica {
         let mut txn = Txn::new(&rows);
         let mut vector = shared.vector();
         txn.applied = Some(vector.clone());
+        txn.losses = Some(Losses::default());
         let mut records = Vec::new();
         let mut results = Vec::with_capacity(changes.len());
         for payload in changes {
@@ -300,7 +342,15 @@ impl Replica {
             );
         }
         if !records.is_empty() {
-            self.write(txn, &records, vector, Sync::Later)?;
+            let verdicts = self.verdicts(&mut txn, &mut vector);
+            let written = verdicts.and_then(|mut all| {
+                // ⚠ Before what caused them: whatever a crash leaves of this append, an
+                // acknowledgement of those changes covers the verdicts on them.
+                all.append(&mut records);
+                self.write(txn, &all, vector, Sync::Later)
+            });
+            self.landed();
+            written?;
         }
         Ok(results)
     }
@@ -312,12 +362,16 @@ impl Replica {
     ///
     /// `DiskFull`, `Io`; what could not go now goes with a later call.
     pub fn stable(&mut self, vector: Vector) -> Result<(), Error> {
+        if self.stable != vector {
+            self.judging.more_is_stable();
+        }
         self.stable = vector;
         self.cut_log()?;
         // Nothing came since the last checkpoint: it covers what became stable after it too.
         if self.shared.journal.end() == self.checkpointed {
             self.forgetting.checkpointed(&self.stable);
         }
+        self.judge()?;
         self.forget().map(drop)
     }
 
@@ -589,6 +643,15 @@ fn operate(builder: &mut Builder<'_, '_>, step: &Step) -> Result<Effect, Error> 
             delete_chunks,
         } => builder.delete(&bytes(path), *delete_chunks),
         Step::Link { from, to } => builder.link(&bytes(from), &bytes(to)),
+        Step::RestoreInPlace { conflict, path } => {
+            builder.restore_in_place(*conflict, &bytes(path))
+        }
+        Step::RestoreCopy {
+            conflict,
+            path,
+            entry,
+        } => builder.restore_copy(*conflict, &bytes(path), entry),
+        Step::Dismiss { conflict } => builder.dismiss(*conflict).map(|()| Effect::default()),
         Step::KvPut { key, .. } | Step::KvDelete { key } if key[..] == *STORE_ID_KEY => {
             return Err(Error::new(Operation::Commit, ErrorKind::Invalid)
                 .with("key", "filer.store.id, which belongs to the store"));
@@ -614,6 +677,26 @@ pub(crate) fn record(change: &Change) -> Record {
         payload: change.encode(),
         ..record_of(change)
     }
+}
+
+/// Steps in as many changes as their sizes ask for.
+pub(crate) fn parts(steps: Vec<ConflictStep>) -> Vec<Vec<ConflictStep>> {
+    let mut parts: Vec<Vec<ConflictStep>> = Vec::new();
+    let mut n_bytes = usize::MAX;
+    for step in steps {
+        let size = MergeStep::Conflict(step.clone()).size_bytes_max();
+        match parts.last_mut() {
+            Some(part) if n_bytes.saturating_add(size) <= CHANGE_BYTES_MAX => {
+                n_bytes += size;
+                part.push(step);
+            }
+            _ => {
+                n_bytes = size;
+                parts.push(vec![step]);
+            }
+        }
+    }
+    parts
 }
 
 /// The same failure for each caller of a group.

@@ -19,6 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::{Clock, HybridClock};
+use crate::conflicts::ConflictCounts;
 use crate::error;
 use crate::trees::TreeProgress;
 
@@ -29,6 +30,8 @@ pub struct Shared {
     pub(crate) journal: Journal,
     pub(crate) vectors: RwLock<Vectors>,
     pub(crate) sums: Mutex<Sums>,
+    /// What the last look through all conflicts counted.
+    pub(crate) conflicts: Mutex<ConflictCounts>,
     pub(crate) clock: HybridClock,
     pub(crate) wall: Arc<dyn Clock>,
     /// See [`Shared::is_log_over`].
@@ -105,6 +108,8 @@ pub struct Garbage {
     pub winner: Version,
     /// Whether it moved to another inode, which frees it.
     pub is_moved: bool,
+    /// Whether a conflict pins it: then nobody may free it.
+    pub is_pinned: bool,
 }
 
 /// Rows of an engine as the model reads them.
@@ -369,9 +374,16 @@ impl Shared {
                 cause,
                 winner,
                 is_moved: self.owner(chunk)?.is_some_and(|owner| owner != inode),
+                is_pinned: self.is_pinned(chunk)?,
             });
         }
         Ok(parsed)
+    }
+
+    fn is_pinned(&self, chunk: FileId) -> Result<bool, Error> {
+        let rows = EngineRows(&*self.engine);
+        let pinned = dulse_merge::apply::is_pinned(&Txn::new(&rows), chunk);
+        pinned.map_err(|e| error::read(Operation::List, e))
     }
 
     /// The inode that a chunk moved to last.

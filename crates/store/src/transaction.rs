@@ -2,7 +2,7 @@
 //! Transactions of steps and what came of them.
 
 use bytes::Bytes;
-use dulse_types::{Entry, FullPath, Stamp};
+use dulse_types::{Entry, FullPath, Identity, Stamp};
 
 use crate::{Error, Token};
 
@@ -62,6 +62,30 @@ pub enum Step {
         from: FullPath,
         /// The new name.
         to: FullPath,
+    },
+    /// Writes what a conflict lost back into the file that lost it, shown at the path, and
+    /// lets the conflict go. `NotFound` when it is not open or nothing is shown, `Conflict`
+    /// when something else is: then [`Step::RestoreCopy`] is what can be done.
+    RestoreInPlace {
+        /// The conflict.
+        conflict: Identity,
+        /// Where the file is shown.
+        path: FullPath,
+    },
+    /// Creates a copy of what a conflict lost where nothing is shown, and lets the conflict
+    /// go. `NotFound` when it is not open.
+    RestoreCopy {
+        /// The conflict.
+        conflict: Identity,
+        /// Where.
+        path: FullPath,
+        /// What, without its name. Its chunks are its own: one of the loser's is `Invalid`.
+        entry: Entry,
+    },
+    /// Lets a conflict go; no event. `NotFound` when it is not open.
+    Dismiss {
+        /// The conflict.
+        conflict: Identity,
     },
     /// Sets a key of the key-value space; no event.
     KvPut {

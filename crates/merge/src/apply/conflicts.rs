@@ -49,6 +49,29 @@ pub(super) fn step(
     Ok(())
 }
 
+/// Merges another replica's row of a conflict; whether that changed anything here.
+pub(crate) fn merge_row(
+    txn: &mut Txn<'_>,
+    id: Identity,
+    theirs: ConflictRow,
+) -> Result<bool, ReadError> {
+    let before = txn.conflict(id)?;
+    let mut row = before.clone().unwrap_or_else(|| theirs.clone());
+    // Of one version the greater bytes, so that both sides choose alike.
+    if !theirs.recorded.is_zero() && (theirs.recorded, &theirs.record) > (row.recorded, &row.record)
+    {
+        row.recorded = theirs.recorded;
+        row.record = theirs.record;
+    }
+    row.settled = row.settled.max(theirs.settled);
+    if row.is_open() {
+        row.cause = Vector::new();
+    }
+    let is_new = before.as_ref() != Some(&row);
+    put(txn, id, before, Some(row));
+    Ok(is_new)
+}
+
 /// Forgets a conflict, and with it that it pins chunks.
 pub(crate) fn drop_row(txn: &mut Txn<'_>, id: Identity, row: ConflictRow) -> Result<(), ReadError> {
     // A record that was settled before it was seen losing once more is still settled.

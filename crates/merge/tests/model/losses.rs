@@ -112,9 +112,8 @@ impl World {
                 return;
             }
         }
-        match replica.local(op, rng) {
-            Err(LocalError::Read(error)) => panic!("{error}"),
-            Ok(()) | Err(_) => {}
+        if let Err(LocalError::Read(error)) = replica.local(op, rng) {
+            panic!("{error}");
         }
     }
 

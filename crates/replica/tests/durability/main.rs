@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is on disk when: crashes under every durability, groups, retention, full disks, formats.
 
+mod conflicts;
 mod crashes;
 mod forgetting;
 mod formats;
