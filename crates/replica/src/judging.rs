@@ -5,7 +5,8 @@
 //! What a change makes lose at once is judged where it is merged, in the same append. This
 //! pass goes by levels: it looks at all conflicts and shadows whenever more is stable, at
 //! most once in a while, so nothing depends on having seen an event. Both spaces are small,
-//! and each call looks at few rows.
+//! and each call looks at few rows. Nobody waits for what it says, so that is synced later:
+//! what a crash loses is said again.
 
 use std::sync::Arc;
 
@@ -20,7 +21,6 @@ use dulse_types::{Identity, Origin, Version};
 use crate::conflicts::{ConflictCounts, pinned_bytes};
 use crate::error;
 use crate::metrics;
-use crate::options::Durability;
 use crate::sequencer::{Replica, Sync, may_stamp, parts};
 use crate::shared::EngineRows;
 
@@ -132,13 +132,6 @@ impl Replica {
         true
     }
 
-    fn judge_sync(&self) -> Sync {
-        match self.durability {
-            Durability::Fsync => Sync::Now,
-            Durability::Os => Sync::Later,
-        }
-    }
-
     /// ⚠ What a member that is gone had lost is recorded by the smallest that is left.
     fn judge_conflicts(&mut self, from: &[u8]) -> Result<Phase, Error> {
         let own = self.shared.origin;
@@ -155,7 +148,7 @@ impl Replica {
             steps.extend(orphan(own, &members, kept).map_err(unreadable)?);
         }
         for part in parts(steps) {
-            self.own_change(self.judge_sync(), |builder| {
+            self.own_change(Sync::Later, |builder| {
                 let steps = part.iter().cloned();
                 steps
                     .into_iter()
@@ -198,7 +191,7 @@ impl Replica {
             return Ok(Phase::Shadows(Vec::new()));
         }
         let n = ids.len() as u64;
-        self.own_change(self.judge_sync(), |builder| {
+        self.own_change(Sync::Later, |builder| {
             for id in ids {
                 let is_open = builder.txn().conflict(id)?.is_some_and(|row| row.is_open());
                 if is_open {
@@ -240,7 +233,7 @@ impl Replica {
         let mut due = due.into_iter().peekable();
         while due.peek().is_some() {
             let mut n_recorded = 0;
-            self.own_change(self.judge_sync(), |builder| {
+            self.own_change(Sync::Later, |builder| {
                 while let Some(found) = due.next_if(|_| builder.n_bytes() < CHANGE_BYTES_MAX / 2) {
                     builder.settle_shadow(&found.shown, &found.shadow)?;
                     n_recorded += u64::from(found.verdict == ShadowVerdict::RecordAndKill);

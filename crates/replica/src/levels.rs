@@ -178,11 +178,14 @@ impl Levels {
             return self.default;
         }
         let levels = transaction.steps.iter().map(|step| match step {
-            Step::Create { path, .. } | Step::Update { path, .. } => self.of_path(path),
+            Step::Create { path, .. }
+            | Step::Update { path, .. }
+            | Step::RestoreInPlace { path, .. }
+            | Step::RestoreCopy { path, .. } => self.of_path(path),
             Step::Delete { path, .. } => self.of_tree(path),
             Step::Rename { from, to } => self.of_tree(from).max(self.of_tree(to)),
             Step::Link { from, to } => self.of_path(from).max(self.of_path(to)),
-            Step::KvPut { .. } | Step::KvDelete { .. } => self.default,
+            Step::KvPut { .. } | Step::KvDelete { .. } | Step::Dismiss { .. } => self.default,
         });
         levels.max().unwrap_or(self.default)
     }
