@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! I7: no live entry at any filer refers to a freed chunk. Design §13.
+//! I7: no live entry at any filer refers to a freed chunk, and no listed conflict. Design §13.
 //!
 //! Its ground: what a filer holds for stable is on disk at every member that has begun. And
 //! the other way round: once all is stable and the grace is over, no chunk that nothing
@@ -7,9 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use dulse_merge::Txn;
 use dulse_merge::keys::Space;
 use dulse_merge::txn::decode_name;
+use dulse_merge::{ConflictRow, Txn};
 use dulse_types::FileId;
 
 use super::{Check, Seen};
@@ -92,7 +92,8 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
     ))
 }
 
-/// The chunks of every live name, shadowed ones too.
+/// The chunks of every live name, shadowed ones too, and of every listed conflict: whoever
+/// restores what was lost finds its content.
 fn named(filer: &Filer) -> Result<BTreeSet<FileId>, String> {
     let rows = Rows(&filer.engine);
     let txn = Txn::new(&rows);
@@ -109,6 +110,12 @@ fn named(filer: &Filer) -> Result<BTreeSet<FileId>, String> {
             }
             let inode = txn.inode(row.inode).map_err(|e| e.to_string())?;
             chunks.extend(inode.iter().flat_map(|inode| inode.content.data.file_ids()));
+        }
+    }
+    for (_, value) in filer.rows(Space::Conflicts)? {
+        let row = ConflictRow::decode(&value).map_err(|e| e.to_string())?;
+        if row.is_open() {
+            chunks.extend(row.chunks());
         }
     }
     Ok(chunks)
