@@ -130,7 +130,7 @@ impl Builder<'_, '_> {
         let is_shown_moved = !shown.is_implied && is_placed_before(&shown, seen);
         let shown_name = is_shown_moved.then_some(shown.name);
         let mut names = Vec::new();
-        self.with_shadows(shown, &mut names)?;
+        self.with_shadows(shown.clone(), &mut names)?;
         if seen.is_some() {
             // ⚠ What shadows a file may have come after the change began, unseen: then the
             // file is what is to be moved. So it moves, and stays shadowed if that moves too.
@@ -149,6 +149,7 @@ impl Builder<'_, '_> {
         let mut effect = None;
         for (row, fate) in names {
             if fate == Fate::Killed {
+                self.record_shadow(&shown, &row)?;
                 self.kill_shadow(&row, true)?;
                 part.n_names += 1;
                 continue;
@@ -201,6 +202,7 @@ impl Builder<'_, '_> {
                 part.n_left += 1;
                 let files = shadows.iter().filter(|row| !is_dir(row));
                 for file in files.filter(|row| is_written_before(row, seen)) {
+                    self.record_shadow(&shown, file)?;
                     self.kill_shadow(file, delete_chunks)?;
                     part.n_names += 1;
                 }
@@ -227,6 +229,7 @@ impl Builder<'_, '_> {
         }
         for shadow in shadows {
             if is_written_before(&shadow, seen) {
+                self.record_shadow(&shown, &shadow)?;
                 self.kill_shadow(&shadow, delete_chunks)?;
                 part.n_names += 1;
             } else {

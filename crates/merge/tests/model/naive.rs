@@ -89,11 +89,11 @@ impl Naive {
         this
     }
 
-    /// The gravest statement about a member counts, of equal ones the latest.
+    /// The gravest statement about a member counts, of equal ones the latest; of those that
+    /// say it is gone the greatest cut. Where one that is gone was is a hint and no register.
     fn member(&mut self, version: Version, step: &MemberStep) {
-        let forever = Stamp(i64::MAX);
         let (member, state, cut, address) = match step {
-            MemberStep::Join { member, address } => (member, 1, forever, address.as_str()),
+            MemberStep::Join { member, address } => (member, 1, Stamp::ZERO, address.as_str()),
             MemberStep::Leave { member } => (member, 2, version.stamp, ""),
             MemberStep::Fence { member, cut } => (member, 3, *cut, ""),
             MemberStep::Remove { member, cut } => (member, 4, *cut, ""),
@@ -105,9 +105,16 @@ impl Naive {
             address: address.to_owned(),
         };
         let known = self.members.entry(*member).or_insert(row.clone());
+        let gone = |row: &MemberRow| if row.state == 1 { Stamp::ZERO } else { row.cut };
+        let cut = gone(known).max(gone(&row));
         if (row.state, row.version) > (known.state, known.version) {
             *known = row;
         }
+        known.cut = if known.state == 1 {
+            Stamp(i64::MAX)
+        } else {
+            cut
+        };
     }
 
     /// The greatest record, settled by the greatest settlement.

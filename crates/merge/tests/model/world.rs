@@ -212,8 +212,11 @@ pub(crate) fn seen(rows: &Memory) -> Naive {
             out.kv.insert(Bytes::copy_from_slice(rest), row);
         } else if key[0] == Space::Members as u8 {
             let origin = Origin(Reader::new(rest).u64_be().unwrap());
-            out.members
-                .insert(origin, MemberRow::decode(value).unwrap());
+            let mut row = MemberRow::decode(value).unwrap();
+            if row.state != MemberRow::MEMBER {
+                row.address.clear();
+            }
+            out.members.insert(origin, row);
         } else if key[0] == Space::Conflicts as u8 {
             let row = ConflictRow::decode(value).unwrap();
             out.conflicts.insert(identity(), row);

@@ -35,11 +35,14 @@ impl Job {
     fn allows(&self, step: &Step) -> bool {
         let is_outside = |path| !self.holds(&bytes(path));
         match step {
-            Step::Create { path, .. } | Step::Update { path, .. } => is_outside(path),
+            Step::Create { path, .. }
+            | Step::Update { path, .. }
+            | Step::RestoreInPlace { path, .. }
+            | Step::RestoreCopy { path, .. } => is_outside(path),
             Step::Delete { path, .. } => self.is_apart(&bytes(path)),
             Step::Rename { from, to } => self.is_apart(&bytes(from)) && self.is_apart(&bytes(to)),
             Step::Link { from, to } => is_outside(from) && is_outside(to),
-            Step::KvPut { .. } | Step::KvDelete { .. } => true,
+            Step::KvPut { .. } | Step::KvDelete { .. } | Step::Dismiss { .. } => true,
         }
     }
 
