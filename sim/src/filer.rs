@@ -33,6 +33,10 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 pub(crate) const SEGMENT_SIZE_BYTES: u64 = 4_000;
 pub(crate) const LOG_BUDGET_BYTES: u64 = 12_000;
 
+/// At half of the filers, what one change may move or remove; and what one part does.
+const TREE_NAMES_MAX: usize = 6;
+const TREE_PART_NAMES: usize = 3;
+
 /// A dropped chunk stays for this long: more than a client works with what it has read.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -86,6 +90,14 @@ pub(crate) fn address(port: u16) -> ServerAddress {
     ServerAddress::new("sim", port, port).expect("a constant address")
 }
 
+impl Running {
+    /// The stamp of its last own change.
+    pub(crate) fn own_stamp(&self) -> Stamp {
+        let shared = self.replica.shared();
+        shared.vector().get(shared.origin())
+    }
+}
+
 impl Filer {
     pub(crate) fn new(n: u16, rng: &mut StdRng) -> Self {
         Self {
@@ -129,6 +141,11 @@ impl Filer {
                 checkpoint_every: CHECKPOINT_EVERY,
                 segment_size_bytes: SEGMENT_SIZE_BYTES,
                 log_budget_bytes: LOG_BUDGET_BYTES,
+                tree_names_max: match self.random % 2 {
+                    0 => TREE_NAMES_MAX,
+                    _ => Limits::STANDARD.tree_names_max,
+                },
+                tree_part_names: TREE_PART_NAMES,
                 ..Limits::STANDARD
             },
         });

@@ -26,6 +26,7 @@ mod serve;
 mod shape;
 mod subscribers;
 mod trace;
+mod trees;
 mod volumes;
 mod workload;
 mod world;

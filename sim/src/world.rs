@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use dulse_store::TreeChange;
 use dulse_types::Origin;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -56,6 +57,10 @@ pub struct Counts {
     pub too_old: u64,
     /// Bytes of the largest change.
     pub largest_change: u64,
+    /// Trees that were changed in parts.
+    pub trees_in_parts: u64,
+    /// Those parts.
+    pub tree_parts: u64,
 }
 
 impl Counts {
@@ -74,6 +79,8 @@ impl Counts {
         self.told += other.told;
         self.too_old += other.too_old;
         self.largest_change = self.largest_change.max(other.largest_change);
+        self.trees_in_parts += other.trees_in_parts;
+        self.tree_parts += other.tree_parts;
     }
 }
 
@@ -93,13 +100,15 @@ impl fmt::Display for Counts {
             told,
             too_old,
             largest_change: _,
+            trees_in_parts,
+            tree_parts,
         } = self;
         write!(
             f,
             "{writes} writes acknowledged, {applied} changes delivered, {faults} faults, \
              {crashes} crashes, {log_cuts} log cuts, {joins} joins, {resumes} of them resumed, \
              {relays} relays, {freed} chunks freed, {expired} entries expired, {told} events \
-             told, {too_old} cursors too old"
+             told, {too_old} cursors too old, {trees_in_parts} trees changed in {tree_parts} parts"
         )
     }
 }
@@ -131,6 +140,8 @@ pub(crate) struct World {
     pub(crate) net: Net,
     pub(crate) rng: StdRng,
     pub(crate) clients: Clients,
+    /// What a client asks of the filer it is at.
+    pub(crate) tree_asked: Option<TreeChange>,
     pub(crate) volumes: Volumes,
     pub(crate) subscribers: Vec<Subscriber>,
     pub(crate) counts: Counts,
@@ -176,6 +187,7 @@ impl World {
             net: Net::new(n_filers),
             rng,
             clients: Clients::default(),
+            tree_asked: None,
             volumes: Volumes::default(),
             subscribers: (0..n_filers).map(Subscriber::new).collect(),
             counts: Counts::default(),
@@ -349,6 +361,9 @@ impl World {
         };
         let workload = workload::ALL[which];
         let group = workload.group(self, f);
+        if let Some(change) = self.tree_asked.take() {
+            return self.change_tree(f, change);
+        }
         self.commit(f, group).map(drop)
     }
 
@@ -369,6 +384,7 @@ impl World {
         self.counts.log_cuts += u64::from(is_cut == Some(true));
         if is_ready {
             self.serve_subscribers(f)?;
+            self.step_tree(f)?;
         }
         // Sweeps and collections are rarer: each ten turns or so.
         if self.rng.random_bool(0.1) {

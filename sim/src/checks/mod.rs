@@ -112,13 +112,15 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
     ]
 }
 
-/// Whether all are ready and have the same changes.
+/// Whether all are ready and have the same changes, and no tree change is under way.
 pub(crate) fn is_level(filers: &[Filer]) -> bool {
     let vectors: Vec<_> = filers
         .iter()
         .filter_map(|f| f.running.as_ref().map(|r| r.shared().vector()))
         .collect();
+    let mut running = filers.iter().filter_map(|f| f.running.as_ref());
     filers.iter().all(Filer::is_ready)
+        && running.all(|r| r.shared().trees().is_empty())
         && vectors.len() == filers.len()
         && vectors.windows(2).all(|w| w[0] == w[1])
 }
@@ -138,6 +140,9 @@ pub(crate) fn why_not_level(filers: &[Filer]) -> String {
             "\n  filer {n} {:?} {phase:?} {vector}",
             running.core.not_ready()
         );
+        for tree in running.shared().trees() {
+            let _ = write!(why, "\n    {tree:?}");
+        }
         for peer in running.core.peers(&vector) {
             let _ = write!(why, "\n    {peer:?}");
         }

@@ -5,6 +5,7 @@ mod big;
 mod files;
 mod hot;
 pub(crate) mod make;
+mod parts;
 pub(crate) mod sessions;
 pub(crate) mod trees;
 mod ttl;
@@ -31,6 +32,7 @@ pub(crate) const ALL: &[&dyn Workload] = &[
     &sessions::Sessions,
     &ttl::Ttl,
     &big::Big,
+    &parts::Parts,
 ];
 
 /// What clients remember.
