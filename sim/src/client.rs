@@ -22,11 +22,14 @@ use crate::world::World;
 impl World {
     pub(crate) fn poll(&mut self, f: usize) -> Result<(), String> {
         let now = self.now;
+        // The clock is judged at this moment, by this moment's clock.
+        self.filers[f].tick(now);
         loop {
             let Some(running) = &mut self.filers[f].running else {
                 return Ok(());
             };
             let actions = running.with(now, |core, since, view| core.poll(since, view))?;
+            running.judge_clock(now)?;
             if actions.is_empty() {
                 return Ok(());
             }
@@ -312,6 +315,10 @@ impl World {
             core.applied(since, stream, outcome);
             if is_well {
                 core.heard(since, stream, statement, &known);
+                // What is sent with changes may have waited behind others.
+                if changes.is_empty() {
+                    core.peers_clock(since, through, beat.now_ns);
+                }
             }
         })
     }

@@ -15,8 +15,10 @@ use dulse_kv::{MemoryEngine, ReadExt};
 use dulse_merge::Rows as ModelRows;
 use dulse_merge::keys::Space;
 use dulse_merge::txn::RowsError;
-use dulse_replica::{Clock, Durability, Grace, Limits, Replica, ReplicaOptions, Shared};
-use dulse_replication::core::{Core, Membership, Phase, Settings, View};
+use dulse_replica::{
+    Clock, ClockBound, Durability, Grace, Limits, Replica, ReplicaOptions, Shared,
+};
+use dulse_replication::core::{Core, Membership, Phase, Settings, View, bound};
 use dulse_store::Error;
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use rand::Rng;
@@ -40,12 +42,23 @@ const TREE_PART_NAMES: usize = 3;
 /// A dropped chunk stays for this long: more than a client works with what it has read.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// What right clocks say when a world begins: late enough for a clock to be an hour behind.
+pub(crate) const START_NS: i64 = 10_000 * 1_000_000_000;
+
 /// The virtual wall clock of one filer.
-pub(crate) struct VirtualClock(AtomicI64);
+pub(crate) struct VirtualClock {
+    wall: AtomicI64,
+    monotonic: AtomicI64,
+}
 
 impl Clock for VirtualClock {
     fn now_ns(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.wall.load(Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> Duration {
+        let ns = self.monotonic.load(Ordering::Relaxed);
+        Duration::from_nanos(ns.unsigned_abs())
     }
 }
 
@@ -104,8 +117,11 @@ impl Filer {
             disk: MemDisk::new(),
             engine: MemoryEngine::new(),
             is_disk_full: false,
-            clock: Arc::new(VirtualClock(AtomicI64::new(0))),
-            clock_offset: 1_000_000_000,
+            clock: Arc::new(VirtualClock {
+                wall: AtomicI64::new(0),
+                monotonic: AtomicI64::new(0),
+            }),
+            clock_offset: START_NS,
             random: rng.random(),
             port: 1_000 + n,
             life: 0,
@@ -118,14 +134,20 @@ impl Filer {
     /// Sets the wall clock for this moment.
     pub(crate) fn tick(&self, now: u64) {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
+        self.clock.monotonic.store(now, Ordering::Relaxed);
         self.clock
-            .0
+            .wall
             .store(now + self.clock_offset, Ordering::Relaxed);
     }
 
     /// The wall clock jumps.
     pub(crate) fn jump(&mut self, by: i64) {
         self.clock_offset = (self.clock_offset + by).max(0);
+    }
+
+    /// By how much its wall clock is wrong, in nanoseconds.
+    pub(crate) fn wrong_by(&self) -> i64 {
+        self.clock_offset - START_NS
     }
 
     pub(crate) fn start(&mut self, now: u64, rng: &mut StdRng) -> Result<(), String> {
@@ -151,6 +173,7 @@ impl Filer {
         });
         let replica = replica.map_err(|e| format!("I2: open after a crash: {e}"))?;
         let shared = replica.shared();
+        shared.bound_clock(ClockBound::Held);
         let instance = rng.random();
         let hub = Hub::new(Arc::clone(&shared));
         let core = Core::new(Settings {
@@ -262,6 +285,17 @@ impl Running {
         let (applied, membership) = (self.shared().vector(), self.membership()?);
         let since = Duration::from_nanos(now - self.started);
         Ok(f(&mut self.core, since, &membership.view(&applied)))
+    }
+
+    /// Has the core judge the wall clock, and the replica bound by it.
+    pub(crate) fn judge_clock(&mut self, now: u64) -> Result<(), String> {
+        let shared = self.shared();
+        let wall_ns = shared.wall_ns();
+        let judged = self.with(now, |core, since, view| {
+            core.judge_clock(since, wall_ns, view)
+        })?;
+        shared.bound_clock(bound(judged));
+        Ok(())
     }
 
     /// What this filer believes that every member has on disk.

@@ -7,7 +7,7 @@ use dulse_types::{Origin, ServerAddress};
 use rand::Rng;
 
 use crate::checks::Seen;
-use crate::filer::address;
+use crate::filer::{START_NS, address};
 use crate::queue::Event;
 use crate::world::World;
 use crate::{MS, SECOND};
@@ -45,7 +45,11 @@ impl World {
         };
         let now = self.now;
         if let Some(running) = &mut self.filers[f].running {
-            running.with(now, |core, since, _| core.listed(since, listing))?;
+            let now_ns = i64::try_from(now).unwrap_or(i64::MAX) + START_NS;
+            running.with(now, |core, since, _| {
+                core.masters_clock(since, now_ns);
+                core.listed(since, listing);
+            })?;
             // Filers report the members they know; the master never forgets one.
             for member in &running.membership()?.members {
                 if !self.master.known.contains(member) {

@@ -2,6 +2,7 @@
 //! The roles: master, volume, filer, each a process, or all in one.
 
 mod args;
+mod test_clock;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use dulse_config::{Security, Size};
 use dulse_filer::{Filer, FilerOptions};
 use dulse_master::{Master, MasterOptions};
 use dulse_registry::Writes;
-use dulse_replica::{Levels, Limits};
+use dulse_replica::{Clock, Levels, Limits, SystemClock};
 use dulse_telemetry::Exporter;
 use dulse_telemetry::process::observe_disk;
 use dulse_transport::{Service, Transport, Wire};
@@ -25,6 +26,7 @@ use crate::edges;
 use crate::exit::Usage;
 use args::{CHUNK_SIZE, ContentsArgs, DurableArgs, SCRUB_RATE, VOLUME_SIZE_LIMIT, WireArgs};
 pub(crate) use args::{CommonArgs, FilerArgs, MasterArgs, ServerArgs, VolumeArgs};
+use test_clock::WrongClock;
 
 /// Smallest HTTP/2 window: the protocol's own.
 const WINDOW_MIN: u32 = 64 << 10;
@@ -122,9 +124,16 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
     let mut writes = writes(&args.durable)?;
     writes.limits.log_retention = args.log_retention.0;
     writes.limits.log_budget_bytes = args.log_budget.0;
+    let clock: Arc<dyn Clock> = match &args.test_clock_offset_file {
+        None => Arc::new(SystemClock),
+        Some(file) => {
+            tracing::warn!(file = %file.display(), "this filer's clock is set wrong for a test");
+            Arc::new(WrongClock(file.clone()))
+        }
+    };
     let (engine, dir) = (args.engine.clone(), args.dir.clone());
     let random = u64::from_be_bytes(random_bytes()?);
-    let open = move || dulse_registry::open_embedded(&engine, &dir, &writes, random);
+    let open = move || dulse_registry::open_with_clock(&engine, &dir, &writes, random, clock);
     let store = tokio::task::spawn_blocking(open).await?.map_err(usage)?;
     let origin = store.shared().origin();
     tracing::info!(%origin, engine = args.engine, group = args.filer_group, "embedded store is open");
@@ -339,6 +348,7 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
         engine: args.engine,
         filer_group: String::new(),
         durable: args.durable,
+        test_clock_offset_file: None,
         chunk_size: CHUNK_SIZE,
         contents: args.contents,
         scrub_rate: SCRUB_RATE,

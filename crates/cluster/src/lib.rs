@@ -3,10 +3,12 @@
 //! everybody has acknowledged. Time is an argument, counted from the process's start.
 
 mod acknowledgements;
+mod clock;
 mod directory;
 mod founding;
 
 pub use acknowledgements::{Acknowledgements, Statement, WATERMARK_SILENT_MAX};
+pub use clock::{HELD_MAX, Judgement, LEAD_MAX, Standing, Timekeeper, Voter};
 pub use directory::{ADDRESSES_MAX, Directory};
 pub use founding::{Candidate, Founding, SETTLED_FOR, Verdict};
 

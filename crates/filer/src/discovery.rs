@@ -5,15 +5,18 @@
 //! the stream, and periodically; a lost message costs two seconds, never a peer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dulse_merge::MemberRow;
 use dulse_proto::cluster::cluster_client::ClusterClient;
-use dulse_proto::cluster::{Founding, KnownMembersRequest, Member, ReportMembersRequest};
+use dulse_proto::cluster::{
+    Founding, KnownMembersReply, KnownMembersRequest, Member, ReportMembersRequest,
+};
 use dulse_proto::master::seaweed_client::SeaweedClient;
 use dulse_proto::master::{KeepConnectedRequest, ListClusterNodesRequest};
 use dulse_replica::ReplicaStore;
-use dulse_replication::Listing;
+use dulse_replication::core::ROUND_TRIP_MAX;
+use dulse_replication::{Listing, MasterTime};
 use dulse_transport::Dial;
 use dulse_types::{Origin, ServerAddress};
 use tokio::sync::watch;
@@ -34,14 +37,27 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// The filers that the master lists; `None` until one has answered.
 pub(crate) type Listed = watch::Receiver<Option<Listing>>;
 
+/// What a master's clock said last.
+pub(crate) type Time = watch::Receiver<Option<MasterTime>>;
+
+/// What the master said.
+struct Said {
+    listing: watch::Sender<Option<Listing>>,
+    time: watch::Sender<Option<MasterTime>>,
+}
+
 /// Starts reporting and asking; the list stays as it was while no master answers.
-pub(crate) fn start(options: &FilerOptions, store: Arc<ReplicaStore>) -> (JoinHandle<()>, Listed) {
-    let (send, listed) = watch::channel(None);
+pub(crate) fn start(
+    options: &FilerOptions,
+    store: Arc<ReplicaStore>,
+) -> (JoinHandle<()>, Listed, Time) {
+    let ((listing, listed), (time, told)) = (watch::channel(None), watch::channel(None));
+    let said = Said { listing, time };
     let options = options.clone();
     let task = tokio::spawn(async move {
         loop {
             for master in &options.masters {
-                if let Err(error) = follow(master, &options, &store, &send).await {
+                if let Err(error) = follow(master, &options, &store, &said).await {
                     tracing::debug!(%master, %error, "the master does not answer");
                 }
                 tokio::time::sleep(RETRY_DELAY).await;
@@ -51,7 +67,7 @@ pub(crate) fn start(options: &FilerOptions, store: Arc<ReplicaStore>) -> (JoinHa
             }
         }
     });
-    (task, listed)
+    (task, listed, told)
 }
 
 /// Has a master remember a member of the cluster. Upstream's master remembers none; then
@@ -124,7 +140,7 @@ async fn follow(
     master: &ServerAddress,
     options: &FilerOptions,
     store: &ReplicaStore,
-    send: &watch::Sender<Option<Listing>>,
+    said: &Said,
 ) -> Result<(), tonic::Status> {
     let channel = connect(master, options).await?;
     let mut cluster = ClusterClient::new(channel.clone());
@@ -153,10 +169,14 @@ async fn follow(
         )));
     }
     loop {
-        let remembered = send.borrow().as_ref().map(|l| l.known_members.clone());
+        let remembered = said
+            .listing
+            .borrow()
+            .as_ref()
+            .map(|l| l.known_members.clone());
         let remembered = remembered.unwrap_or_default();
         within(report_self(&mut cluster, options, store, &remembered)).await?;
-        within(ask(&mut client, &mut cluster, options, send)).await?;
+        within(ask(&mut client, &mut cluster, options, said)).await?;
         match tokio::time::timeout(ASK_EVERY, stream.message()).await {
             Ok(message) => {
                 if message?.is_none() {
@@ -207,12 +227,20 @@ async fn report_self(
 async fn known_members(
     cluster: &mut ClusterClient<Channel>,
     options: &FilerOptions,
+    said: &Said,
 ) -> Result<Vec<(Origin, ServerAddress)>, tonic::Status> {
     let request = KnownMembersRequest {
         group: options.group.clone(),
     };
+    let asked = Instant::now();
     let members = match cluster.known_members(request).await {
-        Ok(reply) => reply.into_inner().members,
+        Ok(reply) => {
+            let KnownMembersReply { members, now_ns } = reply.into_inner();
+            if asked.elapsed() <= ROUND_TRIP_MAX {
+                said.time.send_replace(Some(MasterTime { asked, now_ns }));
+            }
+            members
+        }
         Err(status) if status.code() == tonic::Code::Unimplemented => Vec::new(),
         Err(status) => return Err(status),
     };
@@ -226,7 +254,7 @@ async fn ask(
     client: &mut SeaweedClient<Channel>,
     cluster: &mut ClusterClient<Channel>,
     options: &FilerOptions,
-    send: &watch::Sender<Option<Listing>>,
+    said: &Said,
 ) -> Result<(), tonic::Status> {
     let request = ListClusterNodesRequest {
         client_type: "filer".to_owned(),
@@ -243,9 +271,9 @@ async fn ask(
     filers.dedup();
     let listing = Listing {
         filers,
-        known_members: known_members(cluster, options).await?,
+        known_members: known_members(cluster, options, said).await?,
     };
-    send.send_if_modified(|known| {
+    said.listing.send_if_modified(|known| {
         let is_new = known.as_ref() != Some(&listing);
         *known = Some(listing);
         is_new

@@ -80,7 +80,7 @@ impl Filer {
         let http_listener = http_listener.map_err(|e| StartError::Listen(listen_http, e))?;
         let grpc_listener = transport.listen_grpc(listen_grpc).await;
         let grpc_listener = grpc_listener.map_err(|e| StartError::Listen(listen_grpc, e))?;
-        let (discovering, listed) = discovery::start(&options, Arc::clone(&store));
+        let (discovering, listed, master_time) = discovery::start(&options, Arc::clone(&store));
         let replicator = Arc::new(Replicator::start(
             Arc::clone(&store),
             ReplicationOptions {
@@ -89,6 +89,7 @@ impl Filer {
                 is_alone: options.is_alone,
                 offline_max: options.offline_max,
                 listed,
+                master_time,
                 report: discovery::report(&options),
                 transport: transport.clone(),
                 scrub_rate: options.scrub_rate,

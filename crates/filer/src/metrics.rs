@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use dulse_replication::ClockJudgement;
+
 use crate::state::FilerState;
 
 dulse_telemetry::declare! {
@@ -46,6 +48,10 @@ dulse_telemetry::declare! {
         "Changes of another filer that are known to be missing here.";
     LAG_SECONDS: gauge "dulse_peer_lag_seconds", Seconds, ["peer"], Stable,
         "Time between the last applied change of another filer and its last one.";
+    CLOCK_LEAD: gauge "dulse_clock_lead_seconds", Seconds, [], Stable,
+        "How far the wall clock leads most of the other filers' and the master's; negative when it is behind, 0 when nobody can tell.";
+    CLOCK_REFUSES: gauge "dulse_clock_refuses", Flag, [], Stable,
+        "Whether local writes are refused because of the wall clock.";
     SUBSCRIBERS: gauge "dulse_subscribers", Count, [], Stable,
         "Open metadata subscriptions.";
     EVENTS_LATE: counter "dulse_events_late_total", Count, [], Stable,
@@ -82,6 +88,10 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
         SNAPSHOTS.set(n_snapshots as f64);
     }
     dulse_replica::metrics::WAITING.set(state.store.n_waiting() as f64);
+    dulse_replica::metrics::PEERS_WAITING.set(state.store.n_awaited() as f64);
+    let clock = state.replicator.clock();
+    CLOCK_LEAD.set(lead_seconds(clock));
+    CLOCK_REFUSES.set(f64::from(u8::from(clock.refuses())));
     SUBSCRIBERS.set(state.subscribers.list(&[]).len() as f64);
     let peers = state.replicator.peers();
     for named in PEER_STATES {
@@ -107,4 +117,12 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
     let transfer = state.replicator.transfer().unwrap_or_default();
     TRANSFER_ROWS.set(transfer.rows as f64);
     TRANSFER_ROWS_TOTAL.set(transfer.rows_total as f64);
+}
+
+/// How far the wall clock leads, in seconds; 0 where nobody can tell.
+pub(crate) fn lead_seconds(clock: ClockJudgement) -> f64 {
+    match clock {
+        ClockJudgement::Known { lead_ns, .. } => lead_ns as f64 / 1e9,
+        ClockJudgement::Free | ClockJudgement::Held => 0.0,
+    }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The filers' clusters as the master remembers them: `dulse.cluster.v1`.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use std::sync::Arc;
 
 use dulse_proto::cluster::cluster_server::Cluster;
@@ -52,8 +54,15 @@ impl Cluster for Remembered {
             members: members
                 .map(|(origin, address)| Member { origin, address })
                 .collect(),
+            now_ns: now_ns(),
         }))
     }
+}
+
+/// The wall clock, for filers that judge their own by it; 0 before 1970.
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(0))
 }
 
 /// ⚠ Founding is decided on a list that may be old by now, by a process that may have stood

@@ -15,7 +15,8 @@ use dulse_engine_sqlite::SqliteEngine;
 use dulse_journal::RealDisk;
 use dulse_kv::Engine;
 use dulse_replica::{
-    Durability, Levels, Limits, PEERS_WAIT, Replica, ReplicaOptions, ReplicaStore, SystemClock,
+    Clock, Durability, Levels, Limits, PEERS_WAIT, Replica, ReplicaOptions, ReplicaStore,
+    SystemClock,
 };
 
 /// The engines an embedded filer can use; the first is the default.
@@ -87,6 +88,21 @@ pub fn open_embedded(
     writes: &Writes,
     random: u64,
 ) -> Result<ReplicaStore, OpenError> {
+    open_with_clock(engine, dir, writes, random, Arc::new(SystemClock))
+}
+
+/// The same by another clock.
+///
+/// # Errors
+///
+/// As [`open_embedded`].
+pub fn open_with_clock(
+    engine: &str,
+    dir: &Path,
+    writes: &Writes,
+    random: u64,
+    clock: Arc<dyn Clock>,
+) -> Result<ReplicaStore, OpenError> {
     if !ENGINES.contains(&engine) {
         return Err(OpenError::UnknownEngine(engine.to_owned()));
     }
@@ -107,7 +123,7 @@ pub fn open_embedded(
     let replica = Replica::open(ReplicaOptions {
         disk: Arc::new(MeteredDisk(disk)),
         engine: MeteredEngine::around(opened),
-        clock: Arc::new(SystemClock),
+        clock,
         random,
         durability: writes.levels.default_level(),
         limits: writes.limits,

@@ -140,7 +140,7 @@ impl Replica {
     /// is too old, or too much.
     pub(crate) fn cut_log(&mut self) -> Result<(), Error> {
         let retention = i64::try_from(self.limits.log_retention.as_nanos()).unwrap_or(i64::MAX);
-        let kept_from = self.shared.wall.now_ns().saturating_sub(retention);
+        let kept_from = self.shared.now_ns().saturating_sub(retention);
         let journal = &self.shared.journal;
         while let Some(oldest) = journal.oldest() {
             let is_superfluous =

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Clocks: the wall clock as an argument, and the hybrid clock above it.
 
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
 use dulse_types::Stamp;
 use parking_lot::Mutex;
 
@@ -14,6 +17,9 @@ const CEILING_LOW_NS: i64 = 300_000_000;
 pub trait Clock: Send + Sync {
     /// Nanoseconds since 1970.
     fn now_ns(&self) -> i64;
+
+    /// Time since some moment that stays the same while the process runs; never set.
+    fn monotonic(&self) -> Duration;
 }
 
 /// The system's wall clock.
@@ -24,6 +30,11 @@ impl Clock for SystemClock {
     fn now_ns(&self) -> i64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    fn monotonic(&self) -> Duration {
+        static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+        BEGAN.elapsed()
     }
 }
 

@@ -20,6 +20,7 @@ mod error;
 mod expiry;
 mod forgetting;
 mod garbage;
+mod guard;
 mod heard;
 mod items;
 mod judging;
@@ -46,6 +47,7 @@ pub use digests::{DirectorySum, NameHash, Page};
 pub use driver::ReplicaStore;
 pub use expiry::{Due, removes_expired};
 pub use garbage::{Grace, Share, share};
+pub use guard::ClockBound;
 pub use items::{Census, Item, Items, identity_of, name_of, sum};
 pub use levels::{Durability, DurabilityError, LevelBelow, LevelError, Levels, PEERS_MAX};
 pub use options::{

@@ -9,6 +9,8 @@ dulse_telemetry::declare! {
         "Requests that wait for the sequencer.";
     REFUSED: counter "dulse_commit_refused_total", Count, [], Stable,
         "Requests refused because too many were waiting.";
+    CLOCK_REFUSED: counter "dulse_clock_refused_total", Count, [], Stable,
+        "Local writes refused because this filer's clock leads most of the others, or is not judged yet.";
     PEERS_WAITING: gauge "dulse_peers_wait", Count, [], Stable,
         "Writes in the log whose answer waits until other filers have them on disk.";
     PEERS_SECONDS: histogram [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]

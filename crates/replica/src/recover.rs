@@ -20,6 +20,7 @@ use crate::clock::HybridClock;
 use crate::error;
 use crate::forgetting::Forgetting;
 use crate::judging::Judging;
+use crate::guard::Guard;
 use crate::options::ReplicaOptions;
 use crate::room::Room;
 use crate::sequencer::{Replica, stored_origin};
@@ -65,6 +66,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         wall: options.clock,
         is_log_over: AtomicBool::new(false),
         trees: Mutex::default(),
+        guard: Guard::default(),
     });
     let (vector, ceiling) = replay(&shared, noted.position)?;
     tracing::info!(

@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::clock::{Clock, HybridClock};
 use crate::conflicts::ConflictCounts;
 use crate::error;
+use crate::guard::{ClockBound, Guard};
 use crate::trees::TreeProgress;
 
 /// Lives as long as the replica; cheap to clone behind an `Arc`.
@@ -38,6 +39,7 @@ pub struct Shared {
     pub(crate) is_log_over: AtomicBool,
     /// Written by the sequencer.
     pub(crate) trees: Mutex<Vec<TreeProgress>>,
+    pub(crate) guard: Guard,
 }
 
 /// Sums of the digest's buckets and their total.
@@ -165,13 +167,13 @@ impl Shared {
     /// Cost: one lock; it never waits for a commit.
     #[must_use]
     pub fn promise(&self) -> Stamp {
-        self.clock.promise(self.wall.now_ns())
+        self.clock.promise(self.now_ns())
     }
 
     /// Whether an idle replica should raise its ceiling so that its promises go on.
     #[must_use]
     pub fn needs_ceiling(&self) -> bool {
-        self.clock.idle_ceiling(self.wall.now_ns()).is_some()
+        self.clock.idle_ceiling(self.now_ns()).is_some()
     }
 
     /// The tree changes that are being done in parts.
@@ -180,10 +182,32 @@ impl Shared {
         self.trees.lock().clone()
     }
 
-    /// The wall clock this replica stamps with, in nanoseconds since 1970.
+    /// The time this replica stamps with, in nanoseconds since 1970: the wall clock as far as
+    /// it is believed; the least number while nothing is known of it.
     #[must_use]
     pub fn now_ns(&self) -> i64 {
+        self.guard
+            .believed(self.wall.now_ns(), self.wall.monotonic())
+    }
+
+    /// The wall clock as it is, in nanoseconds since 1970: what others are told.
+    #[must_use]
+    pub fn wall_ns(&self) -> i64 {
         self.wall.now_ns()
+    }
+
+    /// How far the wall clock is believed from now on.
+    pub fn bound_clock(&self, bound: ClockBound) {
+        self.guard.set(bound, self.wall.monotonic());
+    }
+
+    /// Whether the clock allows local writes.
+    ///
+    /// # Errors
+    ///
+    /// `ClockSkew`.
+    pub(crate) fn check_clock(&self) -> Result<(), Error> {
+        self.guard.check(self.wall.now_ns(), self.wall.monotonic())
     }
 
     /// Whether nothing ever happened here: neither founded nor joined. What an interrupted

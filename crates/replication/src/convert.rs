@@ -156,6 +156,7 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
         vector: positions(&vector),
         known: all_known(inner),
         instance: inner.instance,
+        now_ns: inner.store.shared().wall_ns(),
         gone,
         members,
     }

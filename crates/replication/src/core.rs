@@ -7,6 +7,7 @@
 //! an argument. The simulation drives it with virtual time, the driver with tokio.
 
 mod begin;
+mod clock;
 mod fencing;
 mod links;
 mod membership;
@@ -14,13 +15,14 @@ mod pulls;
 mod view;
 
 pub use begin::Phase;
+pub use clock::{ROUND_TRIP_MAX, bound};
 pub use membership::{HandedOver, MemberState, MemberStatus};
 pub use view::{End, Gone, Greeting, Membership, Refusal, Settings, View};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dulse_cluster::{Acknowledgements, Directory, Listing, Now, Statement};
+use dulse_cluster::{Acknowledgements, Directory, Listing, Now, Statement, Timekeeper};
 use dulse_replica::Applied;
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
@@ -133,6 +135,7 @@ pub struct Core {
     settings: Settings,
     directory: Directory,
     acks: Acknowledgements,
+    timekeeper: Timekeeper,
     links: BTreeMap<ServerAddress, Link>,
     streams: BTreeMap<StreamId, Stream>,
     behind: BTreeMap<Origin, Behind>,
@@ -165,6 +168,7 @@ impl Core {
             settings,
             directory: Directory::default(),
             acks: Acknowledgements::default(),
+            timekeeper: Timekeeper::default(),
             links: BTreeMap::new(),
             streams: BTreeMap::new(),
             behind: BTreeMap::new(),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dulse_cluster::Now;
+use dulse_cluster::{Judgement, Now};
 use dulse_merge::change::MemberStep;
 use dulse_proto::replication::replication_client::ReplicationClient;
 use dulse_proto::replication::{Heartbeat, PullRequest};
@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::core::{Action, Greeting, LinkId, Outcome, Refusal, StreamId};
+use crate::core::{Action, Greeting, LinkId, Outcome, ROUND_TRIP_MAX, Refusal, StreamId};
 use crate::{Inner, convert, join, metrics, repair};
 
 /// The core is polled at least this often.
@@ -67,6 +67,7 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
     let mut stable = Told::default();
     let mut heard = Now::ZERO;
     remember_heard(&inner);
+    let mut refuses = false;
     loop {
         if let Some(listing) = listed.borrow_and_update().clone() {
             inner.core.lock().listed(inner.now(), listing);
@@ -77,6 +78,8 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
         }
         let now = inner.now();
         let actions = inner.with(|core, view| core.poll(now, view));
+        // Order: before a founder stamps its first change.
+        judge_clock(&inner, &mut refuses);
         let is_idle = actions.is_empty();
         for action in actions {
             carry_out(&inner, &mut running, action, &meet);
@@ -103,7 +106,7 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
 
 /// Tells the core how long members had been silent when this filer started.
 fn remember_heard(inner: &Inner) {
-    let now_ns = inner.store.shared().now_ns();
+    let now_ns = inner.store.shared().wall_ns();
     match inner.store.shared().heard() {
         Ok(rows) => {
             for (member, at_ns) in rows {
@@ -127,7 +130,7 @@ fn note_heard(inner: &Arc<Inner>, noted: &mut Now) {
         return;
     }
     *noted = now;
-    let now_ns = inner.store.shared().now_ns();
+    let now_ns = inner.store.shared().wall_ns();
     let heard = inner.with(|core, view| core.heard_lately(now, view));
     let rows = heard.into_iter().map(|(member, silent)| {
         let silent = i64::try_from(silent.as_nanos()).unwrap_or(i64::MAX);
@@ -140,6 +143,38 @@ fn note_heard(inner: &Arc<Inner>, noted: &mut Now) {
             tracing::debug!(%error, "when members were heard was not noted");
         }
     });
+}
+
+/// Tells the store how far its clock is to be believed.
+fn judge_clock(inner: &Inner, refuses: &mut bool) {
+    let shared = inner.store.shared();
+    let master = *inner.options.master_time.borrow();
+    let (now, wall_ns) = (inner.now(), shared.wall_ns());
+    let judged = inner.with(|core, view| {
+        if let Some(time) = master {
+            let asked = time.asked.saturating_duration_since(inner.started);
+            core.masters_clock(asked, time.now_ns);
+        }
+        core.judge_clock(now, wall_ns, view)
+    });
+    shared.bound_clock(crate::core::bound(judged));
+    *inner.clock.lock() = judged;
+    let Judgement::Known { lead_ns, .. } = judged else {
+        return;
+    };
+    if judged.refuses() != *refuses {
+        *refuses = judged.refuses();
+        let lead_seconds = lead_ns as f64 / 1e9;
+        if *refuses {
+            tracing::error!(
+                lead_seconds,
+                "this filer's clock leads most of the others: local \
+                writes are refused until it is right"
+            );
+        } else {
+            tracing::info!(lead_seconds, "this filer's clock is right again");
+        }
+    }
 }
 
 /// What the store was told last of what is stable.
@@ -315,8 +350,13 @@ async fn greet(
 
 async fn handshake(inner: &Inner, address: &ServerAddress) -> Result<(Client, Greeting), Refusal> {
     let mut client = connect(inner, address).await.map_err(Refusal::Broken)?;
+    let asked = inner.now();
     let theirs = client.handshake(convert::hello(inner)).await;
     let theirs = theirs.map_err(|status| refusal(&status))?.into_inner();
+    if inner.now().saturating_sub(asked) <= ROUND_TRIP_MAX {
+        let peer = Origin(theirs.origin);
+        inner.core.lock().peers_clock(asked, peer, theirs.now_ns);
+    }
     if let Some(why) = convert::mismatch(inner, &theirs) {
         return Err(Refusal::Refused(why));
     }
@@ -359,6 +399,7 @@ async fn take_all(
         let Some(through) = inner.core.lock().through(stream) else {
             return Ok(());
         };
+        let arrived = inner.now();
         let outcome = take_in(inner, through, batch.changes).await;
         if batch.is_awaited {
             inner.store.sync_now();
@@ -383,10 +424,14 @@ async fn take_all(
             }
             let known = convert::addresses(&beat.known);
             let statement = convert::statement(&beat);
-            inner
-                .core
-                .lock()
-                .heard(inner.now(), stream, statement, &known);
+            {
+                let mut core = inner.core.lock();
+                core.heard(inner.now(), stream, statement, &known);
+                // What is sent behind a backlog has waited for who knows how long.
+                if batch.n_behind == 0 {
+                    core.peers_clock(arrived, through, beat.now_ns);
+                }
+            }
             if inner.store.is_awaited() {
                 tell_holders(inner);
             }

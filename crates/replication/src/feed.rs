@@ -121,7 +121,7 @@ pub fn heartbeat(shared: &Shared, known: Vec<Known>, is_stopping: bool) -> Heart
         applied: convert::positions(&applied),
         digest: sum.sum.to_be_bytes().to_vec().into(),
         promise: promise.0,
-        now_ns: shared.now_ns(),
+        now_ns: shared.wall_ns(),
         known,
         is_stopping,
     }

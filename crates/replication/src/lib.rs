@@ -17,7 +17,7 @@ mod server;
 mod status;
 
 pub use crate::core::{End, MemberState, MemberStatus};
-pub use dulse_cluster::Listing;
+pub use dulse_cluster::{Judgement as ClockJudgement, LEAD_MAX, Listing};
 pub use membership::{LEAVE_WAIT, Left, RemoveError};
 pub use server::ReplicationService;
 pub use status::{PeerState, PeerStatus, Transfer};
@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dulse_cluster::Now;
-use dulse_replica::ReplicaStore;
+use dulse_cluster::{Judgement, Now};
+use dulse_replica::{ClockBound, ReplicaStore};
 use dulse_transport::Transport;
 use dulse_types::{Origin, ServerAddress, Vector};
 use futures::future::BoxFuture;
@@ -61,6 +61,8 @@ pub struct Options {
     pub offline_max: Duration,
     /// What the master says; `None` until it has answered.
     pub listed: watch::Receiver<Option<Listing>>,
+    /// What its clock said last; `None` while none tells.
+    pub master_time: watch::Receiver<Option<MasterTime>>,
     /// Has the master remember a member, durably.
     pub report: Report,
     /// Dials peers.
@@ -76,6 +78,15 @@ pub type Report = Arc<
         + Send
         + Sync,
 >;
+
+/// What a master's clock said.
+#[derive(Clone, Copy, Debug)]
+pub struct MasterTime {
+    /// When it was asked.
+    pub asked: Instant,
+    /// Nanoseconds since 1970.
+    pub now_ns: i64,
+}
 
 /// Keeps this filer in step with its peers until it is dropped or stopped.
 pub struct Replicator {
@@ -101,6 +112,8 @@ pub(crate) struct Inner {
     pub(crate) repairs: Repairs,
     /// Streams that peers pull.
     pub(crate) n_feeds: AtomicUsize,
+    /// What is made of this filer's clock.
+    pub(crate) clock: Mutex<Judgement>,
     /// Set while this filer leaves: it takes no writes any more.
     pub(crate) is_leaving: AtomicBool,
 }
@@ -162,8 +175,11 @@ impl Replicator {
             stop: watch::Sender::new(false),
             repairs: Repairs::new(),
             n_feeds: AtomicUsize::new(0),
+            clock: Mutex::new(Judgement::Held),
             is_leaving: AtomicBool::new(false),
         });
+        // ⚠ Nothing is promised by a clock that nobody has judged.
+        inner.store.shared().bound_clock(ClockBound::Held);
         let director = tokio::spawn(driver::direct(Arc::clone(&inner)));
         let repairer = tokio::spawn(repair::driver::run(Arc::clone(&inner)));
         Self {
@@ -223,6 +239,12 @@ impl Replicator {
     #[must_use]
     pub fn n_feeds(&self) -> usize {
         self.inner.n_feeds.load(Ordering::Relaxed)
+    }
+
+    /// What is made of this filer's clock.
+    #[must_use]
+    pub fn clock(&self) -> Judgement {
+        *self.inner.clock.lock()
     }
 
     /// A running bootstrap, if any.

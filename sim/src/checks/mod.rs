@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What must hold, while things happen and when they are quiet: one file for each invariant.
 
+mod clock;
 mod expired;
 mod i01;
 mod i02;
@@ -107,6 +108,7 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(i11::Budgets::default()),
         Box::new(i12::AtMostOnce::default()),
         Box::new(expired::Expired::default()),
+        Box::new(clock::Clocks::default()),
         Box::new(one_founder::OneFounder::default()),
         Box::new(one_writer::OneWriter::default()),
     ]

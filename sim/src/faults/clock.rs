@@ -27,4 +27,11 @@ impl Fault for Clock {
         world.filers[whom].jump(by);
         Ok(())
     }
+
+    fn heal(&self, world: &mut World) {
+        // Jumps add up: who leads the others by too much takes no writes, expired files included.
+        for filer in &mut world.filers {
+            filer.jump(-filer.wrong_by());
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod cut;
 mod disk_full;
 mod freeze;
 mod heal;
+mod hour;
 mod loss;
 mod master;
 mod split;
@@ -45,4 +46,5 @@ pub(crate) const ALL: &[&dyn Fault] = &[
     &loss::Loss,
     &split::Split,
     &disk_full::DiskFull,
+    &hour::Hour,
 ];

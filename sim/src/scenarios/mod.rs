@@ -10,6 +10,7 @@ mod s03;
 mod s07;
 mod s12;
 mod s13;
+mod s16;
 mod s20;
 mod s24;
 mod s25;

@@ -142,6 +142,9 @@ pub(crate) struct FilerArgs {
     pub(crate) filer_group: String,
     #[command(flatten)]
     pub(crate) durable: DurableArgs,
+    /// For tests alone: adds to its clock the milliseconds that the file says
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) test_clock_offset_file: Option<PathBuf>,
     /// Files are cut into chunks of this size; whole MiB
     #[arg(long, default_value_t = CHUNK_SIZE)]
     pub(crate) chunk_size: Size,

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! S16: no filer stamps far beyond the clocks that are right, however wrong its own is.
+//! Design §3, "Version".
+
+use dulse_cluster::LEAD_MAX;
+
+use super::{Check, Seen};
+use crate::filer::START_NS;
+use crate::world::World;
+
+/// A clock that is wrong by more is one that the majority outvotes.
+const FAR: i64 = 1_800 * 1_000_000_000;
+
+/// Stamps of many changes of one moment, one nanosecond each.
+const SLACK: i64 = 10_000_000;
+
+/// The furthest that any clock was ahead that nobody calls wrong.
+#[derive(Default)]
+pub(crate) struct Clocks {
+    furthest: i64,
+    /// A filer began with a wrong clock, and trusts it where nobody answers for ten seconds, or
+    /// was alone with it, and drags those who join it.
+    is_any_begun_wrong: bool,
+}
+
+impl Check for Clocks {
+    fn name(&self) -> &'static str {
+        "S16"
+    }
+
+    fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
+        let right = world.filers.iter().map(|filer| filer.wrong_by());
+        let right = right.filter(|by| by.abs() < FAR).max();
+        self.furthest = self.furthest.max(right.unwrap_or(0));
+        if let Seen::Started(f) = seen {
+            self.is_any_begun_wrong |= world.filers[*f].wrong_by() > FAR;
+        }
+        let Seen::Committed { filer, results, .. } = seen else {
+            return Ok(());
+        };
+        let committer = &world.filers[*filer];
+        let members = committer.running.as_ref().map(|r| r.membership());
+        let is_alone = members.transpose()?.is_none_or(|m| m.members.len() < 2);
+        self.is_any_begun_wrong |= is_alone && committer.wrong_by() > FAR;
+        if self.is_any_begun_wrong {
+            return Ok(());
+        }
+        let now = i64::try_from(world.now).unwrap_or(i64::MAX);
+        let lead_max = i64::try_from(LEAD_MAX.as_nanos()).unwrap_or(i64::MAX);
+        let limit = now + START_NS + self.furthest + lead_max + SLACK;
+        match results.iter().flatten().find(|c| c.stamp.0 > limit) {
+            Some(commit) => Err(format!(
+                "filer {filer}, wrong by {} ns, stamps {}, beyond {limit}",
+                world.filers[*filer].wrong_by(),
+                commit.stamp
+            )),
+            None => Ok(()),
+        }
+    }
+}
