@@ -32,16 +32,16 @@ impl Check for Clocks {
         let right = world.filers.iter().map(|filer| filer.wrong_by());
         let right = right.filter(|by| by.abs() < FAR).max();
         self.furthest = self.furthest.max(right.unwrap_or(0));
+        for filer in world.filers.iter().filter(|filer| filer.wrong_by() > FAR) {
+            let members = filer.running.as_ref().map(|r| r.membership());
+            self.is_any_begun_wrong |= members.transpose()?.is_some_and(|m| m.members.len() < 2);
+        }
         if let Seen::Started(f) = seen {
             self.is_any_begun_wrong |= world.filers[*f].wrong_by() > FAR;
         }
         let Seen::Committed { filer, results, .. } = seen else {
             return Ok(());
         };
-        let committer = &world.filers[*filer];
-        let members = committer.running.as_ref().map(|r| r.membership());
-        let is_alone = members.transpose()?.is_none_or(|m| m.members.len() < 2);
-        self.is_any_begun_wrong |= is_alone && committer.wrong_by() > FAR;
         if self.is_any_begun_wrong {
             return Ok(());
         }
