@@ -17,6 +17,11 @@ impl Clock for Ticking {
     fn now_ns(&self) -> i64 {
         self.0.fetch_add(1_000, Ordering::Relaxed)
     }
+
+    fn monotonic(&self) -> std::time::Duration {
+        let ns = self.0.load(Ordering::Relaxed);
+        std::time::Duration::from_nanos(ns.unsigned_abs())
+    }
 }
 
 fn open(random: u64, durability: Durability) -> Replica {

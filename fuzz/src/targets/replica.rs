@@ -20,6 +20,10 @@ impl Clock for Still {
     fn now_ns(&self) -> i64 {
         1_700_000_000_000_000_000
     }
+
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
 }
 
 fn open(disk: MemDisk, engine: MemoryEngine) -> Option<Replica> {
