@@ -3,6 +3,8 @@
 //! kill -9, beside other writers, and at two filers at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -250,9 +252,34 @@ async fn s11_a_big_rename_is_seen_by_mounts_entry_by_entry_and_goes_on_without_i
         new_name: to.to_owned(),
         ..StreamRenameEntryRequest::default()
     };
-    let begun = Instant::now();
+    let (begun, is_over) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+    // Others are served between the parts.
+    let others = tokio::spawn({
+        let (client, is_over) = (client.clone(), Arc::clone(&is_over));
+        async move {
+            let mut took = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let asked = Instant::now();
+                create(&client, &format!("/else/{}", took.len()), false).await?;
+                took.push(asked.elapsed());
+            }
+            Ok::<_, anyhow::Error>(took)
+        }
+    });
     let notes = client.clone().stream_rename_entry(rename("t", "u")).await?;
     println!("{} names moved in {:?}", planted.len(), begun.elapsed());
+    is_over.store(true, Ordering::Relaxed);
+    let mut took = others.await??;
+    took.sort_unstable();
+    let (median, most) = (took.get(took.len() / 2), took.last());
+    println!(
+        "{} creates beside it, half in {median:?}, all in {most:?}",
+        took.len()
+    );
+    ensure!(
+        took.len() >= planted.len() / 2_000,
+        "others wait for all of it"
+    );
     let mut notes = notes.into_inner();
     let (mut moved, mut gone) = (BTreeMap::new(), Vec::new());
     let mut open: Vec<String> = Vec::new();
