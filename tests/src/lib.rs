@@ -198,6 +198,28 @@ impl Role {
         Ok(())
     }
 
+    /// Whether it has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be told.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Runs it again as it was started, until it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn run(&self) -> Result<std::process::Output> {
+        let mut command = Command::new(&self.program);
+        Ok(command
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .output()?)
+    }
+
     /// Asks it to stop and waits.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use dulse_telemetry::{Exporter, logs};
 
-use exit::Usage;
+use exit::{Damaged, Usage};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -131,8 +131,13 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("dulse: {error:#}");
             runtime.shutdown_background();
-            let is_usage = error.downcast_ref::<Usage>().is_some();
-            ExitCode::from(if is_usage { exit::USAGE } else { exit::FAILED })
+            ExitCode::from(if error.is::<Usage>() {
+                exit::USAGE
+            } else if error.is::<Damaged>() {
+                exit::DAMAGED
+            } else {
+                exit::FAILED
+            })
         }
     }
 }

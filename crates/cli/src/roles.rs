@@ -2,6 +2,7 @@
 //! The roles: master, volume, filer, each a process, or all in one.
 
 mod args;
+mod healing;
 mod test_clock;
 
 use std::net::SocketAddr;
@@ -131,10 +132,7 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
             Arc::new(WrongClock(file.clone()))
         }
     };
-    let (engine, dir) = (args.engine.clone(), args.dir.clone());
-    let random = u64::from_be_bytes(random_bytes()?);
-    let open = move || dulse_registry::open_with_clock(&engine, &dir, &writes, random, clock);
-    let store = tokio::task::spawn_blocking(open).await?.map_err(usage)?;
+    let store = healing::open(args, &place.address, &writes, &clock).await?;
     let origin = store.shared().origin();
     tracing::info!(%origin, engine = args.engine, group = args.filer_group, "embedded store is open");
     let mut http = dulse_filer::http::Options::upstream();
@@ -161,6 +159,7 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
     }
     let started = Filer::start(options, place.http, place.grpc, Arc::new(store)).await;
     let filer = started.map_err(usage)?;
+    healing::rescue(&filer, &args.dir);
     tracing::info!(address = %place.address, "filer is up");
     Ok(filer)
 }
@@ -222,6 +221,11 @@ fn random_bytes() -> Result<[u8; 8]> {
 
 /// A start that cannot work as asked, in one sentence with its causes.
 fn usage(error: impl std::error::Error) -> anyhow::Error {
+    Usage(chain(&error)).into()
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -229,7 +233,7 @@ fn usage(error: impl std::error::Error) -> anyhow::Error {
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    Usage(text).into()
+    text
 }
 
 /// Waits for SIGTERM, Ctrl-C, or the end of standard input where that counts; reads token

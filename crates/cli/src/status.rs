@@ -106,6 +106,20 @@ fn filer_text(filer: &Filer) -> String {
         ));
     }
     text.extend(filer.tree_changes.iter().map(tree_text));
+    if filer.divergent_peers > 0 {
+        text.push_str(&format!(
+            "  repair: {} filers have the same changes and another digest\n",
+            filer.divergent_peers
+        ));
+    }
+    let scrub = &filer.scrub;
+    if scrub.running || scrub.found > 0 {
+        let state = if scrub.running { "running" } else { "done" };
+        text.push_str(&format!(
+            "  scrub {state}: {} rows, {} places damaged, {} not repaired\n",
+            scrub.rows, scrub.found, scrub.unrepaired
+        ));
+    }
     filer
         .peers
         .iter()

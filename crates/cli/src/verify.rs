@@ -5,6 +5,7 @@
 //! directories that differ: two streams side by side, in bounded memory.
 
 mod compare;
+mod scrub;
 mod side;
 
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use compare::{Differences, compare};
 /// Arguments of `dulse verify`.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Exit code: 0 when all filers are equal; 1 with the paths that differ; 2 when the \
+    after_help = "Exit code: 0 when all filers are equal; 1 with the paths that differ, or when `--scrub` found what it could not repair; 2 when the \
                   call cannot work as typed; 3 when the filers could not be compared, as when one \
                   of them is down."
 )]
@@ -36,6 +37,10 @@ pub(crate) struct VerifyArgs {
     /// How long filers that are still catching up are waited for, in seconds
     #[arg(long, default_value_t = 10)]
     pub(crate) wait_seconds: u64,
+    /// Have every filer look through all that it stores first, at full speed, and repair what
+    /// is damaged; waits until that is done
+    #[arg(long)]
+    pub(crate) scrub: bool,
 }
 
 /// Compares all filers; true when they are equal. Differing paths are printed.
@@ -44,6 +49,16 @@ pub(crate) struct VerifyArgs {
 ///
 /// When the master or a filer does not answer.
 pub(crate) async fn verify(args: VerifyArgs) -> Result<bool> {
+    let mut is_whole = true;
+    if args.scrub {
+        for filer in &look(&args).await?.filers {
+            is_whole &= scrub::scrub(&filer.address.parse()?).await?;
+        }
+    }
+    Ok(compare_all(args).await? && is_whole)
+}
+
+async fn compare_all(args: VerifyArgs) -> Result<bool> {
     let deadline = Instant::now() + Duration::from_secs(args.wait_seconds);
     loop {
         let before = look(&args).await?;

@@ -2,16 +2,19 @@
 //! What an operator asks: served at once, also before the filer is ready.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dulse_proto::status::filer_status_server::FilerStatus;
 use dulse_proto::status::{
     BucketDigest, BucketsReply, BucketsRequest, Component, DigestsRequest, DirectoryDigest,
-    DirectoryRowsRequest, FormerMember, Peer, RowHash, StatusReply, StatusRequest, Transfer,
-    TreeChange,
+    DirectoryRowsRequest, FormerMember, Peer, Repairs, RowHash, ScrubProgress, ScrubRequest,
+    StatusReply, StatusRequest, Transfer, TreeChange,
 };
 use dulse_replica::{Page, TreeProgress, TreeState};
+use dulse_replication::repair::ScrubStatus;
 use dulse_types::Vector;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{Answers, now_ns};
@@ -19,6 +22,9 @@ use crate::state::FilerState;
 
 /// Dropped chunks counted for the status at most; more show as this number.
 const GARBAGE_COUNT_MAX: usize = 100_000;
+
+/// Whoever waits for a pass hears at least this often.
+const SCRUB_SILENCE: Duration = Duration::from_secs(2);
 
 /// The service.
 #[derive(Clone)]
@@ -31,6 +37,17 @@ impl StatusService {
     #[must_use]
     pub fn new(state: Arc<FilerState>) -> Self {
         Self { state }
+    }
+}
+
+fn progress(state: &FilerState, scrub: ScrubStatus) -> ScrubProgress {
+    ScrubProgress {
+        is_running: scrub.is_running,
+        rows: scrub.n_rows,
+        entries: state.store.shared().n_entries(),
+        found: scrub.n_found,
+        unrepaired: scrub.n_left,
+        last_pass_ns: scrub.last_pass_ns,
     }
 }
 
@@ -108,6 +125,10 @@ impl FilerStatus for StatusService {
             now_ns: now_ns(),
             garbage_chunks: garbage.len() as u64,
             changes_applied: state.store.progress().borrow().n_changes,
+            repairs: Some(Repairs {
+                divergent_peers: u32::try_from(state.replicator.n_divergent()).unwrap_or(u32::MAX),
+                scrub: Some(progress(state, state.replicator.scrub_status())),
+            }),
             transfer: state.replicator.transfer().map(|t| Transfer {
                 rows: t.rows,
                 rows_total: t.rows_total,
@@ -153,6 +174,17 @@ impl FilerStatus for StatusService {
         Ok(Response::new(rows.boxed()))
     }
 
+    type ScrubStream = Answers<ScrubProgress>;
+
+    async fn scrub(&self, _: Request<ScrubRequest>) -> Result<Response<Self::ScrubStream>, Status> {
+        if let Some(why) = self.state.not_ready() {
+            return Err(Status::unavailable(why));
+        }
+        let watched = self.state.replicator.scrub();
+        let progress = until_over(Arc::clone(&self.state), watched);
+        Ok(Response::new(progress.boxed()))
+    }
+
     type DirectoryRowsStream = Answers<RowHash>;
 
     async fn directory_rows(
@@ -169,6 +201,33 @@ impl FilerStatus for StatusService {
         });
         Ok(Response::new(rows.boxed()))
     }
+}
+
+/// How far a pass is, at each change, until its end.
+fn until_over(
+    state: Arc<FilerState>,
+    watched: watch::Receiver<ScrubStatus>,
+) -> impl Stream<Item = Result<ScrubProgress, Status>> + Send {
+    stream::try_unfold(
+        (watched, false, false),
+        move |(mut watched, has_begun, is_over)| {
+            let state = Arc::clone(&state);
+            async move {
+                if is_over {
+                    return Ok(None);
+                }
+                let changed = tokio::time::timeout(SCRUB_SILENCE, watched.changed()).await;
+                match changed {
+                    Ok(Ok(())) | Err(_) => {}
+                    Ok(Err(_)) => return Err(Status::unavailable("stopping")),
+                }
+                let now = *watched.borrow_and_update();
+                let is_over = has_begun && !now.is_running;
+                let has_begun = has_begun || now.is_running;
+                Ok(Some((progress(&state, now), (watched, has_begun, is_over))))
+            }
+        },
+    )
 }
 
 /// The rows of all pages, one page in memory at a time, read on threads that may block.

@@ -24,6 +24,6 @@ pub use disk::{Disk, DiskError, Space};
 pub use error::JournalError;
 pub use journal::{Journal, JournalOptions, Oldest};
 pub use memory::MemDisk;
-pub use open::Recovery;
+pub use open::{Recovery, store_of};
 pub use real::RealDisk;
 pub use record::{Record, RecordKind};

@@ -73,6 +73,19 @@ impl Journal {
     }
 }
 
+/// Whose log lies on a disk, from the header of its first segment; `None` where there is none.
+///
+/// # Errors
+///
+/// `Corrupt`, `Version`, `Disk`.
+pub fn store_of(disk: &dyn Disk) -> Result<Option<u64>, JournalError> {
+    let names = disk.list()?;
+    let first = names.iter().find(|name| segment::first_of(name).is_some());
+    let Some(name) = first else { return Ok(None) };
+    let header = disk.read_at(name, 0, segment::HEADER_LEN)?;
+    Ok(Some(segment::parse(name, &header)?.0))
+}
+
 /// A log that is being opened.
 struct Opening<'a> {
     disk: &'a dyn Disk,

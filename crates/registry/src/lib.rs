@@ -2,6 +2,12 @@
 //! Names to stores: the only crate that names engines.
 
 pub mod metrics;
+mod quarantine;
+mod rescue;
+
+pub use metrics::on_corrupt;
+pub use quarantine::{DAMAGED, REASON, rescued, suspect, to_be_rescued};
+pub use rescue::Rescue;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,12 +18,13 @@ use metrics::{MeteredDisk, MeteredEngine};
 
 use dulse_engine_redb::RedbEngine;
 use dulse_engine_sqlite::SqliteEngine;
-use dulse_journal::RealDisk;
+use dulse_journal::{JournalError, RealDisk};
 use dulse_kv::Engine;
 use dulse_replica::{
     Clock, Durability, Levels, Limits, PEERS_WAIT, Replica, ReplicaOptions, ReplicaStore,
     SystemClock,
 };
+use dulse_store::ErrorKind;
 
 /// The engines an embedded filer can use; the first is the default.
 pub const ENGINES: &[&str] = &["redb", "sqlite"];
@@ -54,6 +61,57 @@ pub enum OpenError {
     /// The replica could not be recovered.
     #[error("recover the store")]
     Replica(#[from] dulse_store::Error),
+    /// What is there cannot be a whole store.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl OpenError {
+    /// Whether the store itself is damaged: what another copy can mend. A directory of another
+    /// store, engine or version is not.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Engine(error) => error.kind() == dulse_kv::ErrorKind::Corrupt,
+            Self::Replica(error) => {
+                let cause = std::error::Error::source(error);
+                let cause = cause.and_then(|e| e.downcast_ref::<JournalError>());
+                let is_other = matches!(cause, Some(JournalError::OtherStore { .. }));
+                error.kind() == ErrorKind::Corrupt && !is_other
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Sets a damaged store aside, so that a new one can take its place; gives where it is.
+///
+/// # Errors
+///
+/// `InUse`, or `Dir` when a file cannot be moved; opening the store goes on with it.
+pub fn quarantine(dir: &Path, reason: &str) -> Result<PathBuf, OpenError> {
+    let _lock = lock(dir)?;
+    let aside = quarantine::set_aside(dir, reason).map_err(OpenError::Dir)?;
+    metrics::QUARANTINED.add(1);
+    Ok(aside)
+}
+
+/// Whether a source file, as a panic names it, is an engine's.
+#[must_use]
+pub fn is_of_an_engine(file: &str) -> bool {
+    ["/redb-", "/rusqlite-"]
+        .iter()
+        .any(|name| file.contains(name))
+}
+
+fn lock(dir: &Path) -> Result<RealDisk, OpenError> {
+    RealDisk::open(&dir.join("journal")).map_err(|error| {
+        if error.is_locked() {
+            return OpenError::InUse(dir.to_owned());
+        }
+        error.into()
+    })
 }
 
 /// When writes are acknowledged, and how long they are kept in the log.
@@ -109,15 +167,35 @@ pub fn open_with_clock(
     std::fs::create_dir_all(dir).map_err(OpenError::Dir)?;
     // Order: nothing is looked at before the directory is ours alone. The lock lives as long as
     // the journal's disk, which the replica holds.
-    let disk = RealDisk::open(&dir.join("journal")).map_err(|error| {
-        if error.is_locked() {
-            return OpenError::InUse(dir.to_owned());
-        }
-        error.into()
-    })?;
-    remember_engine(engine, dir)?;
+    let disk = lock(dir)?;
+    let disk = if quarantine::is_unfinished(dir) {
+        quarantine::finish(dir).map_err(OpenError::Dir)?;
+        drop(disk);
+        lock(dir)?
+    } else {
+        disk
+    };
+    let check = quarantine::Check::begin(dir).map_err(OpenError::Dir)?;
+    if let Some(check) = check.as_ref().filter(|check| check.was_fatal) {
+        let why = format!("{}; it could not even be checked", check.why);
+        return Err(OpenError::Damaged(why));
+    }
+    let is_new = remember_engine(engine, dir)?;
+    let file = dir.join(format!("store.{engine}"));
+    if !is_new
+        && !file.exists()
+        && dulse_journal::store_of(&disk).is_ok_and(|store| store.is_some())
+    {
+        let why = format!("`{}` is gone", file.display());
+        return Err(OpenError::Damaged(why));
+    }
+    if check.is_some() {
+        tracing::warn!(dir = %dir.display(), "checking the whole store");
+    }
     let opened: Arc<dyn Engine> = match engine {
+        "redb" if check.is_some() => Arc::new(RedbEngine::open_checked(dir)?),
         "redb" => Arc::new(RedbEngine::open(dir)?),
+        _ if check.is_some() => Arc::new(SqliteEngine::open_checked(dir)?),
         _ => Arc::new(SqliteEngine::open(dir)?),
     };
     let replica = Replica::open(ReplicaOptions {
@@ -128,6 +206,10 @@ pub fn open_with_clock(
         durability: writes.levels.default_level(),
         limits: writes.limits,
     })?;
+    if let Some(check) = check {
+        check.passed().map_err(OpenError::Dir)?;
+        tracing::warn!(dir = %dir.display(), "nothing was found damaged in the store");
+    }
     let levels = writes.levels.clone();
     Ok(ReplicaStore::start_with(
         replica,
@@ -136,11 +218,11 @@ pub fn open_with_clock(
     )?)
 }
 
-/// Writes down whose store a directory holds, and refuses another's.
-fn remember_engine(engine: &str, dir: &Path) -> Result<(), OpenError> {
+/// Writes down whose store a directory holds, and refuses another's. Whether it is a new one.
+fn remember_engine(engine: &str, dir: &Path) -> Result<bool, OpenError> {
     let path = dir.join("engine");
     match std::fs::read_to_string(&path) {
-        Ok(found) if found.trim() == engine => Ok(()),
+        Ok(found) if found.trim() == engine => Ok(false),
         Ok(found) if !found.trim().is_empty() => {
             let found = found.trim().to_owned();
             Err(OpenError::OtherEngine {
@@ -150,7 +232,10 @@ fn remember_engine(engine: &str, dir: &Path) -> Result<(), OpenError> {
         }
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(OpenError::Dir(e)),
         // New, or a crash came before its name was on disk.
-        _ => write_durably(&path, engine, dir).map_err(OpenError::Dir),
+        _ => {
+            write_durably(&path, engine, dir).map_err(OpenError::Dir)?;
+            Ok(true)
+        }
     }
 }
 

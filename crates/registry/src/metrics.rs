@@ -4,12 +4,12 @@
 //! `Metered` stacks outermost: what it measures includes everything below.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dulse_journal::{Disk, DiskError, RealDisk, Space};
-use dulse_kv::{Batch, Engine, Error, Order, Read, Usage, Visitor};
+use dulse_kv::{Batch, Engine, Error, ErrorKind, Order, Read, Usage, Visitor};
 use dulse_telemetry::Exporter;
 
 dulse_telemetry::declare! {
@@ -35,6 +35,8 @@ dulse_telemetry::declare! {
         "Snapshots that are held open; the engine keeps what they see.";
     CHECKPOINT_TIME: gauge "dulse_checkpoint_timestamp_seconds", Seconds, [], Stable,
         "When the last checkpoint was made, since 1970; its age is how much log a crash replays.";
+    QUARANTINED: counter "dulse_store_quarantined_total", Count, [], Stable,
+        "Damaged stores that were set aside and built anew from the other filers.";
 }
 
 /// A disk that is measured.
@@ -122,9 +124,34 @@ impl MeteredEngine {
     }
 }
 
-impl Read for MeteredEngine {
+type OnCorrupt = Box<dyn Fn(&str) + Send + Sync>;
+
+/// One store is open in a process; who opened it says what is to be done.
+static ON_CORRUPT: OnceLock<OnCorrupt> = OnceLock::new();
+
+/// What is done when the engine of the open store cannot read what it wrote; the first call
+/// counts. What a row says is not meant: that is repaired row by row.
+pub fn on_corrupt(act: impl Fn(&str) + Send + Sync + 'static) {
+    // Whoever was first keeps it.
+    let _ = ON_CORRUPT.set(Box::new(act));
+}
+
+fn told<T>(result: Result<T, Error>) -> Result<T, Error> {
+    if let Err(error) = &result
+        && error.kind() == ErrorKind::Corrupt
+        && let Some(act) = ON_CORRUPT.get()
+    {
+        act(&error.to_string());
+    }
+    result
+}
+
+/// A snapshot whose errors are told, too.
+struct ToldRead(Box<dyn Read>);
+
+impl Read for ToldRead {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.0.get(key)
+        told(self.0.get(key))
     }
 
     fn visit(
@@ -133,7 +160,22 @@ impl Read for MeteredEngine {
         order: Order,
         visitor: &mut Visitor<'_>,
     ) -> Result<(), Error> {
-        self.0.visit(range, order, visitor)
+        told(self.0.visit(range, order, visitor))
+    }
+}
+
+impl Read for MeteredEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        told(self.0.get(key))
+    }
+
+    fn visit(
+        &self,
+        range: Range<&[u8]>,
+        order: Order,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), Error> {
+        told(self.0.visit(range, order, visitor))
     }
 }
 
@@ -144,7 +186,7 @@ impl Engine for MeteredEngine {
         let written = self.0.write(batch);
         BATCH_SECONDS.histogram(&labels).record(began.elapsed());
         BATCH_WRITES.histogram(&labels).record(rows as f64);
-        written
+        told(written)
     }
 
     fn checkpoint(&self) -> Result<(), Error> {
@@ -156,7 +198,7 @@ impl Engine for MeteredEngine {
     }
 
     fn snapshot(&self) -> Result<Box<dyn Read>, Error> {
-        self.0.snapshot()
+        Ok(Box::new(ToldRead(told(self.0.snapshot())?)))
     }
 
     fn usage(&self) -> Result<Usage, Error> {

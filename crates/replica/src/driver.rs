@@ -80,7 +80,7 @@ pub struct ReplicaStore {
     progress: watch::Receiver<Progress>,
     acknowledged: Arc<Acknowledged>,
     bell: Arc<Bell>,
-    damage: watch::Sender<Option<String>>,
+    damage: watch::Sender<u64>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -134,7 +134,7 @@ impl ReplicaStore {
             progress,
             acknowledged,
             bell,
-            damage: watch::Sender::new(None),
+            damage: watch::Sender::new(0),
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -317,22 +317,20 @@ impl ReplicaStore {
         self.ask(|answer| Request::Repair(repair, answer)).await?
     }
 
-    /// Something that should be readable was not: told to whoever watches [`Self::damage`].
-    pub fn suspect(&self, error: &Error) {
-        if error.kind() == ErrorKind::Corrupt {
-            let text = error.to_string();
-            self.damage.send_if_modified(|before| {
-                before.is_none() && {
-                    *before = Some(text);
-                    true
-                }
-            });
+    /// Tells of a row that should be readable and was not.
+    fn watched<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if result
+            .as_ref()
+            .is_err_and(|e| e.kind() == ErrorKind::Corrupt)
+        {
+            self.damage.send_modify(|n| *n += 1);
         }
+        result
     }
 
-    /// What is known to be damaged in the store as a whole, once something is.
+    /// Counts reads that came upon damaged rows.
     #[must_use]
-    pub fn damage(&self) -> watch::Receiver<Option<String>> {
+    pub fn damage(&self) -> watch::Receiver<u64> {
         self.damage.subscribe()
     }
 
@@ -408,15 +406,15 @@ impl Drop for ReplicaStore {
 
 impl EntryStore for ReplicaStore {
     fn find(&self, path: &FullPath) -> Result<Option<Found>, Error> {
-        self.shared.find(path)
+        self.watched(self.shared.find(path))
     }
 
     fn list(&self, directory: &FullPath, range: &ListRange) -> Result<Vec<Listed>, Error> {
-        self.shared.list(directory, range)
+        self.watched(self.shared.list(directory, range))
     }
 
     fn kv_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.shared.kv_get(key)
+        self.watched(self.shared.kv_get(key))
     }
 
     fn commit(&self, transaction: Transaction, done: Done) {

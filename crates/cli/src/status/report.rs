@@ -55,6 +55,10 @@ pub(crate) struct Filer {
     pub(crate) peers: Vec<Peer>,
     /// A running bootstrap.
     pub(crate) transfer: Option<Transfer>,
+    /// Filers with the same changes and another digest.
+    pub(crate) divergent_peers: u32,
+    /// The pass over all that is stored.
+    pub(crate) scrub: Scrub,
     #[serde(skip)]
     pub(crate) gone: Vec<Former>,
     /// Trees being moved or removed in parts.
@@ -71,6 +75,19 @@ pub(crate) struct Peer {
     pub(crate) lag_changes: u64,
     pub(crate) lag_seconds: f64,
     pub(crate) last_error: String,
+}
+
+/// How far the scrub is.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
+pub(crate) struct Scrub {
+    pub(crate) running: bool,
+    pub(crate) rows: u64,
+    /// Places found damaged by this pass, else by the last one.
+    pub(crate) found: u64,
+    /// Of those, places that could not be repaired.
+    pub(crate) unrepaired: u64,
+    /// When the last pass ended, in nanoseconds since 1970; 0 for none since start.
+    pub(crate) last_pass_ns: i64,
 }
 
 /// How far a bootstrap is.
@@ -144,7 +161,8 @@ impl Cluster {
             Some("changes are on their way".to_owned())
         } else if !is_alike {
             Some(
-                "equal vectors with different digests, a defect; `dulse verify` shows where"
+                "equal vectors with different digests, a defect that is being repaired; \
+                 `dulse verify` shows where"
                     .to_owned(),
             )
         } else {
@@ -212,6 +230,18 @@ impl Filer {
                 bytes: t.bytes,
                 eta_seconds: t.eta_seconds,
             }),
+            divergent_peers: reply.repairs.as_ref().map_or(0, |r| r.divergent_peers),
+            scrub: reply
+                .repairs
+                .and_then(|repairs| repairs.scrub)
+                .map(|scrub| Scrub {
+                    running: scrub.is_running,
+                    rows: scrub.rows,
+                    found: scrub.found,
+                    unrepaired: scrub.unrepaired,
+                    last_pass_ns: scrub.last_pass_ns,
+                })
+                .unwrap_or_default(),
             gone: reply
                 .gone
                 .into_iter()

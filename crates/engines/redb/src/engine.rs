@@ -86,6 +86,24 @@ impl RedbEngine {
         Self::open_with(dir, Options { cache_size_bytes })
     }
 
+    /// The same for a file that may be damaged: all of it is read and every checksum looked at
+    /// first. A plain open trusts a file that was closed cleanly, and may panic over one that
+    /// something else changed. Cost: one read of the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedbEngine::open`].
+    pub fn open_checked(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("store.redb");
+        if path.exists() {
+            let checked = redb::Builder::new()
+                .set_check_integrity_on_open(true)
+                .open(&path);
+            drop(checked.map_err(|e| e.while_doing("check the store"))?);
+        }
+        Self::open(dir)
+    }
+
     /// The same with other options.
     ///
     /// # Errors

@@ -139,6 +139,7 @@ pub fn run(
 ) -> Result<Report, String> {
     let mut round = Round {
         report: Report::default(),
+        left: BTreeSet::new(),
         local,
         peer,
         others,
@@ -170,6 +171,9 @@ pub fn run(
 
 struct Round<'a, 'b> {
     report: Report,
+    /// Directories of which something could not be merged: it says more than is applied here,
+    /// or another damaged row stood in its way.
+    left: BTreeSet<Bytes>,
     local: &'a mut dyn Local,
     peer: &'a mut dyn Peer,
     others: &'a mut [&'b mut dyn Peer],
@@ -277,9 +281,14 @@ impl Round<'_, '_> {
             }
         }
         for dir in dirs {
+            let before = self.report.repaired;
             self.clear_damaged(dir)?;
             for step in dir.differing.chunks(STEP_ROWS) {
                 self.merge_step(dir, step, &places)?;
+            }
+            let after = self.report.repaired;
+            if (after.n_left, after.n_refused) != (before.n_left, before.n_refused) {
+                self.left.insert(dir.name.clone());
             }
         }
         Ok(())
@@ -328,7 +337,7 @@ impl Round<'_, '_> {
     }
 
     /// ⚠ Corrects a digest row that does not fit its rows, once those are what the peer has, or
-    /// are merged with what a peer that is whole has.
+    /// all of them are merged with what a peer that is whole has: until then it is the witness.
     fn correct(&mut self, dir: &Directory) -> Result<(), String> {
         let census = self.census()?;
         let fail = |e: dulse_store::Error| e.to_string();
@@ -339,7 +348,10 @@ impl Round<'_, '_> {
         }
         let theirs = self.sums_of(&dir.name)?;
         let is_equal = theirs.counted == counted && theirs.stored == counted;
-        let is_merged = dir.is_peer_whole() && !dir.is_trusted() && dir.damaged().is_none();
+        let is_merged = dir.is_peer_whole()
+            && !dir.is_trusted()
+            && dir.damaged().is_none()
+            && !self.left.contains(&dir.name);
         if !is_equal && !is_merged {
             return Ok(());
         }

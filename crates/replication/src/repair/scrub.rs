@@ -27,6 +27,9 @@ const STEP_ROWS_MIN: u64 = 100;
 /// Rows of one step at most.
 const STEP_ROWS_MAX: u64 = 10_000;
 
+/// From one pass that a damaged row asked for to the next: reads may come upon it all the time.
+const DAMAGE_EVERY: Duration = Duration::from_secs(60);
+
 /// Buckets whose sums are compared with those in memory by one call to the sequencer.
 const BUCKETS_AT_ONCE: u16 = 64;
 
@@ -53,6 +56,9 @@ pub(super) struct Scrubber {
     cursor: Option<ScrubCursor>,
     not_before: Now,
     asked: watch::Receiver<u64>,
+    /// Reads that came upon damage.
+    damage: watch::Receiver<u64>,
+    damage_not_before: Now,
     /// A pass that was asked for runs without a pause.
     is_asked: bool,
     status: ScrubStatus,
@@ -61,11 +67,14 @@ pub(super) struct Scrubber {
 impl Scrubber {
     pub(super) fn new(inner: Arc<Inner>) -> Self {
         let asked = inner.repairs.ask_scrub.subscribe();
+        let damage = inner.store.damage();
         Self {
             inner,
             cursor: None,
             not_before: FIRST_AFTER,
             asked,
+            damage,
+            damage_not_before: Now::ZERO,
             is_asked: false,
             status: ScrubStatus::default(),
         }
@@ -75,6 +84,17 @@ impl Scrubber {
     pub(super) async fn step(&mut self) -> Option<Duration> {
         if self.asked.has_changed().unwrap_or(false) {
             self.asked.borrow_and_update();
+            self.is_asked = true;
+            self.cursor = Some(self.begin());
+        }
+        // A read came upon a damaged row: there may be more, and where it is the pass finds out.
+        if self.damage.has_changed().unwrap_or(false)
+            && self.cursor.is_none()
+            && self.inner.now() >= self.damage_not_before
+            && self.may_begin()
+        {
+            self.damage.borrow_and_update();
+            self.damage_not_before = self.inner.now() + DAMAGE_EVERY;
             self.is_asked = true;
             self.cursor = Some(self.begin());
         }
@@ -96,7 +116,7 @@ impl Scrubber {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
                 tracing::error!(%error, "the scrub cannot read the store");
-                self.inner.store.suspect(&error);
+                self.status.n_left += 1;
                 self.over(false);
                 return None;
             }

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A filer whose store is damaged: set aside and rebuilt from the others, or refused.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use dulse_filer::{Filer, FilerState};
+use dulse_registry::{Rescue, Writes, open_with_clock};
+use dulse_replica::{Applied, Clock, ReplicaStore};
+use dulse_types::ServerAddress;
+
+use super::args::FilerArgs;
+use super::{chain, random_bytes, usage};
+use crate::exit::{self, Damaged};
+use crate::status::ask;
+
+/// How long another filer with a whole copy is looked for.
+const LOOK_FOR: Duration = Duration::from_secs(15);
+
+/// Pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a master may take to tell who is there.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Opens the store; a damaged one is set aside when another filer has a copy.
+///
+/// # Errors
+///
+/// `Damaged` when this may be the only copy; `Usage` when it cannot be opened for another
+/// reason.
+pub(super) async fn open(
+    args: &FilerArgs,
+    own: &ServerAddress,
+    writes: &Writes,
+    clock: &Arc<dyn Clock>,
+) -> Result<ReplicaStore> {
+    note_panics(&args.dir);
+    let error = match open_once(args, writes, clock).await? {
+        Ok(store) => return Ok(guard(store, &args.dir)),
+        Err(error) if error.is_damage() => error,
+        Err(error) => return Err(usage(error)),
+    };
+    let why = chain(&error);
+    tracing::error!(dir = %args.dir.display(), %why, "the store is damaged");
+    let Some(copy) = other_copy(args, own).await else {
+        let dir = args.dir.display();
+        let text = format!(
+            "the store in `{dir}` is damaged ({why}) and no other filer of this cluster that is \
+             ready answers, so it may be the only copy and is left as it is; start another filer \
+             of the cluster first, or restore the directory from a backup"
+        );
+        return Err(Damaged(text).into());
+    };
+    let aside = dulse_registry::quarantine(&args.dir, &why)
+        .with_context(|| format!("set the damaged store in `{}` aside", args.dir.display()))?;
+    tracing::error!(
+        aside = %aside.display(),
+        from = %copy,
+        "set the damaged store aside; its place is taken by a new one that is filled from the \
+         other filers"
+    );
+    let store = open_once(args, writes, clock).await?.map_err(usage)?;
+    Ok(guard(store, &args.dir))
+}
+
+async fn open_once(
+    args: &FilerArgs,
+    writes: &Writes,
+    clock: &Arc<dyn Clock>,
+) -> Result<Result<ReplicaStore, dulse_registry::OpenError>> {
+    let (engine, dir, writes) = (args.engine.clone(), args.dir.clone(), writes.clone());
+    let random = u64::from_be_bytes(random_bytes()?);
+    let clock = Arc::clone(clock);
+    let open = move || open_with_clock(&engine, &dir, &writes, random, clock);
+    Ok(tokio::task::spawn_blocking(open).await?)
+}
+
+/// Another filer of the cluster that is ready and has a history.
+async fn other_copy(args: &FilerArgs, own: &ServerAddress) -> Option<String> {
+    // Who founds alone asks nobody.
+    if args.alone {
+        return None;
+    }
+    let deadline = Instant::now() + LOOK_FOR;
+    let own = own.to_string();
+    loop {
+        for master in &args.master {
+            let until = Instant::now() + ANSWER_TIME_MAX;
+            let Ok(cluster) = ask::cluster(master, &args.filer_group, until).await else {
+                continue;
+            };
+            let mut others = cluster.filers.into_iter();
+            let copy = others
+                .find(|filer| filer.ready && !filer.vector.is_empty() && filer.address != own);
+            if let Some(copy) = copy {
+                return Some(copy.address);
+            }
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// From now on an engine that cannot read what it wrote ends the process: the next start
+/// checks the store.
+fn guard(store: ReplicaStore, dir: &Path) -> ReplicaStore {
+    let dir = dir.to_owned();
+    dulse_registry::on_corrupt(move |why| {
+        tracing::error!(%why, "the store cannot be read; it is checked at the next start");
+        if let Err(error) = dulse_registry::suspect(&dir, why) {
+            tracing::error!(%error, "cannot note that the store must be checked");
+        }
+        std::process::exit(exit::DAMAGED.into());
+    });
+    store
+}
+
+/// An engine may panic over a damaged file: the next start checks it then.
+fn note_panics(dir: &Path) {
+    let dir: PathBuf = dir.to_owned();
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        before(info);
+        let at = info.location().map(|at| at.file()).unwrap_or_default();
+        if dulse_registry::is_of_an_engine(at) {
+            // Whether it can be noted or not, this process cannot go on.
+            let _ = dulse_registry::suspect(&dir, &format!("the engine panicked: {info}"));
+            std::process::abort();
+        }
+    }));
+}
+
+/// Merges, once this filer is ready, what the journal of a store that was set aside has and
+/// nobody else, and removes that store's origin from the cluster.
+pub(super) fn rescue(filer: &Filer, dir: &Path) {
+    let Some(aside) = dulse_registry::to_be_rescued(dir) else {
+        return;
+    };
+    let state = Arc::clone(filer.state());
+    tokio::spawn(async move {
+        if let Err(error) = rescue_from(&state, &aside).await {
+            tracing::error!(
+                %error,
+                aside = %aside.display(),
+                "the journal of the damaged store cannot be read: changes that were acknowledged \
+                 by it alone are lost"
+            );
+        }
+    });
+}
+
+async fn rescue_from(state: &FilerState, aside: &Path) -> Result<()> {
+    let mut ready = state.replicator.ready();
+    ready.wait_for(Option::is_none).await?;
+    let path = aside.to_owned();
+    let opened = tokio::task::spawn_blocking(move || Rescue::open(&path)).await??;
+    if let Some(rescue) = opened {
+        let old = rescue.origin();
+        let (n_rescued, n_lost) = merge(state, rescue).await?;
+        tracing::warn!(
+            n_rescued,
+            n_lost,
+            origin = %old,
+            "went through the journal of the damaged store"
+        );
+        // A member that somebody removed before is no error.
+        if let Err(error) = state.replicator.remove(old, true).await {
+            tracing::warn!(%error, origin = %old, "the damaged store's origin was not removed");
+        }
+    }
+    dulse_registry::rescued(aside)?;
+    Ok(())
+}
+
+/// How many changes were merged, and how many cannot be.
+async fn merge(state: &FilerState, mut rescue: Rescue) -> Result<(u64, u64)> {
+    let (mut n_rescued, mut n_lost) = (0, 0);
+    loop {
+        let read = tokio::task::spawn_blocking(move || {
+            let changes = rescue.next_changes();
+            (rescue, changes)
+        });
+        let (same, changes) = read.await?;
+        rescue = same;
+        let changes = changes?;
+        if changes.is_empty() {
+            return Ok((n_rescued, n_lost));
+        }
+        for result in state.store.apply_remote(changes).await? {
+            match result {
+                Applied::Now => n_rescued += 1,
+                Applied::Already => {}
+                Applied::Hole { .. } | Applied::Undecodable(_) | Applied::Refused { .. } => {
+                    n_lost += 1;
+                }
+            }
+        }
+    }
+}

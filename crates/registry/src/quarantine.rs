@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A store that does not check out is set aside, never deleted: it may hold what nobody else
+//! has, and an operator may want to look at it.
+//!
+//! Everything in the store's directory moves into `damaged` inside it, with the reason: a
+//! rename of the directory itself does not work where it is a mount. One set is kept, the last.
+//! A crash half way is finished by the next open.
+//!
+//! A store that behaved as if it were damaged is *suspect*: a file says why, and the next open
+//! reads all of it and checks every checksum before anything else is done with it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Where a damaged store is set aside, below its directory.
+pub const DAMAGED: &str = "damaged";
+
+/// The same while it is being filled.
+const FILLING: &str = "damaged.new";
+
+/// Says why, in what is set aside.
+pub const REASON: &str = "REASON";
+
+/// Says that what was set aside gave all that it had.
+const RESCUED: &str = "RESCUED";
+
+/// Says that the store must be checked before it is used.
+const SUSPECT: &str = "suspect";
+
+/// Says that it is being checked: whoever finds it died of the check.
+const CHECKING: &str = "suspect.checking";
+
+/// Sets aside all that is in a store's directory. The caller holds the store's lock or is the
+/// only one that knows of the directory.
+///
+/// # Errors
+///
+/// When a file cannot be moved; the next open goes on.
+pub(crate) fn set_aside(dir: &Path, reason: &str) -> io::Result<PathBuf> {
+    let filling = dir.join(FILLING);
+    if !filling.exists() {
+        fs::create_dir(&filling)?;
+    }
+    let mut file = File::create(filling.join(REASON))?;
+    file.write_all(reason.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    finish(dir)?;
+    Ok(dir.join(DAMAGED))
+}
+
+/// Whether a crash came while a store was set aside.
+pub(crate) fn is_unfinished(dir: &Path) -> bool {
+    dir.join(FILLING).exists()
+}
+
+/// Finishes what [`set_aside`] began before a crash.
+///
+/// # Errors
+///
+/// When a file cannot be moved.
+pub(crate) fn finish(dir: &Path) -> io::Result<()> {
+    let filling = dir.join(FILLING);
+    if !filling.exists() {
+        return Ok(());
+    }
+    for item in fs::read_dir(dir)? {
+        let name = item?.file_name();
+        let is_ours = [DAMAGED, FILLING].iter().any(|ours| name == *ours);
+        // A journal directory that was made anew only for its lock is no store.
+        if is_ours || filling.join(&name).exists() {
+            continue;
+        }
+        fs::rename(dir.join(&name), filling.join(&name))?;
+    }
+    let aside = dir.join(DAMAGED);
+    if aside.exists() {
+        fs::remove_dir_all(&aside)?;
+    }
+    fs::rename(&filling, &aside)?;
+    File::open(dir)?.sync_all()
+}
+
+/// Notes that a store must be checked before it is used again. An earlier reason stays.
+///
+/// # Errors
+///
+/// When the note cannot be written.
+pub fn suspect(dir: &Path, why: &str) -> io::Result<()> {
+    let path = dir.join(SUSPECT);
+    if path.exists() {
+        return Ok(());
+    }
+    let mut file = File::create(path)?;
+    file.write_all(why.as_bytes())?;
+    file.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
+/// A check that a note asks for.
+pub(crate) struct Check {
+    dir: PathBuf,
+    /// What the note says.
+    pub(crate) why: String,
+    /// Whether an earlier check did not come to an end.
+    pub(crate) was_fatal: bool,
+}
+
+impl Check {
+    /// The check that is asked for, if any; it counts as fatal until [`Check::passed`].
+    pub(crate) fn begin(dir: &Path) -> io::Result<Option<Self>> {
+        let why = match fs::read_to_string(dir.join(SUSPECT)) {
+            Ok(why) => why,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let checking = dir.join(CHECKING);
+        let was_fatal = checking.exists();
+        File::create(&checking)?.sync_all()?;
+        File::open(dir)?.sync_all()?;
+        Ok(Some(Self {
+            dir: dir.to_owned(),
+            why,
+            was_fatal,
+        }))
+    }
+
+    /// Nothing was found.
+    pub(crate) fn passed(self) -> io::Result<()> {
+        fs::remove_file(self.dir.join(SUSPECT))?;
+        fs::remove_file(self.dir.join(CHECKING))?;
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+/// What was set aside and has not given what it has yet.
+pub fn to_be_rescued(dir: &Path) -> Option<PathBuf> {
+    let aside = dir.join(DAMAGED);
+    (aside.join("journal").exists() && !aside.join(RESCUED).exists()).then_some(aside)
+}
+
+/// What was set aside has given what it had.
+///
+/// # Errors
+///
+/// When that cannot be noted; then it is gone through once more, which changes nothing.
+pub fn rescued(aside: &Path) -> io::Result<()> {
+    File::create(aside.join(RESCUED))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_a_store_is_set_aside_with_the_reason_and_only_the_last_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in ["first", "second"] {
+            fs::create_dir_all(dir.path().join("journal")).unwrap();
+            fs::write(dir.path().join("journal/x.seg"), round).unwrap();
+            fs::write(dir.path().join("store.redb"), round).unwrap();
+            let aside = set_aside(dir.path(), round).unwrap();
+            let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
+            assert_eq!(left.len(), 1, "{left:?}");
+            for (file, content) in [
+                ("journal/x.seg", round),
+                ("store.redb", round),
+                (REASON, &format!("{round}\n")),
+            ] {
+                assert_eq!(fs::read_to_string(aside.join(file)).unwrap(), content);
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_half_way_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("store.redb"), "rows").unwrap();
+        fs::create_dir(dir.path().join(FILLING)).unwrap();
+        fs::write(dir.path().join(FILLING).join(REASON), "why").unwrap();
+        fs::write(dir.path().join(FILLING).join("engine"), "redb").unwrap();
+        finish(dir.path()).unwrap();
+        let aside = dir.path().join(DAMAGED);
+        for file in ["engine", "store.redb", REASON] {
+            assert!(aside.join(file).exists(), "{file}");
+        }
+        assert!(!dir.path().join("store.redb").exists());
+    }
+
+    #[test]
+    fn a_check_that_does_not_end_counts_as_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Check::begin(dir.path()).unwrap().is_none());
+        suspect(dir.path(), "it said so").unwrap();
+        suspect(dir.path(), "another reason").unwrap();
+        let check = Check::begin(dir.path()).unwrap().unwrap();
+        assert_eq!((&check.why[..], check.was_fatal), ("it said so", false));
+        drop(check);
+        let again = Check::begin(dir.path()).unwrap().unwrap();
+        assert!(again.was_fatal);
+        again.passed().unwrap();
+        assert!(Check::begin(dir.path()).unwrap().is_none());
+    }
+}
