@@ -304,7 +304,7 @@ impl Replica {
         records.push(intent_record(&intent));
         let open = Open::new(intent);
         open.put(&mut txn);
-        // ⚠ On disk before the first part: a crash between parts finds it.
+        // Order: in the log before its parts, so that whatever of them is there, it is.
         self.write(txn, &records, vector, Sync::Now)?;
         tracing::info!(path = %String::from_utf8_lossy(&open.intent.path), "a tree is changed in parts");
         self.trees.jobs.push_back(Job::of(open));
