@@ -33,7 +33,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 /// Bytes of a segment, and of log above which stable parts go: small, so that all filers cut
 /// their logs under all that happens.
 pub(crate) const SEGMENT_SIZE_BYTES: u64 = 4_000;
-pub(crate) const LOG_BUDGET_BYTES: u64 = 12_000;
+const LOG_BUDGET_BYTES: u64 = 12_000;
 
 /// At half of the filers, what one change may move or remove; and what one part does.
 const TREE_NAMES_MAX: usize = 6;
@@ -77,6 +77,8 @@ pub(crate) struct Filer {
     pub(crate) running: Option<Running>,
     /// Frozen until then: nothing happens here.
     pub(crate) frozen_until: u64,
+    /// Log above this goes when it is stable; a member for whom more is kept is shut out.
+    pub(crate) log_budget_bytes: u64,
     /// A member that is silent for this long is shut out.
     pub(crate) offline_max: Duration,
 }
@@ -127,6 +129,7 @@ impl Filer {
             life: 0,
             running: None,
             frozen_until: 0,
+            log_budget_bytes: LOG_BUDGET_BYTES,
             offline_max: Duration::from_secs(3600),
         }
     }
@@ -162,7 +165,7 @@ impl Filer {
                 checkpoint_every_bytes: CHECKPOINT_EVERY_BYTES,
                 checkpoint_every: CHECKPOINT_EVERY,
                 segment_size_bytes: SEGMENT_SIZE_BYTES,
-                log_budget_bytes: LOG_BUDGET_BYTES,
+                log_budget_bytes: self.log_budget_bytes,
                 tree_names_max: match self.random % 2 {
                     0 => TREE_NAMES_MAX,
                     _ => Limits::STANDARD.tree_names_max,

@@ -123,6 +123,7 @@ impl World {
         };
         let origin = running.origin();
         self.filers[f].wipe(&mut self.rng);
+        self.lost.push(origin);
         self.show(&Seen::Lost(origin))?;
         self.after_death(f);
         Ok(())

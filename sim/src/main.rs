@@ -43,6 +43,9 @@ impl Arguments {
     }
 }
 
+/// Seeds between two lines that say how far it is.
+const PROGRESS_EVERY: u64 = 1_000;
+
 /// Minutes since 1970, a million seeds for each.
 fn new_seed() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -82,6 +85,9 @@ fn main() -> ExitCode {
                     return ExitCode::FAILURE;
                 }
             }
+        }
+        if (seed + 1 - first).is_multiple_of(PROGRESS_EVERY) {
+            println!("{} seeds, {n_failed} violations", seed + 1 - first);
         }
         let took = at.elapsed().as_secs_f64() * 1e3;
         if took > slowest.0 {

@@ -104,11 +104,10 @@ impl World {
         let aged = running.aged(since, stable);
         let shared = running.shared();
         let rows = shared.garbage(None, usize::MAX);
-        let shares = share(
-            rows.map_err(|e| format!("garbage: {e}"))?,
-            &aged,
-            shared.origin(),
-        );
+        let members = &running.membership()?.members;
+        let live: Vec<_> = members.iter().map(|(origin, _)| *origin).collect();
+        let rows = rows.map_err(|e| format!("garbage: {e}"))?;
+        let shares = share(rows, &aged, shared.origin(), &live);
         if shares == dulse_replica::Share::default() {
             return Ok(());
         }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use dulse_merge::change::MemberStep;
 use dulse_store::TreeChange;
 use dulse_types::Origin;
 use rand::rngs::StdRng;
@@ -148,6 +149,8 @@ pub(crate) struct World {
     /// Whether trouble is over and all must heal.
     pub(crate) is_over: bool,
     checks: Vec<Box<dyn Check>>,
+    /// Whose machines are gone for good.
+    pub(crate) lost: Vec<Origin>,
     /// Changes of this origin arrive damaged at this filer: a scenario's affair.
     pub(crate) damaged: Option<(usize, Origin)>,
     pub(crate) trace: Trace,
@@ -194,6 +197,7 @@ impl World {
             is_over: false,
             checks: checks::all(),
             trace: Trace::new(options.is_traced),
+            lost: Vec::new(),
             damaged: None,
             options,
         }
@@ -236,7 +240,30 @@ impl World {
         self.at(2 * SECOND, Event::Fault);
         self.until(self.shape.trouble)?;
         self.settle()?;
+        if !self.lost.is_empty() {
+            self.remove_lost()?;
+            self.settle()?;
+        }
         self.linger()
+    }
+
+    /// An operator removes the members whose machines are gone.
+    fn remove_lost(&mut self) -> Result<(), String> {
+        for member in self.lost.clone() {
+            let by = self.any();
+            let Some(running) = &self.filers[by].running else {
+                continue;
+            };
+            let is_member = |(origin, _): &(Origin, _)| *origin == member;
+            if !running.membership()?.members.iter().any(is_member) {
+                continue;
+            }
+            self.say(|| format!("filer {by} removes {member}"));
+            let cut = running.shared().vector().get(member);
+            let step = MemberStep::Remove { member, cut };
+            self.tolerate(by, |running| running.replica.member(step))?;
+        }
+        Ok(())
     }
 
     /// Lets all become stable and every grace end: what must be gone then is gone.
@@ -312,7 +339,8 @@ impl World {
             Event::Fault | Event::Start(_) | Event::DiskFreed(_) => None,
         };
         if let Some(wait) = whose.and_then(|f| self.is_frozen(f)) {
-            self.at(wait, event);
+            // It may thaw before its time.
+            self.at(wait.min(100 * MS), event);
             return Ok(());
         }
         if let Some(f) = whose {

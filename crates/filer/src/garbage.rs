@@ -2,8 +2,8 @@
 //! Freeing chunks that no live data names any more.
 //!
 //! A chunk goes when the change that dropped it and the data that lacks it have been stable
-//! for a grace, and this filer is the inode's birth origin ([`dulse_replica::share`]). What
-//! fails is tried again for ever, at growing distances; a volume that masters deny for a
+//! for a grace, and this filer is the inode's birth origin, or the smallest live one when that
+//! is no member any more ([`dulse_replica::share`]). What fails is tried again for ever, at growing distances; a volume that masters deny for a
 //! day is gone.
 
 use std::collections::BTreeSet;
@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dulse_blobs::{Deleted, Retries};
+use dulse_merge::MemberRow;
 use dulse_replica::{Garbage, Grace, share};
-use dulse_types::Vector;
+use dulse_types::{Origin, Vector};
 
 use crate::metrics;
 use crate::state::FilerState;
@@ -57,6 +58,9 @@ async fn round(
     aged: &Vector,
     retries: &mut Retries,
 ) -> Result<(), dulse_store::Error> {
+    let members = state.store.shared().members()?.into_iter();
+    let live = members.filter(|(_, row)| row.state == MemberRow::MEMBER);
+    let live: Vec<Origin> = live.map(|(origin, _)| origin).collect();
     let mut counts = Counts::default();
     let mut after = None;
     loop {
@@ -64,7 +68,7 @@ async fn round(
         after = rows.last().copied();
         let is_end = rows.len() < PART_MAX;
         counts.waiting += rows.len() as u64;
-        let done = part(state, aged, rows, retries, &mut counts).await;
+        let done = part(state, (aged, &live), rows, retries, &mut counts).await;
         if !done.is_empty() {
             counts.waiting -= done.len() as u64;
             state.store.garbage_freed(done).await?;
@@ -83,13 +87,13 @@ async fn round(
 /// Frees what may go of some rows; returns the rows that are of no use any longer.
 async fn part(
     state: &FilerState,
-    aged: &Vector,
+    (aged, live): (&Vector, &[Origin]),
     rows: Vec<Garbage>,
     retries: &mut Retries,
     counts: &mut Counts,
 ) -> Vec<Garbage> {
     let now = Instant::now();
-    let shares = share(rows, aged, state.namespace.origin());
+    let shares = share(rows, aged, state.namespace.origin(), live);
     let mut done = shares.forget;
     let tried = shares.free.into_iter();
     let tried: Vec<Garbage> = tried

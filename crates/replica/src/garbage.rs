@@ -67,14 +67,17 @@ pub struct Share {
 /// Sorts dropped chunks; those that must wait are in neither part.
 ///
 /// ⚠ A chunk goes when the change that dropped it and the data that lacks it have both been
-/// stable for the grace (`aged`, see [`Grace`]). The inode's birth origin frees it; of those
-/// that moved to another inode, the one they moved to. ⚠ None goes while a conflict pins it:
-/// whoever restores what was lost finds its content.
+/// stable for the grace (`aged`, see [`Grace`]). The inode's birth origin frees it, or, when
+/// that is no member any more, the smallest of the `live` ones; of those that moved to
+/// another inode, the one they moved to. ⚠ None goes while a conflict pins it: whoever
+/// restores what was lost finds its content.
 #[must_use]
-pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin) -> Share {
+pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin, live: &[Origin]) -> Share {
+    let smallest = live.iter().min().copied().unwrap_or(own);
+    let is_ours = |birth: Origin| birth == own || !live.contains(&birth) && smallest == own;
     let is_over = |g: &Garbage| aged.covers(g.cause) && aged.covers(g.winner) && !g.is_pinned;
     let due = rows.into_iter().filter(is_over);
-    let (free, forget) = due.partition(|g| g.inode.origin == own && !g.is_moved);
+    let (free, forget) = due.partition(|g| is_ours(g.inode.origin) && !g.is_moved);
     Share { free, forget }
 }
 
@@ -122,11 +125,11 @@ mod tests {
         let mut grace = Grace::new(HOUR);
         let row = dropped(A, A, 10);
         let early = grace.pass(HOUR * 5, vector(&[(A, 5)]));
-        assert_eq!(share(vec![row], &early, A), Share::default());
+        assert_eq!(share(vec![row], &early, A, &[A]), Share::default());
         let aged = grace.pass(HOUR * 9, vector(&[(A, 10)]));
-        assert_eq!(share(vec![row], &aged, A), Share::default());
+        assert_eq!(share(vec![row], &aged, A, &[A]), Share::default());
         let aged = grace.pass(HOUR * 10, vector(&[(A, 10)]));
-        assert_eq!(share(vec![row], &aged, A).free, [row]);
+        assert_eq!(share(vec![row], &aged, A, &[A]).free, [row]);
     }
 
     #[test]
@@ -158,8 +161,13 @@ mod tests {
             is_pinned: true,
             ..own
         };
-        let shared = share(vec![own, other, late, moved, pinned], &aged, A);
+        let rows = vec![own, other, late, moved, pinned];
+        let shared = share(rows.clone(), &aged, A, &[A, B]);
         assert_eq!(shared.free, [own]);
         assert_eq!(shared.forget, [other, moved]);
+        let alone = share(rows.clone(), &aged, A, &[A]);
+        assert_eq!(alone.free, [own, other], "nobody else is left to do it");
+        let larger = share(rows, &aged, Origin(3), &[A, Origin(3)]);
+        assert_eq!(larger.free, [], "the smallest of the live ones does");
     }
 }

@@ -5,6 +5,7 @@
 //! covers, the last one shows.
 
 use super::{Check, Seen};
+use crate::MS;
 use crate::filer::Running;
 use crate::workload::make::number_of;
 use crate::workload::sessions::Private;
@@ -35,7 +36,10 @@ impl Check for Applied {
     }
 }
 
-/// Every private file whose state is known, at a filer that serves.
+/// Turns after which a file is looked at again at one filer.
+const LOOK_EVERY: usize = 6;
+
+/// Private files whose state is known, at a filer that serves.
 pub(crate) fn each(
     world: &World,
     f: usize,
@@ -45,7 +49,11 @@ pub(crate) fn each(
     let Some(running) = filer.running.as_ref().filter(|_| filer.is_ready()) else {
         return Ok(());
     };
-    let known = world.clients.private.iter().filter(|p| !p.is_unknown);
+    // Each file at each filer every few turns: a look costs more than what is looked at.
+    let turn = usize::try_from(world.now / (100 * MS)).unwrap_or(0);
+    let private = world.clients.private.iter().enumerate();
+    let due = private.filter(|(n, _)| (n + f + turn).is_multiple_of(LOOK_EVERY));
+    let known = due.map(|(_, private)| private).filter(|p| !p.is_unknown);
     known
         .into_iter()
         .try_for_each(|private| look(running, private))

@@ -61,7 +61,12 @@ impl Check for Chunks {
         let left = chunks.filter(|(_, state)| !matches!(state, Chunk::Freed | Chunk::Kept));
         let leaked: Vec<_> = left.filter(|(id, _)| !named.contains(id)).collect();
         if !leaked.is_empty() {
-            return Err(format!("chunks that nothing names are left: {leaked:?}"));
+            let held = world.filers.iter().map(|filer| waiting(filer));
+            let held: Result<Vec<_>, String> = held.collect();
+            return Err(format!(
+                "chunks that nothing names are left: {leaked:?}, waiting at each filer: {:?}",
+                held?
+            ));
         }
         Ok(())
     }
@@ -71,6 +76,16 @@ fn freed(world: &World) -> BTreeSet<FileId> {
     let chunks = world.volumes.chunks.iter();
     let freed = chunks.filter(|(_, state)| **state == Chunk::Freed);
     freed.map(|(id, _)| *id).collect()
+}
+
+/// The dropped chunks that a filer knows of, and what it holds for stable.
+fn waiting(filer: &Filer) -> Result<String, String> {
+    let Some(running) = &filer.running else {
+        return Ok(String::new());
+    };
+    let rows = running.shared().garbage(None, 5);
+    let rows = rows.map_err(|e| e.to_string())?;
+    Ok(format!("{rows:?}, stable {}", running.stable()?))
 }
 
 /// A filer that takes in a state shows nobody anything yet.

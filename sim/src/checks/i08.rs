@@ -15,14 +15,12 @@ use super::{Check, Seen};
 use crate::subscribers::{Subscriber, Told};
 use crate::world::World;
 
-/// Every event there ever was, and whether a machine was lost: the watermark waits for a
-/// member that is gone.
+/// Every event there ever was.
 #[derive(Default)]
 pub(crate) struct Watching {
     events: BTreeMap<Told, Origin>,
     /// Up to where the events of an origin are known.
     seen: BTreeMap<Origin, Stamp>,
-    is_any_lost: bool,
 }
 
 impl Check for Watching {
@@ -32,7 +30,6 @@ impl Check for Watching {
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Lost(_) => self.is_any_lost = true,
             Seen::Committed { filer, results, .. } => {
                 let Some(running) = &world.filers[*filer].running else {
                     return Ok(());
@@ -73,7 +70,7 @@ impl Check for Watching {
     fn at_end(&mut self, world: &World) -> Result<(), String> {
         self.at_rest(world)?;
         let first = world.filers.iter().find_map(|f| f.running.as_ref());
-        let (false, Some(running)) = (self.is_any_lost, first) else {
+        let Some(running) = first else {
             return Ok(());
         };
         let vector = running.shared().vector();

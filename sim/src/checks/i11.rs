@@ -2,21 +2,16 @@
 //! I11: log, graves, queues and memory have budgets. Design §13.
 //!
 //! Queues all the time; log, graves and the like once everything has been stable for a
-//! while. A machine that was lost is a member until an operator removes it, and holds
-//! back what only stability may drop.
+//! while: members whose machines are gone were removed before.
 
 use dulse_merge::keys::Space;
 
 use super::{Check, Seen};
-use crate::filer::{LOG_BUDGET_BYTES, SEGMENT_SIZE_BYTES};
+use crate::filer::SEGMENT_SIZE_BYTES;
 use crate::serve::AHEAD;
 use crate::world::World;
 
-/// Whether a machine was lost.
-#[derive(Default)]
-pub(crate) struct Budgets {
-    is_any_lost: bool,
-}
+pub(crate) struct Budgets;
 
 impl Check for Budgets {
     fn name(&self) -> &'static str {
@@ -25,7 +20,6 @@ impl Check for Budgets {
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Lost(_) => self.is_any_lost = true,
             Seen::Turned(_) => {
                 let longest = world
                     .net
@@ -44,9 +38,6 @@ impl Check for Budgets {
     }
 
     fn at_end(&mut self, world: &World) -> Result<(), String> {
-        if self.is_any_lost {
-            return Ok(());
-        }
         for (f, filer) in world.filers.iter().enumerate() {
             let Some(running) = &filer.running else {
                 continue;
@@ -60,7 +51,7 @@ impl Check for Budgets {
                 }
             }
             let log_bytes = running.shared().journal().size_bytes();
-            if log_bytes > LOG_BUDGET_BYTES + 2 * SEGMENT_SIZE_BYTES + largest_change(world) {
+            if log_bytes > filer.log_budget_bytes + 2 * SEGMENT_SIZE_BYTES + largest_change(world) {
                 return Err(format!("filer {f} keeps {log_bytes} bytes of log"));
             }
         }

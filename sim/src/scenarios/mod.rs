@@ -39,15 +39,21 @@ pub(crate) fn cluster(filers: usize) -> World {
         StdRng::seed_from_u64(7),
         crate::Options::default(),
     );
-    for f in 0..filers {
-        world.start(f).unwrap();
-        world.at(f as u64 * MS, Event::Listed(f));
-    }
-    world.settle().unwrap();
+    world.begin();
     world
 }
 
 impl World {
+    /// Starts all filers of a new world; they are ready and level then.
+    #[track_caller]
+    pub(crate) fn begin(&mut self) {
+        for f in 0..self.filers.len() {
+            self.start(f).unwrap();
+            self.at(f as u64 * MS, Event::Listed(f));
+        }
+        self.settle().unwrap();
+    }
+
     /// A further filer, which does not run yet.
     pub(crate) fn add_filer(&mut self) {
         let n = self.filers.len();

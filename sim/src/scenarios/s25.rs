@@ -2,7 +2,7 @@
 //! S25: an update of a file races with its rename at another filer.
 
 use super::cluster;
-use crate::volumes::chunks_of;
+use crate::volumes::{Chunk, chunks_of};
 
 #[test]
 fn s25_the_update_is_in_the_file_at_its_new_name_and_its_chunks_exist() {
@@ -33,5 +33,28 @@ fn s25_of_two_appends_at_once_one_wins_and_the_others_chunk_is_freed() {
     world.demand_level();
     for f in 0..3 {
         assert_eq!(world.n_chunks(f, "/f"), 2, "filer {f}");
+    }
+}
+
+/// Who deletes an entry and keeps its chunks has taken them over; those of another file that
+/// was shadowed there are nobody's, and go.
+#[test]
+fn a_delete_that_keeps_chunks_keeps_those_of_the_entry_that_it_saw_only() {
+    let mut world = cluster(2);
+    world.isolate(1);
+    let both = [world.create(0, "/part"), world.create(1, "/part")];
+    world.demand_level();
+    let shown = world.entry(0, "/part").unwrap();
+    let step = dulse_store::Step::Delete {
+        path: crate::workload::make::path("/part"),
+        delete_chunks: false,
+    };
+    world.step(0, step).unwrap();
+    world.demand_end();
+    for entry in both {
+        let chunk = world.volumes.chunks[&chunks_of(&entry)[0]];
+        let is_shown = chunks_of(&entry) == chunks_of(&shown);
+        let expected = if is_shown { Chunk::Kept } else { Chunk::Freed };
+        assert_eq!(chunk, expected, "shown: {is_shown}");
     }
 }

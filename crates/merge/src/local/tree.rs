@@ -48,7 +48,8 @@ impl Builder<'_, '_> {
         }
         for shadow in shadows {
             self.record_shadow(shown, &shadow)?;
-            self.kill_shadow(&shadow, delete_chunks)?;
+            // Whoever keeps chunks took over those of the entry that it saw.
+            self.kill_shadow(&shadow, true)?;
         }
         Ok(Effect {
             stamp,
