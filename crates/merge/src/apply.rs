@@ -23,7 +23,7 @@ pub use conflicts::is_pinned;
 pub use links::{find_by_hard_link_id, is_counted, live_names, n_links};
 pub(crate) use links::{is_whole, names_of, put_inodes_of_id};
 pub use locate::{Located, Where, locate};
-pub(crate) use locate::{find, merge_into};
+pub(crate) use locate::{find, lies_at, merge_into};
 
 /// Why a change could not be merged. It is kept and retried, never skipped.
 #[derive(Debug, thiserror::Error)]

@@ -203,7 +203,10 @@ impl Export {
                 for record in records.iter().filter(|record| record.stamp <= until) {
                     let change = Change::decode(&record.payload)
                         .map_err(|e| Error::new(operation, ErrorKind::Corrupt).source(e))?;
-                    touched(&txn, &change, &mut ranges).map_err(|e| error::read(operation, e))?;
+                    let is_known = touched(&txn, &change, &mut ranges);
+                    if !is_known.map_err(|e| error::read(operation, e))? {
+                        return Ok(None);
+                    }
                     n_changes += 1;
                 }
                 after = records.last().map_or(until, |record| record.stamp);

@@ -61,7 +61,7 @@ impl Check for Chunks {
         let left = chunks.filter(|(_, state)| !matches!(state, Chunk::Freed | Chunk::Kept));
         let leaked: Vec<_> = left.filter(|(id, _)| !named.contains(id)).collect();
         if !leaked.is_empty() {
-            let held = world.filers.iter().map(|filer| waiting(filer));
+            let held = world.filers.iter().map(waiting);
             let held: Result<Vec<_>, String> = held.collect();
             return Err(format!(
                 "chunks that nothing names are left: {leaked:?}, waiting at each filer: {:?}",

@@ -19,20 +19,13 @@ impl Check for Budgets {
     }
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
-        match seen {
-            Seen::Turned(_) => {
-                let longest = world
-                    .net
-                    .connections
-                    .values()
-                    .map(|c| c.replies.len())
-                    .max();
-                // A reset and an end may follow.
-                if longest.is_some_and(|n| n > AHEAD + 2) {
-                    return Err(format!("{longest:?} messages wait on one connection"));
-                }
+        if let Seen::Turned(_) = seen {
+            let connections = world.net.connections.values();
+            let longest = connections.map(|c| c.replies.len()).max();
+            // A reset and an end may follow.
+            if longest.is_some_and(|n| n > AHEAD + 2) {
+                return Err(format!("{longest:?} messages wait on one connection"));
             }
-            _ => {}
         }
         Ok(())
     }

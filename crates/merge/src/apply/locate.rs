@@ -51,6 +51,21 @@ pub fn locate(txn: &mut Txn<'_>, step: &NameStep) -> Result<Option<Located>, Rea
     find(txn, step.name, paths)
 }
 
+/// The path of a name, dead ones and half arrived ones included, looked for at these paths and
+/// where it moved; `None` when it is at neither.
+pub(crate) fn lies_at(
+    txn: &Txn<'_>,
+    name: Identity,
+    mut paths: Vec<Bytes>,
+) -> Result<Option<Bytes>, ReadError> {
+    paths.extend(moved_paths(txn, name)?);
+    let row = match at_any(txn, name, &paths)? {
+        Some(row) => Some(row),
+        None => kept(txn, name)?.map(|found| found.row),
+    };
+    Ok(row.map(|row| row.path))
+}
+
 /// Finds a name by identity, at these paths first.
 pub(crate) fn find(
     txn: &mut Txn<'_>,

@@ -13,4 +13,5 @@ mod parts;
 mod reference;
 mod rules;
 mod small;
+mod touched;
 mod world;
