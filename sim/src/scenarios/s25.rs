@@ -37,7 +37,7 @@ fn s25_of_two_appends_at_once_one_wins_and_the_others_chunk_is_freed() {
 }
 
 /// Who deletes an entry and keeps its chunks has taken them over; those of another file that
-/// was shadowed there are nobody's, and go.
+/// was shadowed there are nobody's: they wait as long as its conflict is listed.
 #[test]
 fn a_delete_that_keeps_chunks_keeps_those_of_the_entry_that_it_saw_only() {
     let mut world = cluster(2);
@@ -51,10 +51,14 @@ fn a_delete_that_keeps_chunks_keeps_those_of_the_entry_that_it_saw_only() {
     };
     world.step(0, step).unwrap();
     world.demand_end();
+    let shared = world.filers[0].running.as_ref().unwrap().shared();
+    let rows = shared.garbage(None, 10).unwrap();
+    let waiting: Vec<_> = rows.iter().map(|garbage| garbage.chunk).collect();
     for entry in both {
-        let chunk = world.volumes.chunks[&chunks_of(&entry)[0]];
+        let chunk = chunks_of(&entry)[0];
         let is_shown = chunks_of(&entry) == chunks_of(&shown);
-        let expected = if is_shown { Chunk::Kept } else { Chunk::Freed };
-        assert_eq!(chunk, expected, "shown: {is_shown}");
+        let expected = if is_shown { Chunk::Kept } else { Chunk::Named };
+        assert_eq!(world.volumes.chunks[&chunk], expected, "shown: {is_shown}");
+        assert_eq!(waiting.contains(&chunk), !is_shown, "shown: {is_shown}");
     }
 }
