@@ -6,6 +6,7 @@
 
 mod cluster;
 mod config;
+mod conflicts;
 mod edges;
 mod exit;
 mod metrics;
@@ -75,6 +76,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Shows who belongs to the filers' cluster, and takes members out of it
     Cluster(cluster::ClusterArgs),
+    /// Lists what lost to concurrent changes; restores or dismisses it
+    Conflicts(conflicts::ConflictsArgs),
     /// Prints or checks a configuration file
     Config(config::ConfigArgs),
     /// Prints completions for a shell
@@ -158,6 +161,10 @@ async fn run(command: Command) -> anyhow::Result<u8> {
             return Ok(if is_equal { exit::OK } else { exit::DIFFERENT });
         }
         Command::Cluster(args) => cluster::cluster(args).await?,
+        Command::Conflicts(args) => {
+            let is_done = conflicts::conflicts(args).await?;
+            return Ok(if is_done { exit::OK } else { exit::DIFFERENT });
+        }
         Command::Config(args) => config::config(args, &Cli::command())?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "dulse", &mut std::io::stdout());

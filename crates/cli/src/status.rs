@@ -90,12 +90,13 @@ fn filer_text(filer: &Filer) -> String {
         .map(|(o, s)| format!("{o}:{s}"))
         .collect();
     let mut text = format!(
-        "{}  {}  {ready}\n  origin {}  entries {}  dropped chunks {}\n  digest {}\n  vector {}\n",
+        "{}  {}  {ready}\n  origin {}  entries {}  dropped chunks {}  conflicts {}\n  digest {}\n  vector {}\n",
         filer.address,
         filer.engine,
         filer.origin,
         filer.entries,
         filer.garbage_chunks,
+        filer.conflicts.total(),
         filer.digest,
         vector.join(" "),
     );

@@ -41,7 +41,7 @@ impl FilerService {
 
     /// Namespace calls are refused until the filer is ready, and wait, bounded, for the
     /// writes whose tokens they present.
-    async fn ready<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    pub(crate) async fn ready<T>(&self, request: &Request<T>) -> Result<(), Status> {
         if let Some(why) = self.state.not_ready() {
             return Err(Status::unavailable(format!("filer is not ready: {why}")));
         }

@@ -4,6 +4,7 @@
 //! [`Filer::start`] puts the parts together; replication, health and status are served
 //! at once, namespace calls are refused until the filer is ready.
 
+mod conflicts;
 mod discovery;
 pub mod errors;
 pub mod expiry;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use dulse_blobs::{Blobs, GrpcControl};
 use dulse_client::Masters;
 use dulse_namespace::Namespace;
+use dulse_proto::conflicts::conflicts_server::ConflictsServer;
 use dulse_proto::filer::seaweed_filer_server::SeaweedFilerServer;
 use dulse_proto::members::members_server::MembersServer;
 use dulse_proto::repair::repair_server::RepairServer;
@@ -235,6 +237,8 @@ fn serve_grpc(
     let repair = RepairServer::new(state.replicator.repair_service())
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let conflicts = ConflictsServer::new(conflicts::ConflictsService::new(Arc::clone(&state)))
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let status = FilerStatusServer::new(status::StatusService::new(Arc::clone(&state)));
     let members = MembersServer::new(members::MembersService::new(Arc::clone(&state)));
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -251,6 +255,7 @@ fn serve_grpc(
             .add_service(replication)
             .add_service(repair)
             .add_service(status)
+            .add_service(conflicts)
             .add_service(members)
             .add_service(health)
             .add_service(reflection)

@@ -37,6 +37,10 @@ dulse_telemetry::declare! {
         "Entries that this filer removed because their time to live was over.";
     VOLUMES_FAILING: gauge "dulse_chunks_failing_volumes", Count, [], Stable,
         "Volumes whose dropped chunks cannot be freed at present.";
+    CONFLICTS: gauge "dulse_conflicts", Count, ["kind"], Stable,
+        "Conflicts that are listed, by kind: data, shadow, and pending ones of either.";
+    CONFLICTS_PINNED: gauge "dulse_conflicts_pinned_bytes", Bytes, [], Stable,
+        "Bytes of content that lost and is kept for as long as its conflict is listed.";
     PEERS: gauge "dulse_peers", Count, ["state"], Stable,
         "Other filers by state: connecting, streaming, foreign, refused, stuck.";
     MEMBERS: gauge "dulse_members", Count, ["state"], Stable,
@@ -92,6 +96,15 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
     let clock = state.replicator.clock();
     CLOCK_LEAD.set(lead_seconds(clock));
     CLOCK_REFUSES.set(f64::from(u8::from(clock.refuses())));
+    let conflicts = shared.conflict_counts();
+    for (kind, count) in [
+        ("data", conflicts.n_data),
+        ("shadow", conflicts.n_shadows),
+        ("pending", conflicts.n_pending),
+    ] {
+        CONFLICTS.gauge(&[("kind", kind)]).set(count as f64);
+    }
+    CONFLICTS_PINNED.set(conflicts.pinned_bytes as f64);
     SUBSCRIBERS.set(state.subscribers.list(&[]).len() as f64);
     let peers = state.replicator.peers();
     for named in PEER_STATES {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use dulse_proto::status::filer_status_server::FilerStatus;
 use dulse_proto::status::{
-    BucketDigest, BucketsReply, BucketsRequest, Component, DigestsRequest, DirectoryDigest,
-    DirectoryRowsRequest, FormerMember, Peer, Repairs, RowHash, ScrubProgress, ScrubRequest,
-    StatusReply, StatusRequest, Transfer, TreeChange,
+    BucketDigest, BucketsReply, BucketsRequest, Component, Conflicts, DigestsRequest,
+    DirectoryDigest, DirectoryRowsRequest, FormerMember, Peer, Repairs, RowHash, ScrubProgress,
+    ScrubRequest, StatusReply, StatusRequest, Transfer, TreeChange,
 };
-use dulse_replica::{Page, TreeProgress, TreeState};
+use dulse_replica::{ConflictCounts, Page, TreeProgress, TreeState};
 use dulse_replication::repair::ScrubStatus;
 use dulse_types::Vector;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -80,6 +80,15 @@ fn tree_change(tree: &TreeProgress) -> TreeChange {
     }
 }
 
+fn conflicts(counts: ConflictCounts) -> Conflicts {
+    Conflicts {
+        data: counts.n_data,
+        shadows: counts.n_shadows,
+        pending: counts.n_pending,
+        pinned_bytes: counts.pinned_bytes,
+    }
+}
+
 fn internal(error: dulse_store::Error) -> Status {
     Status::internal(error.to_string())
 }
@@ -110,6 +119,7 @@ impl FilerStatus for StatusService {
             });
         let garbage = shared.garbage(None, GARBAGE_COUNT_MAX).map_err(internal)?;
         Ok(Response::new(StatusReply {
+            conflicts: Some(conflicts(shared.conflict_counts())),
             address: state.options.address.to_string(),
             origin: shared.origin().0,
             engine: shared.engine_name().to_owned(),

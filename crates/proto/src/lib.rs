@@ -28,6 +28,12 @@ pub mod remote_pb {
     tonic::include_proto!("remote_pb");
 }
 
+/// What lost in conflicts.
+pub mod conflicts {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+    tonic::include_proto!("dulse.conflicts.v1");
+}
+
 /// What an operator asks a filer.
 pub mod status {
     #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]

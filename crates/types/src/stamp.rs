@@ -175,3 +175,44 @@ impl fmt::Display for Identity {
         write!(f, "{}.{}", self.birth(), self.index)
     }
 }
+
+/// A text that names no identity.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is no id; expected `stamp@origin.index`")]
+pub struct IdentityError(String);
+
+impl std::str::FromStr for Identity {
+    type Err = IdentityError;
+
+    /// Reads what `Display` wrote.
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        let parse = || {
+            let (stamp, rest) = text.split_once('@')?;
+            let (origin, index) = rest.split_once('.')?;
+            Some(Self {
+                stamp: Stamp(stamp.parse().ok()?),
+                origin: origin.parse().ok()?,
+                index: index.parse().ok()?,
+            })
+        };
+        parse().ok_or_else(|| IdentityError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod identity_tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_read_as_it_is_printed() {
+        let id = Identity {
+            stamp: Stamp(1_732_546_800_000_000_123),
+            origin: Origin(0x0102_0304_0506_0708),
+            index: u32::MAX,
+        };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for wrong in ["", "1@2", "1.2", "x@1.2", "1@x.2", "1@2.-1", "1@2.3.4"] {
+            assert!(wrong.parse::<Identity>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -52,6 +52,7 @@ pub(crate) struct Filer {
     pub(crate) entries: u64,
     pub(crate) changes_applied: u64,
     pub(crate) garbage_chunks: u64,
+    pub(crate) conflicts: Conflicts,
     pub(crate) peers: Vec<Peer>,
     /// A running bootstrap.
     pub(crate) transfer: Option<Transfer>,
@@ -63,6 +64,31 @@ pub(crate) struct Filer {
     pub(crate) gone: Vec<Former>,
     /// Trees being moved or removed in parts.
     pub(crate) tree_changes: Vec<TreeChange>,
+}
+
+/// What lost, as the filer counted it last.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Conflicts {
+    pub(crate) data: u64,
+    pub(crate) shadows: u64,
+    pub(crate) pending: u64,
+    pub(crate) pinned_bytes: u64,
+}
+
+impl Conflicts {
+    fn of(counts: dulse_proto::status::Conflicts) -> Self {
+        Self {
+            data: counts.data,
+            shadows: counts.shadows,
+            pending: counts.pending,
+            pinned_bytes: counts.pinned_bytes,
+        }
+    }
+
+    /// Recorded and pending ones.
+    pub(crate) fn total(&self) -> u64 {
+        self.data + self.shadows + self.pending
+    }
 }
 
 /// One peer as a filer sees it.
@@ -223,6 +249,7 @@ impl Filer {
             entries: reply.entries,
             changes_applied: reply.changes_applied,
             garbage_chunks: reply.garbage_chunks,
+            conflicts: Conflicts::of(reply.conflicts.unwrap_or_default()),
             peers: peers.collect(),
             transfer: reply.transfer.map(|t| Transfer {
                 rows: t.rows,
