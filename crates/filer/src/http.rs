@@ -66,7 +66,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The `Server` header.
 const SERVER_TEXT: &str = concat!("Dulse/", env!("CARGO_PKG_VERSION"));
 
-/// Session token: sent with writes, presented with reads.
+/// Session token: sent with writes, presented with any later request.
 const TOKEN: HeaderName = HeaderName::from_static("dulse-token");
 
 /// Methods named to browsers of other origins.
@@ -247,6 +247,15 @@ impl Http {
         if self.options.is_read_only && !is_read {
             return Err(Refusal::bare(StatusCode::METHOD_NOT_ALLOWED));
         }
+        // Writes too: they are made on top of what they name.
+        for token in headers
+            .get_all(TOKEN)
+            .iter()
+            .take(crate::session::TOKENS_MAX)
+        {
+            let token = token.to_str().unwrap_or_default();
+            self.names.wait_for(token).await?;
+        }
         match method {
             Method::GET | Method::HEAD => self.read(&target.path, &query, &method, headers).await,
             Method::DELETE if query.has("tagging") => {
@@ -265,9 +274,6 @@ impl Http {
         method: &Method,
         headers: &HeaderMap,
     ) -> Result<Reply, Refusal> {
-        if let Some(token) = headers.get(TOKEN).and_then(|v| v.to_str().ok()) {
-            self.names.wait_for(token).await?;
-        }
         let found = self.names.find(path).await?;
         let found = found.ok_or_else(|| Refusal::bare(StatusCode::NOT_FOUND))?;
         let mut fields = found.entry.fields().map_err(write::damaged)?;

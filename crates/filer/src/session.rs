@@ -23,7 +23,7 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 pub const METADATA_KEY: &str = "dulse-token";
 
 /// Tokens of one request that count; a session has one per filer it wrote to.
-const TOKENS_MAX: usize = 64;
+pub(crate) const TOKENS_MAX: usize = 64;
 
 /// Position of a change: whose log, and where in it. Text form `origin:stamp`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

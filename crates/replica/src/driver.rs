@@ -545,6 +545,9 @@ impl Driver {
         self.told();
         // Under load nobody rests: the clock's ceilings alone fill a log, too.
         self.replica.checkpoint_when_due();
+        // One step, so that writers hardly wait, and often: a filer that is asked for promises
+        // each second never rests either.
+        self.judge(1);
         true
     }
 
@@ -749,10 +752,10 @@ impl Driver {
         }
     }
 
-    /// Nobody waits: judges a good deal of what is to be judged.
-    fn judge(&mut self) {
+    /// Judges some of what is to be judged.
+    fn judge(&mut self, n_steps: usize) {
         self.replica.judge_when_due();
-        for _ in 0..IDLE_FORGETS_MAX {
+        for _ in 0..n_steps {
             match self.replica.judge() {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -770,7 +773,7 @@ impl Driver {
         {
             tracing::error!(%error, "checkpoint failed; tried again soon");
         }
-        self.judge();
+        self.judge(IDLE_FORGETS_MAX);
         self.forget();
         self.reporter.tell();
     }

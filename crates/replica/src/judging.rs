@@ -100,6 +100,9 @@ impl Replica {
         if self.is_behind_log || self.stable.is_empty() {
             return Ok(false);
         }
+        if matches!(self.judging.phase, Phase::Over) {
+            return Ok(self.begin());
+        }
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
         if may_stamp(&Txn::new(&rows), shared.origin).is_err() {
