@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 
 use crate::Cluster;
 pub use faults::Faults;
@@ -34,6 +34,12 @@ const ENGINES: [&str; 3] = ["redb", "sqlite", "redb"];
 
 /// How long filers may take to agree once all is healed.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// How often `dulse verify` is asked that cannot compare the filers.
+const VERIFY_TRIES_MAX: u32 = 3;
+
+/// Pause before it is asked again.
+const AFTER_VERIFY: Duration = Duration::from_secs(5);
 
 /// What was asked and answered.
 #[derive(Default, Debug)]
@@ -103,10 +109,7 @@ pub async fn run(seed: u64, time: Duration) -> Result<Report> {
         }
     }
     let settled = began.elapsed();
-    ensure!(
-        cluster.verify()? == Some(0),
-        "`dulse verify` finds differences"
-    );
+    verify(&cluster).await?;
     let ledger = std::mem::take(&mut *lock(&ledger));
     let n_entries = judge::trees(&cluster, &ledger).await?;
     let n_events = watch::judge(watchers, &ledger.added).await?;
@@ -117,6 +120,20 @@ pub async fn run(seed: u64, time: Duration) -> Result<Report> {
         n_events,
         settled,
     })
+}
+
+/// `dulse verify` says that all are equal; that it could not compare them is another answer,
+/// and asked for again: a machine under load may not answer it in time.
+async fn verify(cluster: &Cluster) -> Result<()> {
+    for _ in 0..VERIFY_TRIES_MAX {
+        match cluster.verify()? {
+            Some(0) => return Ok(()),
+            Some(1) => bail!("`dulse verify` finds differences"),
+            other => println!("`dulse verify` could not compare the filers: {other:?}"),
+        }
+        tokio::time::sleep(AFTER_VERIFY).await;
+    }
+    bail!("`dulse verify` could not compare the filers {VERIFY_TRIES_MAX} times")
 }
 
 fn lock(ledger: &std::sync::Mutex<Ledger>) -> std::sync::MutexGuard<'_, Ledger> {

@@ -640,6 +640,7 @@ impl Cluster {
             .arg(self.dir.path())
             .output()?;
         println!("{}", String::from_utf8_lossy(&output.stdout));
+        println!("{}", String::from_utf8_lossy(&output.stderr));
         Ok(output.status.code())
     }
 
@@ -658,6 +659,7 @@ impl Cluster {
             .arg(self.dir.path())
             .output()?;
         println!("{}", String::from_utf8_lossy(&output.stdout));
+        println!("{}", String::from_utf8_lossy(&output.stderr));
         Ok(output.status.code())
     }
 

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use dulse_merge::conflict::{
     ShadowVerdict, data_id, is_data_lost, judge, judge_shadow, withdrawn_by,
 };
-use dulse_merge::{Change, Kills, NameRow, NameStep, Step};
+use dulse_merge::keys::{self, Space};
+use dulse_merge::{Change, ConflictRow, Kills, MemberRow, NameRow, NameStep, Step, Txn, forget};
 use dulse_types::{Identity, Origin, Stamp, Vector, Version};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::guards::{create, delete, link, pair, receive_all, rename, update};
-use crate::world::{Mix, Replica, history};
+use crate::world::{Memory, Mix, Replica, history};
 
 fn name_steps(change: &Change) -> impl Iterator<Item = (Version, &NameStep)> {
     change.steps.iter().filter_map(|step| match step {
@@ -183,4 +184,41 @@ fn of_two_names_of_one_inode_at_one_path_the_lesser_is_killed_without_a_record()
     let stable = all.into_iter().collect();
     let verdict = judge_shadow(&shown, &shadow, &stable);
     assert_eq!(verdict, ShadowVerdict::Kill);
+}
+
+/// Its judge has what made it lose and said nothing, if it is a member; else nobody has
+/// judged yet, and forgotten here it would be lost without a trace.
+#[test]
+fn a_pending_loss_of_one_that_is_no_member_waits_for_another_judge() {
+    let (loser, stable) = (Origin(1), Stamp(9));
+    let id = data_id(Version {
+        stamp: Stamp(3),
+        origin: loser,
+    });
+    let mut cause = Vector::new();
+    cause.set(Origin(2), Stamp(5));
+    let pending = ConflictRow {
+        cause,
+        ..ConflictRow::default()
+    };
+    let is_kept = |state: u8| {
+        let member = MemberRow {
+            state,
+            version: Version::ZERO,
+            cut: Stamp(i64::MAX),
+            address: String::new(),
+        };
+        let mut rows = Memory::default();
+        let key = keys::by_identity(Space::Conflicts, id);
+        rows.write(vec![
+            (key.clone(), Some(pending.encode().into())),
+            (keys::member(loser), Some(member.encode().into())),
+        ]);
+        let all = (1..3).map(|n| (Origin(n), stable)).collect();
+        let mut txn = Txn::new(&rows);
+        forget(&mut txn, &all, b"", 100).unwrap();
+        txn.get(&key).unwrap().is_some()
+    };
+    assert!(!is_kept(MemberRow::MEMBER));
+    assert!(is_kept(MemberRow::LEFT));
 }

@@ -483,3 +483,22 @@ fn whether_something_is_left_is_told_as_a_scan_tells_it() {
         }
     }
 }
+
+/// What came after it began is not what it was asked to remove.
+#[test]
+fn a_delete_in_parts_spares_a_write_that_it_had_not_seen() {
+    let base = planted(1);
+    let (_, peer) = by_peer(&base)
+        .into_iter()
+        .find(|(name, _)| *name == "write")
+        .unwrap();
+    let work = TreeWork::Delete {
+        delete_chunks: true,
+    };
+    let mut doer = base.clone();
+    let mut job = Job::begin(&mut doer, "/t", work);
+    let rng = &mut StdRng::seed_from_u64(1);
+    deliver(&mut doer, std::slice::from_ref(&peer.log), rng);
+    job.finish(&mut doer, 1);
+    assert!(files(&doer).contains(&"/t/b/x".to_owned()));
+}
