@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! I1 restored: whatever is flipped, lost or doubled in one replica, the others heal it.
 
+mod big;
 mod damage;
 mod guards;
 mod world;
