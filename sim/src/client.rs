@@ -8,7 +8,7 @@ use dulse_merge::Change;
 use dulse_proto::replication::Heartbeat;
 use dulse_replica::{Applied, ExportPart};
 use dulse_replication::convert;
-use dulse_replication::core::{Action, LinkId, Outcome, Refusal, StreamId};
+use dulse_replication::core::{Action, Greeting, LinkId, Outcome, Refusal, StreamId};
 use dulse_replication::feed::Cursor;
 use dulse_types::{Origin, ServerAddress, Stamp};
 
@@ -84,6 +84,9 @@ impl World {
                 )
             }
             Action::Found { beside } => self.found(f, &beside),
+            Action::Renew {
+                known, is_in_use, ..
+            } => self.renew(f, known, is_in_use),
             Action::Fence { member } => self.shut_out(f, member, false),
             Action::Cancel(stream) => {
                 self.net.cancel(f, Kind::Pull(stream));
@@ -234,6 +237,10 @@ impl World {
                 let Some(running) = &mut self.filers[f].running else {
                     return Ok(());
                 };
+                let own = running.origin();
+                let forked = running.shared().forked_at(own, greeting.vector.get(own));
+                let forked = forked.map_err(|e| e.to_string())?;
+                let greeting = Greeting { forked, ..greeting };
                 running.with(now, |core, since, _| {
                     core.greeted(since, link, Ok(greeting))
                 })

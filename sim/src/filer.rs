@@ -79,6 +79,8 @@ pub(crate) struct Filer {
     pub(crate) frozen_until: u64,
     /// Log above this goes when it is stable; a member for whom more is kept is shut out.
     pub(crate) log_budget_bytes: u64,
+    /// Something else was put on its disk.
+    pub(crate) was_restored: bool,
     /// A member that is silent for this long is shut out.
     pub(crate) offline_max: Duration,
 }
@@ -130,6 +132,7 @@ impl Filer {
             running: None,
             frozen_until: 0,
             log_budget_bytes: LOG_BUDGET_BYTES,
+            was_restored: false,
             offline_max: Duration::from_secs(3600),
         }
     }
@@ -182,6 +185,8 @@ impl Filer {
         let core = Core::new(Settings {
             origin: shared.origin(),
             instance,
+            started_ns: i64::try_from(now).unwrap_or(i64::MAX),
+            must_join: shared.must_join().map_err(|e| e.to_string())?,
             address: address(self.port),
             is_alone: false,
             offline_max: self.offline_max,
@@ -200,6 +205,21 @@ impl Filer {
             watermark: Stamp::ZERO,
         });
         Ok(())
+    }
+
+    /// What is on its disk now.
+    #[cfg(test)]
+    pub(crate) fn backup(&self) -> (MemDisk, MemoryEngine) {
+        (self.disk.copied(), self.engine.copied())
+    }
+
+    /// Puts back what was on a disk once: its own, or another's.
+    #[cfg(test)]
+    pub(crate) fn restore(&mut self, (disk, engine): (MemDisk, MemoryEngine)) {
+        self.running = None;
+        self.was_restored = true;
+        self.disk = disk;
+        self.engine = engine;
     }
 
     /// kill -9 and power loss in one: unsynced bytes torn, later engine batches lost.
@@ -247,7 +267,7 @@ impl Filer {
     pub(crate) fn is_ready(&self) -> bool {
         self.running
             .as_ref()
-            .is_some_and(|r| *r.core.phase() == Phase::Ready)
+            .is_some_and(|r| r.has_state() && !r.shared().has_reissue().unwrap_or(true))
     }
 }
 
@@ -260,6 +280,11 @@ impl Running {
 
     pub(crate) fn shared(&self) -> Arc<Shared> {
         self.replica.shared()
+    }
+
+    /// Whether it has what the others have; it serves when nothing is left to be made anew.
+    pub(crate) fn has_state(&self) -> bool {
+        *self.core.phase() == Phase::Ready
     }
 
     pub(crate) fn origin(&self) -> Origin {

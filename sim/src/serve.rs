@@ -4,7 +4,7 @@
 use dulse_merge::change::MemberStep;
 use dulse_replica::{ExportPart, ImportCursor};
 use dulse_replication::convert;
-use dulse_replication::core::Greeting;
+use dulse_replication::core::{Greeting, Phase};
 use dulse_replication::feed::{self, KeptCursor, Next};
 use dulse_types::{Origin, ServerAddress};
 use rand::Rng;
@@ -82,6 +82,10 @@ impl World {
         };
         if running.shared().is_fresh() {
             self.push_reply(c, Reply::Broken("this filer is fresh itself".to_owned()));
+            return Ok(());
+        }
+        if *running.core.phase() != Phase::Ready {
+            self.push_reply(c, Reply::Broken("this filer is not ready".to_owned()));
             return Ok(());
         }
         if !running
@@ -234,6 +238,9 @@ fn hello(running: &Running) -> Result<Greeting, String> {
             .iter()
             .map(|(origin, _)| *origin)
             .collect(),
+        is_ready: *running.core.phase() == Phase::Ready,
+        started_ns: i64::try_from(running.started).unwrap_or(i64::MAX),
+        forked: None,
         vector,
     })
 }

@@ -148,7 +148,7 @@ pub(crate) struct World {
     pub(crate) counts: Counts,
     /// Whether trouble is over and all must heal.
     pub(crate) is_over: bool,
-    checks: Vec<Box<dyn Check>>,
+    pub(crate) checks: Vec<Box<dyn Check>>,
     /// Whose machines are gone for good.
     pub(crate) lost: Vec<Origin>,
     /// Changes of this origin arrive damaged at this filer: a scenario's affair.
@@ -410,6 +410,7 @@ impl World {
         let stable = running.stable()?;
         let is_cut = self.tolerate(f, |running| running.in_background(stable))?;
         self.counts.log_cuts += u64::from(is_cut == Some(true));
+        self.make_anew(f)?;
         if is_ready {
             self.serve_subscribers(f)?;
             self.step_tree(f)?;

@@ -108,3 +108,131 @@ async fn a_filer_that_is_lost_for_good_is_removed_and_missed_by_nobody() -> Resu
     cluster.wait_converged().await?;
     Ok(())
 }
+
+/// The origins of all members, in order.
+fn origins(cluster: &Cluster, state: &str) -> Result<Vec<String>> {
+    let members = members(cluster)?;
+    let of = members.iter().filter(|m| m["state"] == state);
+    Ok(of
+        .filter_map(|m| m["origin"].as_str().map(str::to_owned))
+        .collect())
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for item in std::fs::read_dir(from)? {
+        let item = item?;
+        let target = to.join(item.file_name());
+        if item.file_type()?.is_dir() {
+            copy(&item.path(), &target)?;
+        } else {
+            std::fs::copy(item.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// It was away, was fenced, and what it had acknowledged and handed to nobody is made anew.
+#[tokio::test]
+async fn s09_a_filer_that_was_fenced_comes_back_with_what_only_it_had() -> Result<()> {
+    let mut cluster = Cluster::start(&["redb", "sqlite", "redb"]).await?;
+    cluster.put(0, "/s09/old", b"old".to_vec()).await?;
+    cluster.wait_converged().await?;
+    for filer in 0..2 {
+        cluster.filers[filer].freeze()?;
+    }
+    cluster.mkdir(2, "/s09/mine").await?;
+    cluster.filers[2].kill()?;
+    for filer in 0..2 {
+        cluster.filers[filer].kill()?;
+        cluster.filers[filer].restart_adding("--max-offline=3s")?;
+    }
+    let is_fenced = || async { origins(&cluster, "fenced").is_ok_and(|all| all.len() == 1) };
+    wait_for("a member that is fenced", is_fenced).await?;
+    cluster.mkdir(0, "/s09/theirs").await?;
+    cluster.filers[2].restart()?;
+    let is_back = || async {
+        let names = cluster.names(2, "/s09").await;
+        names.is_ok_and(|names| names == ["mine", "old", "theirs"])
+    };
+    wait_for("a filer that has everything", is_back).await?;
+    cluster.wait_converged().await?;
+    assert_eq!(cluster.verify()?, Some(0));
+    for filer in 0..3 {
+        assert_eq!(
+            cluster.names(filer, "/s09").await?,
+            ["mine", "old", "theirs"]
+        );
+        assert_eq!(
+            cluster.get(filer, "/s09/old").await?.as_deref(),
+            Some(&b"old"[..])
+        );
+    }
+    assert_eq!(origins(&cluster, "live")?.len(), 3);
+    Ok(())
+}
+
+/// A store is restored from an old backup.
+#[tokio::test]
+async fn s10_a_store_that_was_restored_from_a_backup_loses_and_doubles_nothing() -> Result<()> {
+    let mut cluster = Cluster::start(&["redb", "sqlite"]).await?;
+    cluster.mkdir(1, "/s10/before").await?;
+    cluster.wait_converged().await?;
+    let store = cluster.dir.path().join("filer-1");
+    let backup = cluster.dir.path().join("backup");
+    cluster.filers[1].terminate()?;
+    copy(&store, &backup)?;
+    cluster.filers[1].restart()?;
+    cluster.wait_ready(1).await?;
+    cluster.mkdir(1, "/s10/after").await?;
+    cluster.wait_converged().await?;
+    cluster.filers[1].kill()?;
+    std::fs::remove_dir_all(&store)?;
+    copy(&backup, &store)?;
+    cluster.filers[1].restart()?;
+    let is_removed = || async { origins(&cluster, "removed").is_ok_and(|all| all.len() == 1) };
+    wait_for("an old origin that is removed", is_removed).await?;
+    cluster.wait_ready(1).await?;
+    cluster.mkdir(1, "/s10/again").await?;
+    cluster.wait_converged().await?;
+    assert_eq!(cluster.verify()?, Some(0));
+    for filer in 0..2 {
+        assert_eq!(
+            cluster.names(filer, "/s10").await?,
+            ["after", "again", "before"]
+        );
+    }
+    Ok(())
+}
+
+/// A store directory is copied to a new filer that runs beside the old one.
+#[tokio::test]
+async fn s10_a_copied_store_runs_beside_its_original_under_another_origin() -> Result<()> {
+    let mut cluster = Cluster::start(&["redb", "sqlite"]).await?;
+    cluster.mkdir(1, "/s10/before").await?;
+    cluster.wait_converged().await?;
+    let known = origins(&cluster, "live")?;
+    cluster.filers[1].terminate()?;
+    let store = cluster.dir.path().join("filer-1");
+    copy(&store, &cluster.dir.path().join("filer-2"))?;
+    cluster.filers[1].restart()?;
+    cluster.wait_ready(1).await?;
+    cluster.mkdir(1, "/s10/meanwhile").await?;
+    let clone = cluster.add_filer("sqlite")?;
+    let is_third = || async { origins(&cluster, "live").is_ok_and(|all| all.len() == 3) };
+    wait_for("a third member", is_third).await?;
+    cluster.wait_ready(clone).await?;
+    cluster.mkdir(clone, "/s10/copy").await?;
+    cluster.mkdir(1, "/s10/original").await?;
+    cluster.wait_converged().await?;
+    assert_eq!(cluster.verify()?, Some(0));
+    for filer in 0..3 {
+        assert_eq!(
+            cluster.names(filer, "/s10").await?,
+            ["before", "copy", "meanwhile", "original"]
+        );
+    }
+    let live = origins(&cluster, "live")?;
+    ensure!(known.iter().all(|origin| live.contains(origin)), "{live:?}");
+    Ok(())
+}

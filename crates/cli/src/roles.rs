@@ -301,9 +301,28 @@ pub(crate) async fn filer(args: FilerArgs) -> Result<()> {
     let security = edges::security()?;
     let transport = transport(Service::Filer, &args.common.wire, &security)?;
     let filer = start_filer(&args, transport.clone(), &security).await?;
-    stopped(args.common.exit_with_stdin, &[transport]).await?;
+    let transports = [transport];
+    let is_renewed = tokio::select! {
+        stopped = stopped(args.common.exit_with_stdin, &transports) => stopped.map(|()| false)?,
+        () = filer.renewed() => true,
+    };
     filer.stop().await;
+    if is_renewed {
+        return start_again();
+    }
     Ok(())
+}
+
+/// Replaces this process by a new one with the same arguments: everything that holds on to the
+/// store's old origin is gone with it. Returns only where that fails.
+fn start_again() -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    tracing::info!("starting again, to open the store under its new origin");
+    let program = std::env::current_exe().context("find the own program")?;
+    let error = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Err(error).context("start again")
 }
 
 /// `dulse server`: one of each in one process.
@@ -364,9 +383,15 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
         leave_wait: args::LEAVE_WAIT,
     };
     let filer = start_filer(&filer, of_filer, &security).await?;
-    stopped(false, &transports).await?;
+    let is_renewed = tokio::select! {
+        stopped = stopped(false, &transports) => stopped.map(|()| false)?,
+        () = filer.renewed() => true,
+    };
     filer.stop().await;
     volume.stop().await;
     master.stop().await;
+    if is_renewed {
+        return start_again();
+    }
     Ok(())
 }

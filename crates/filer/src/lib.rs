@@ -170,10 +170,19 @@ impl Filer {
         &self.state
     }
 
+    /// Waits until this filer must be started again, to open its store under a new origin.
+    pub async fn renewed(&self) {
+        let mut renewed = self.state.replicator.renewed();
+        if renewed.wait_for(|renewed| *renewed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Refuses new requests, lets those in flight end, leaves the cluster where that is wanted,
     /// then closes the store.
     pub async fn stop(self) {
-        if let Some(wait) = self.state.options.leaves_within {
+        let is_renewed = *self.state.replicator.renewed().borrow();
+        if let Some(wait) = self.state.options.leaves_within.filter(|_| !is_renewed) {
             leave(&self.state, wait).await;
         }
         self.stop.send_replace(true);

@@ -38,6 +38,18 @@ impl MemDisk {
         Self::default()
     }
 
+    /// Another disk with what this one holds now: a backup, or a store that was copied.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let files = self.lock().files.clone();
+        Self {
+            state: Arc::new(Mutex::new(State {
+                files,
+                ..State::default()
+            })),
+        }
+    }
+
     /// Crashes: every file keeps what was synced, and of the rest `keep(n)` of `n` bytes.
     pub fn crash(&self, mut keep: impl FnMut(usize) -> usize) {
         let mut state = self.lock();

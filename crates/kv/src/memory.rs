@@ -33,6 +33,19 @@ impl MemoryEngine {
         Self::default()
     }
 
+    /// Another engine with what this one holds now: a backup, or a store that was copied.
+    #[must_use]
+    pub fn copied(&self) -> Self {
+        let rows = self.rows();
+        Self {
+            state: Arc::new(RwLock::new(State {
+                durable: Arc::clone(&rows),
+                rows,
+                ..State::default()
+            })),
+        }
+    }
+
     /// Crashes: what was there at the last checkpoint stays, and of the later batches those
     /// for which `keeps` says so, by their number.
     pub fn crash(&self, mut keeps: impl FnMut(usize) -> bool) {

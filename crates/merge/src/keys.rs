@@ -50,6 +50,8 @@ pub enum Space {
     LocalKv = 18,
     /// last second ‖ what → a hint that something expires then.
     Expiry = 19,
+    /// phase ‖ order ‖ number → what only this store had, until it is made anew.
+    Reissue = 24,
 }
 
 impl Space {

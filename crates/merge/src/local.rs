@@ -14,7 +14,9 @@ use bytes::Bytes;
 use dulse_types::entry::{ATIME_NEVER, Parts, hard_link_id_of, split};
 use dulse_types::{Entry, Identity, Origin, Stamp, Vector, Version};
 
-use crate::apply::{apply_step, find, find_by_hard_link_id, moved_paths, names_of};
+use crate::apply::{
+    Located, apply_step, find, find_by_hard_link_id, locate, moved_paths, names_of,
+};
 use crate::change::{AttributesWrite, Change, DataWrite, KvStep, NameStep, Place, Step};
 use crate::codec::STEPS_MAX;
 use crate::keys::{self, Space};
@@ -97,6 +99,15 @@ impl<'t, 'r> Builder<'t, 'r> {
     #[must_use]
     pub fn txn(&self) -> &Txn<'r> {
         self.txn
+    }
+
+    /// Finds the name that a step speaks of; see [`crate::apply::locate`].
+    ///
+    /// # Errors
+    ///
+    /// `Read`.
+    pub fn locate(&mut self, step: &NameStep) -> Result<Option<Located>, LocalError> {
+        Ok(locate(self.txn, step)?)
     }
 
     fn push(&mut self, step: Step) -> Result<(), LocalError> {

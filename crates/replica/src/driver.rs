@@ -23,6 +23,8 @@ use crate::acknowledged::{Acknowledged, PEERS_WAIT};
 use crate::levels::{Durability, Levels};
 use crate::metrics;
 use crate::queue::{Queue, Requests, queue};
+use crate::reissue::Reissued;
+use crate::renewal::Renewal;
 use crate::repair::{Repair, Repaired};
 use crate::sequencer::{Applied, Replica};
 use crate::shared::{Garbage, Shared};
@@ -67,6 +69,8 @@ enum Request {
     Repair(Repair, oneshot::Sender<Result<Repaired, Error>>),
     Recount(u16, u16, oneshot::Sender<Result<Vec<u16>, Error>>),
     HintsFollowed(Vec<Bytes>, oneshot::Sender<Result<(), Error>>),
+    Renew(Renewal, oneshot::Sender<Result<u64, Error>>),
+    Reissue(oneshot::Sender<Result<Reissued, Error>>),
     Heard(Vec<(Origin, i64)>, oneshot::Sender<Result<(), Error>>),
     Stop,
 }
@@ -362,6 +366,24 @@ impl ReplicaStore {
     pub async fn hints_followed(&self, hints: Vec<Bytes>) -> Result<(), Error> {
         self.ask(|answer| Request::HintsFollowed(hints, answer))
             .await?
+    }
+
+    /// See [`Replica::renew`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn renew(&self, renewal: Renewal) -> Result<u64, Error> {
+        self.ask(|answer| Request::Renew(renewal, answer)).await?
+    }
+
+    /// See [`Replica::reissue`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn reissue(&self) -> Result<Reissued, Error> {
+        self.ask(Request::Reissue).await?
     }
 
     /// See [`Replica::note_heard`].
@@ -721,6 +743,12 @@ impl Driver {
             }
             Request::HintsFollowed(hints, answer) => {
                 let _ = answer.send(self.replica.hints_followed(&hints));
+            }
+            Request::Renew(renewal, answer) => {
+                let _ = answer.send(self.replica.renew(&renewal));
+            }
+            Request::Reissue(answer) => {
+                let _ = answer.send(self.replica.reissue());
             }
             Request::Heard(heard, answer) => {
                 let _ = answer.send(self.replica.note_heard(&heard));

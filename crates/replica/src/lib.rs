@@ -29,6 +29,8 @@ pub mod metrics;
 mod options;
 mod queue;
 mod recover;
+pub mod reissue;
+mod renewal;
 mod repair;
 mod room;
 mod scrub;
@@ -54,6 +56,8 @@ pub use options::{
     CHECKPOINT_EVERY, CHECKPOINT_EVERY_BYTES, ConflictLimits, LOG_BUDGET_BYTES, LOG_RETENTION,
     Limits, RESERVE_BYTES, ReplicaOptions, SEGMENT_SIZE_BYTES, TREE_PART_BYTES, TREE_PART_NAMES,
 };
+pub use reissue::{Known, Reissued};
+pub use renewal::Renewal;
 pub use repair::{Foreign, Repair, Repaired, Replacement, Restored};
 pub use scrub::{ScrubCursor, Scrubbed};
 pub use sequencer::{Applied, Replica};

@@ -45,6 +45,7 @@ struct Noted {
 pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
     // Order: what the reserve was for may be needed from here on.
     let room = Room::new(Arc::clone(&options.disk), &options.limits);
+    crate::renewal::finish(&*options.disk, &*options.engine)?;
     let origin = origin(&*options.engine, options.random)?;
     let journal_options = JournalOptions {
         store: origin.0,
@@ -146,8 +147,7 @@ fn origin(engine: &dyn Engine, random: u64) -> Result<Origin, Error> {
         check_format(format.as_deref())?;
         return Ok(origin);
     }
-    let (high, low) = ((random >> 32) as u32, random as u32);
-    let origin = Origin::new(high, low.max(1)).unwrap_or(Origin(1));
+    let origin = crate::renewal::new_origin(random);
     let writes = vec![
         (
             Space::Meta.key(b"format"),

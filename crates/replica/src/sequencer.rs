@@ -575,7 +575,7 @@ fn is_member(txn: &Txn<'_>, origin: Origin) -> Result<bool, Error> {
     Ok(row.is_some_and(|row| row.state == MemberRow::MEMBER))
 }
 
-fn member(txn: &Txn<'_>, origin: Origin) -> Result<Option<MemberRow>, Error> {
+pub(crate) fn member(txn: &Txn<'_>, origin: Origin) -> Result<Option<MemberRow>, Error> {
     let row = txn.get(&keys::member(origin));
     let row = row.map_err(|e| error::read(Operation::Apply, e))?;
     let row = row.map(|row| MemberRow::decode(&row)).transpose();

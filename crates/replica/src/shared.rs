@@ -230,6 +230,24 @@ impl Shared {
         self.is_log_over.load(Ordering::Relaxed)
     }
 
+    /// Conflicts that are recorded and not settled.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn n_conflicts(&self) -> Result<usize, Error> {
+        let (from, to) = Space::Conflicts.range();
+        let rows = self.engine.scan(&from, &to, usize::MAX);
+        let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
+        let mut count = 0;
+        for (_, value) in rows {
+            let row = dulse_merge::ConflictRow::decode(&value);
+            let row = row.map_err(|e| error::corrupt(Operation::List, e))?;
+            count += usize::from(row.is_open());
+        }
+        Ok(count)
+    }
+
     /// Live names, contents of hard-linked inodes and keys.
     #[must_use]
     pub fn n_entries(&self) -> u64 {
@@ -336,6 +354,18 @@ impl Shared {
             return Ok(Following::Cut(begin));
         }
         Ok(Following::Changes(records))
+    }
+
+    /// Where this log parted from one that says to have everything of an origin up to `stamp`:
+    /// the last stamp of both. `None` when `stamp` is in this one, or before or behind what
+    /// this log holds.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn forked_at(&self, origin: Origin, stamp: Stamp) -> Result<Option<Stamp>, Error> {
+        let first = self.changes_after(origin, stamp, 1)?.into_iter().next();
+        Ok(first.map(|first| first.prev).filter(|prev| *prev < stamp))
     }
 
     /// How many changes of one origin behind `after` this log holds.

@@ -123,6 +123,9 @@ pub fn greeting(hello: &Hello) -> Greeting {
             .map(|gone| (Origin(gone.origin), Stamp(gone.stamp)))
             .collect(),
         members: hello.members.iter().map(|member| Origin(*member)).collect(),
+        is_ready: hello.is_ready,
+        started_ns: hello.started_ns,
+        forked: None,
     }
 }
 
@@ -157,6 +160,7 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
         known: all_known(inner),
         instance: inner.instance,
         now_ns: inner.store.shared().wall_ns(),
+        started_ns: inner.started_ns,
         gone,
         members,
     }

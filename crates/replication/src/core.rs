@@ -12,6 +12,7 @@ mod fencing;
 mod links;
 mod membership;
 mod pulls;
+mod returning;
 mod view;
 
 pub use begin::Phase;
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dulse_cluster::{Acknowledgements, Directory, Listing, Now, Statement, Timekeeper};
-use dulse_replica::Applied;
+use dulse_replica::{Applied, Known};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
 use crate::status::{PeerState, PeerStatus};
@@ -88,6 +89,18 @@ pub enum Action {
         /// Whom.
         member: Origin,
     },
+    /// Prepare the store for a new origin, then start again; answer with [`Core::renewed`].
+    Renew {
+        /// What others have of it and of those that they hold for gone.
+        known: Known,
+        /// Where the own log ends, if others have more of it: it may have parted from theirs
+        /// earlier.
+        behind: Option<Stamp>,
+        /// The old origin is still used by another process.
+        is_in_use: bool,
+        /// For operators.
+        why: &'static str,
+    },
     /// Drop the stream.
     Cancel(StreamId),
     /// Drop the connection.
@@ -150,6 +163,14 @@ pub struct Core {
     found_not_before: Now,
     /// Members no more, at the last poll.
     gone: BTreeSet<Origin>,
+    /// Members, at the last poll.
+    members: BTreeSet<Origin>,
+    /// The last own change when this filer started, and before it was ready.
+    own_at_start: Option<Stamp>,
+    own_before_ready: Option<Stamp>,
+    is_renewing: bool,
+    is_leaving: bool,
+    renew_not_before: Now,
     /// How long members had been silent when this filer started.
     silent_before: BTreeMap<Origin, Duration>,
     is_log_over: bool,
@@ -178,6 +199,12 @@ impl Core {
             callers: BTreeMap::new(),
             found_not_before: Now::ZERO,
             gone: BTreeSet::new(),
+            members: BTreeSet::new(),
+            own_at_start: None,
+            own_before_ready: None,
+            is_renewing: false,
+            is_leaving: false,
+            renew_not_before: Now::ZERO,
             silent_before: BTreeMap::new(),
             is_log_over: false,
             fence_not_before: Now::ZERO,
@@ -213,6 +240,7 @@ impl Core {
             }
         }
         self.look_at_gone(now, view);
+        self.look_at_own(now, view);
         self.expire(now);
         self.begin(now, view);
         self.keep_links(now);

@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::core::{Action, Greeting, LinkId, Outcome, ROUND_TRIP_MAX, Refusal, StreamId};
-use crate::{Inner, convert, join, metrics, repair};
+use crate::{Inner, convert, join, metrics, repair, returning};
 
 /// The core is polled at least this often.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -210,6 +210,9 @@ fn tell_holders(inner: &Inner) {
 
 fn tell_ready(inner: &Inner) {
     let mut not_ready = inner.core.lock().not_ready().map(str::to_owned);
+    if inner.is_returning.load(Ordering::Relaxed) {
+        not_ready.get_or_insert_with(|| "making anew what only this filer had".to_owned());
+    }
     if inner.is_leaving.load(Ordering::Relaxed) {
         not_ready.get_or_insert_with(|| "this filer leaves its cluster".to_owned());
     }
@@ -271,6 +274,17 @@ fn carry_out(
             running.streams.insert(stream, task.abort_handle());
         }
         Action::Found { beside } => drop(tokio::spawn(found(Arc::clone(inner), beside))),
+        Action::Renew {
+            known,
+            behind,
+            is_in_use,
+            why,
+        } => {
+            let client = running.clients.values().next().cloned();
+            let behind = behind.map(|behind| (behind, client));
+            let renewing = returning::renew(Arc::clone(inner), known, behind, is_in_use, why);
+            tokio::spawn(renewing);
+        }
         Action::Fence { member } => drop(tokio::spawn(fence(Arc::clone(inner), member))),
         Action::Cancel(stream) => {
             if let Some(task) = running.streams.remove(&stream) {
@@ -360,7 +374,16 @@ async fn handshake(inner: &Inner, address: &ServerAddress) -> Result<(Client, Gr
     if let Some(why) = convert::mismatch(inner, &theirs) {
         return Err(Refusal::Refused(why));
     }
-    Ok((client, convert::greeting(&theirs)))
+    let mut greeting = convert::greeting(&theirs);
+    let shared = Arc::clone(inner.store.shared());
+    let (own, has) = (inner.origin(), greeting.vector.get(inner.origin()));
+    let forked = tokio::task::spawn_blocking(move || shared.forked_at(own, has)).await;
+    greeting.forked = match forked {
+        Ok(Ok(forked)) => forked,
+        Ok(Err(error)) => return Err(Refusal::Broken(error.to_string())),
+        Err(error) => return Err(Refusal::Broken(error.to_string())),
+    };
+    Ok((client, greeting))
 }
 
 fn refusal(status: &Status) -> Refusal {

@@ -13,6 +13,7 @@ mod join;
 mod membership;
 pub mod metrics;
 pub mod repair;
+mod returning;
 mod server;
 mod status;
 
@@ -99,6 +100,8 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<ReplicaStore>,
     pub(crate) options: Options,
     pub(crate) instance: u64,
+    /// When this process started, by its wall clock.
+    pub(crate) started_ns: i64,
     pub(crate) core: Mutex<Core>,
     /// Something happened that the core should look at now.
     pub(crate) wake: Notify,
@@ -114,6 +117,10 @@ pub(crate) struct Inner {
     pub(crate) n_feeds: AtomicUsize,
     /// What is made of this filer's clock.
     pub(crate) clock: Mutex<Judgement>,
+    /// Set when the store is to be opened again, under a new origin.
+    pub(crate) renewed: watch::Sender<bool>,
+    /// Set while what only this store had is made anew.
+    pub(crate) is_returning: AtomicBool,
     /// Set while this filer leaves: it takes no writes any more.
     pub(crate) is_leaving: AtomicBool,
 }
@@ -154,9 +161,15 @@ impl Replicator {
     #[must_use]
     pub fn start(store: Arc<ReplicaStore>, options: Options) -> Self {
         let instance = rand::random();
+        let started_ns = store.shared().wall_ns();
+        // A store that cannot be read says so with every call.
+        let is_returning = store.shared().has_reissue().unwrap_or(true);
+        let must_join = store.shared().must_join().unwrap_or(true);
         let settings = Settings {
             origin: store.shared().origin(),
             instance,
+            started_ns,
+            must_join,
             address: options.address.clone(),
             is_alone: options.is_alone,
             offline_max: options.offline_max,
@@ -167,6 +180,7 @@ impl Replicator {
             store,
             options,
             instance,
+            started_ns,
             core: Mutex::new(core),
             wake: Notify::new(),
             started: Instant::now(),
@@ -176,11 +190,16 @@ impl Replicator {
             repairs: Repairs::new(),
             n_feeds: AtomicUsize::new(0),
             clock: Mutex::new(Judgement::Held),
+            renewed: watch::Sender::new(false),
+            is_returning: AtomicBool::new(is_returning),
             is_leaving: AtomicBool::new(false),
         });
         // ⚠ Nothing is promised by a clock that nobody has judged.
         inner.store.shared().bound_clock(ClockBound::Held);
         let director = tokio::spawn(driver::direct(Arc::clone(&inner)));
+        if is_returning {
+            tokio::spawn(returning::make_anew(Arc::clone(&inner)));
+        }
         let repairer = tokio::spawn(repair::driver::run(Arc::clone(&inner)));
         Self {
             inner,
@@ -274,6 +293,12 @@ impl Replicator {
     /// When the members cannot be read.
     pub fn stable(&self) -> Result<Vector, dulse_store::Error> {
         self.inner.stable()
+    }
+
+    /// True once this filer must be started again, to open its store under a new origin.
+    #[must_use]
+    pub fn renewed(&self) -> watch::Receiver<bool> {
+        self.inner.renewed.subscribe()
     }
 
     /// Ends the tasks after the peers that pull have what was acknowledged here, at most

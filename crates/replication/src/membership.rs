@@ -80,6 +80,7 @@ impl Replicator {
     pub async fn leave(&self, wait: Duration) -> Result<Left, dulse_store::Error> {
         let inner = &self.inner;
         inner.is_leaving.store(true, Ordering::Relaxed);
+        inner.core.lock().leaving();
         inner.wake.notify_one();
         let own = inner.origin();
         let membership = inner.membership();

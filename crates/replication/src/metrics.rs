@@ -10,6 +10,10 @@ dulse_telemetry::declare! {
         "Heartbeats with the same vector and another digest. Anything above 0 is a defect.";
     FENCED: counter "dulse_members_fenced_total", Count, [], Stable,
         "Members that this filer shut out because they were silent for too long.";
+    RENEWED: counter "dulse_origins_renewed_total", Count, [], Stable,
+        "New origins that this store was prepared for: after it was fenced, removed, set back or copied.";
+    REISSUED: counter "dulse_reissued_total", Count, ["outcome"], Stable,
+        "Names and keys that only this store had when it took a new origin: made anew, there already, or recorded as a conflict.";
     SENT: counter "dulse_replication_sent_total", Count, [], Stable,
         "Changes sent to other filers.";
     DIVERGED: gauge "dulse_divergent_peers", Count, [], Stable,

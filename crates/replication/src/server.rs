@@ -102,6 +102,12 @@ impl Replication for ReplicationService {
         if self.inner.store.shared().is_fresh() {
             return Err(Status::unavailable("this filer is fresh itself"));
         }
+        // ⚠ It would journal the join under an origin that may be another's by now.
+        if let Some(why) = self.inner.core.lock().not_ready() {
+            return Err(Status::unavailable(format!(
+                "this filer is not ready: {why}"
+            )));
+        }
         let slots = Arc::clone(&self.snapshots);
         let slot = slots.try_acquire_owned().map_err(|_| {
             Status::unavailable(format!("{SNAPSHOTS_MAX} snapshots are handed out already"))

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dulse_merge::Change;
 use dulse_replica::Applied;
-use dulse_types::{Origin, Stamp};
+use dulse_types::{Origin, Stamp, Vector};
 
 use super::{Check, Seen};
 use crate::subscribers::{Subscriber, Told};
@@ -58,11 +58,16 @@ impl Check for Watching {
     }
 
     fn at_rest(&mut self, world: &World) -> Result<(), String> {
+        // What only a filer had that was shut out is told when it is made anew.
+        let mut arrived = Vector::new();
+        for running in world.filers.iter().filter_map(|f| f.running.as_ref()) {
+            arrived.merge_max(&running.shared().vector());
+        }
         for (n, subscriber) in world.subscribers.iter().enumerate() {
             if let Some(violation) = &subscriber.vector.violation {
                 return Err(violation.clone());
             }
-            self.each_once(n, subscriber)?;
+            self.each_once(n, subscriber, &arrived)?;
         }
         Ok(())
     }
@@ -113,7 +118,7 @@ impl Watching {
 
     /// What a subscriber was told since it took a state: every event up to its cursor that
     /// the state lacks, each once, in order.
-    fn each_once(&self, n: usize, subscriber: &Subscriber) -> Result<(), String> {
+    fn each_once(&self, n: usize, subscriber: &Subscriber, arrived: &Vector) -> Result<(), String> {
         let client = &subscriber.scalar;
         if let Some(pair) = client.told.windows(2).find(|pair| pair[0].0 > pair[1].0) {
             return Err(format!(
@@ -126,7 +131,8 @@ impl Watching {
             return Err(format!("subscriber {n} was told an event twice"));
         }
         let expected = self.events.iter().filter(|((stamp, _), origin)| {
-            *stamp <= client.since && *stamp > client.state.get(**origin)
+            let has_arrived = *stamp <= arrived.get(**origin);
+            has_arrived && *stamp <= client.since && *stamp > client.state.get(**origin)
         });
         let missing: Vec<_> = expected
             .map(|(e, _)| e)

@@ -66,7 +66,7 @@ impl Core {
     }
 
     fn found_or_join(&mut self, now: Now, view: &View<'_>) {
-        if self.settings.is_alone {
+        if self.settings.is_alone && !self.settings.must_join {
             self.found(now);
             return;
         }
@@ -102,6 +102,10 @@ impl Core {
             candidate: &|address| self.candidate(now, address),
         };
         match founding.decide(now) {
+            _ if self.settings.must_join => {
+                let why = "this store had another origin: it looks for a member to join";
+                self.not_ready = Some(why.to_owned());
+            }
             Verdict::Found => self.found(now),
             Verdict::Wait(why) => self.not_ready = Some(why),
         }
@@ -182,6 +186,13 @@ impl Core {
             return;
         };
         let own = self.settings.origin;
+        if let Some(address) = self.is_old_place_untried(view)
+            && now.saturating_sub(since) < SILENT_MAX
+            && !self.settings.is_alone
+        {
+            self.not_ready = Some(format!("looking who is at {address}, where this filer was"));
+            return;
+        }
         let is_waited = self.settings.is_alone || now.saturating_sub(since) >= SILENT_MAX;
         let silent = view
             .members

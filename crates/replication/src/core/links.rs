@@ -69,6 +69,11 @@ impl Link {
             .is_some_and(|heard| now.saturating_sub(heard) < within)
     }
 
+    /// Whether an attempt to talk to it has ended.
+    pub(super) fn was_tried(&self) -> bool {
+        self.is_open() || !self.last_error.is_empty() || self.heard.is_some()
+    }
+
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, LinkPhase::Met(_) | LinkPhase::Pulling(_))
     }
@@ -100,17 +105,23 @@ impl Core {
     }
 
     fn met(&mut self, now: Now, address: &ServerAddress, greeting: Greeting) {
-        let Greeting {
-            origin,
-            instance,
-            is_fresh,
-            vector,
-            ..
-        } = greeting;
+        let (origin, instance) = (greeting.origin, greeting.instance);
         if origin == self.settings.origin {
-            self.met_own_origin(now, address, instance);
+            if instance == self.settings.instance {
+                self.met_itself(now, address);
+            } else {
+                self.met_twin(now, address, &greeting);
+            }
             return;
         }
+        if self.is_out_by(now, &greeting) {
+            let error = "this filer takes a new origin";
+            self.break_link(now, address, PeerState::Connecting, error, STRANGER_DELAY);
+            return;
+        }
+        let Greeting {
+            is_fresh, vector, ..
+        } = greeting;
         if self.gone.contains(&origin) {
             if let Some(link) = self.links.get_mut(address) {
                 link.origin = origin;
@@ -145,18 +156,21 @@ impl Core {
         self.first_had.entry(origin).or_insert(vector);
     }
 
-    fn met_own_origin(&mut self, now: Now, address: &ServerAddress, instance: u64) {
-        if instance == self.settings.instance {
-            // This filer itself under another address.
-            self.break_link(now, address, PeerState::Connecting, "", STRANGER_DELAY);
-            if let Some(link) = self.links.get_mut(address) {
-                link.is_double = true;
-            }
-        } else {
-            let error = "another filer runs on a copy of this store: stop one of them, and start \
-                         it again on an empty directory";
-            self.break_link(now, address, PeerState::Refused, error, STRANGER_DELAY);
+    /// This filer itself under another address.
+    fn met_itself(&mut self, now: Now, address: &ServerAddress) {
+        self.break_link(now, address, PeerState::Connecting, "", STRANGER_DELAY);
+        if let Some(link) = self.links.get_mut(address) {
+            link.is_double = true;
         }
+    }
+
+    /// Another process on a copy of this store.
+    pub(super) fn refuse_twin(&mut self, now: Now, address: &ServerAddress, steps_aside: bool) {
+        let error = match steps_aside {
+            true => "it runs on the store that this one is a copy of",
+            false => "it runs on a copy of this store and takes a new origin",
+        };
+        self.break_link(now, address, PeerState::Refused, error, STRANGER_DELAY);
     }
 
     /// The process that is alive under this origin at another address, if any.

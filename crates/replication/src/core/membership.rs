@@ -72,6 +72,12 @@ impl Core {
             .is_cut(own, members, &ends, gone.origin, view.applied)
     }
 
+    /// This filer is about to leave. Order: it goes on hearing the others afterwards, until they
+    /// have said that they know.
+    pub fn leaving(&mut self) {
+        self.is_leaving = true;
+    }
+
     /// Through whom the changes of a stream come; `None` when it is over.
     #[must_use]
     pub fn through(&self, stream: StreamId) -> Option<Origin> {
@@ -189,7 +195,7 @@ impl Core {
         }
         self.first_had
             .retain(|origin, _| !self.gone.contains(origin));
-        if self.gone.contains(&self.settings.origin) {
+        if self.gone.contains(&self.settings.origin) && !self.is_leaving {
             self.step_out(now, view);
         }
     }

@@ -8,7 +8,7 @@ use dulse_cluster::Now;
 use dulse_types::{Origin, ServerAddress, Stamp};
 
 use super::links::LinkPhase;
-use super::{Action, Core, Outcome, Phase, RETRY_DELAY, StreamId, View};
+use super::{Action, Core, Outcome, RETRY_DELAY, StreamId, View};
 use crate::status::PeerState;
 
 /// A stream that says nothing for this long is broken: heartbeats come each 200 ms.
@@ -212,8 +212,7 @@ impl Core {
         stream
     }
 
-    /// Fetches through the living what does not come from its origin. The own changes are
-    /// fetched, too, while this filer is not ready: a store that was set back.
+    /// Fetches through the living what does not come from its origin.
     pub(super) fn relay(&mut self, now: Now, view: &View<'_>) {
         let mut best: Vec<(Origin, Stamp, Origin, ServerAddress)> = Vec::new();
         for (address, link) in &self.links {
@@ -227,13 +226,13 @@ impl Core {
                 best.push((origin, stamp, link.origin, address.clone()));
             }
         }
-        let may_own = !matches!(self.phase, Phase::Ready);
         let is_member = |who: Origin| view.members.iter().any(|(member, _)| *member == who);
         best.retain(|(origin, stamp, through, _)| {
             let is_own = *origin == self.settings.origin;
             // ⚠ What is left of one that went comes through members alone.
             let may_bring = !self.gone.contains(origin) || is_member(*through);
-            let is_wanted = origin != through && (may_own || !is_own);
+            // ⚠ Nor are own changes fetched: a store that lacks some was set back.
+            let is_wanted = origin != through && !is_own;
             *stamp > view.applied.get(*origin) && is_wanted && may_bring
         });
         let origins: std::collections::BTreeSet<Origin> = best.iter().map(|b| b.0).collect();

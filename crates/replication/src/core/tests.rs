@@ -24,6 +24,8 @@ fn pulling(applied: &Vector) -> (Core, StreamId) {
         origin: origin(1),
         instance: 1,
         address: address(1),
+        started_ns: 1,
+        must_join: false,
         is_alone: false,
         offline_max: Duration::from_secs(3600),
     });
@@ -44,6 +46,9 @@ fn pulling(applied: &Vector) -> (Core, StreamId) {
         vector: Vector::new(),
         gone: Vec::new(),
         members: Vec::new(),
+        is_ready: true,
+        started_ns: 1,
+        forked: None,
     };
     core.greeted(Now::ZERO, link, Ok(greeting));
     let actions = core.poll(Now::ZERO, &view);
@@ -82,6 +87,8 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
         origin: origin(1),
         instance: 1,
         address: address(1),
+        started_ns: 1,
+        must_join: false,
         is_alone: false,
         offline_max: Duration::from_secs(3600),
     });
@@ -110,6 +117,9 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
         vector: vector(&[(2, 10)]),
         gone: Vec::new(),
         members: Vec::new(),
+        is_ready: true,
+        started_ns: 1,
+        forked: None,
     };
     core.greeted(Now::ZERO, greeted.expect("it greets filer 2"), Ok(provider));
     let actions = core.poll(Now::ZERO, &fresh);
@@ -166,6 +176,8 @@ fn fenced_by(own: u64, now: u64, heard: &[u64], is_log_over: bool) -> Vec<Origin
         origin: origin(own),
         instance: 1,
         address: address(1),
+        started_ns: 1,
+        must_join: false,
         is_alone: false,
         offline_max: Duration::from_secs(3600),
     });

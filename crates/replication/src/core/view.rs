@@ -15,8 +15,13 @@ pub struct Settings {
     pub instance: u64,
     /// Where it is.
     pub address: ServerAddress,
+    /// When the process started, by its wall clock, in nanoseconds since 1970: of two on copies
+    /// of one store the later one steps aside.
+    pub started_ns: i64,
     /// Found a cluster without looking for others.
     pub is_alone: bool,
+    /// The store had another origin: it joins a cluster and never founds one.
+    pub must_join: bool,
     /// A member that is silent for this long is shut out.
     pub offline_max: Duration,
 }
@@ -131,6 +136,12 @@ pub struct Greeting {
     pub gone: Vec<(Origin, Stamp)>,
     /// Whom it holds for members.
     pub members: Vec<Origin>,
+    /// Whether it serves.
+    pub is_ready: bool,
+    /// See [`Settings::started_ns`].
+    pub started_ns: i64,
+    /// Where this store's log parted from what it has of it; see `Shared::forked_at`.
+    pub forked: Option<Stamp>,
 }
 
 /// Why a handshake came to nothing.

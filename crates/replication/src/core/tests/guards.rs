@@ -9,6 +9,8 @@ fn listing(ports: &[u16]) -> Core {
         origin: origin(1),
         instance: 1,
         address: address(1),
+        started_ns: 1,
+        must_join: false,
         is_alone: false,
         offline_max: Duration::from_secs(3600),
     });
@@ -37,6 +39,9 @@ fn says(origin: Origin, instance: u64, has: Vector) -> Greeting {
         vector: has,
         gone: Vec::new(),
         members: Vec::new(),
+        is_ready: true,
+        started_ns: 1,
+        forked: None,
     }
 }
 

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Making anew what only this store had, after it has taken in the state under a new origin.
+//!
+//! What the cluster changed meanwhile stays. A name that others know and that this store
+//! changed gets what it had here unless they changed it, too; one that they do not know is
+//! born anew; what cannot be put back in its place is recorded as a conflict with its content.
+//! Doing it again changes nothing, so a crash costs a repetition.
+
+pub mod item;
+mod known;
+
+pub use known::Known;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dulse_journal::Record;
+use dulse_kv::ReadExt;
+use dulse_merge::apply::{Located, Where};
+use dulse_merge::change::{ConflictStep, MemberStep, NameStep, Step as MergeStep};
+use dulse_merge::conflict::{DATA, SHADOW, data_id};
+use dulse_merge::keys::{self, Space};
+use dulse_merge::local::{Builder, LocalError};
+use dulse_merge::view::is_dir;
+use dulse_merge::{Content, MemberRow, NameRow, Txn};
+use dulse_store::{Error, Operation};
+use dulse_types::Version;
+
+use crate::error;
+use crate::renewal::{AGAIN, former_key, origins, origins_row};
+use crate::sequencer::{Replica, Sync, member, record};
+use crate::shared::{EngineRows, Shared};
+use item::{Item, NameItem};
+
+/// Items made anew by one call, so that others hardly wait for it.
+const PART_ITEMS: usize = 200;
+
+/// What came of some items.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Reissued {
+    /// Made by a change of the new origin.
+    pub n_made: u64,
+    /// There already, or overtaken by what others did knowingly.
+    pub n_there: u64,
+    /// Recorded as conflicts, since others changed the same meanwhile.
+    pub n_conflicts: u64,
+    /// Whether more is left.
+    pub has_more: bool,
+}
+
+/// What is to be done about one item.
+enum Done {
+    Made,
+    There,
+    Conflict,
+    /// Its place is taken by what another item may move away.
+    Later,
+}
+
+impl Shared {
+    /// Whether something is set aside that is to be made anew, or an old origin to be shut out.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn has_reissue(&self) -> Result<bool, Error> {
+        let (from, to) = Space::Reissue.range();
+        let rows = self.engine.scan(&from, &to, 1);
+        let rows = rows.map_err(|e| error::engine(Operation::Find, e))?;
+        Ok(!rows.is_empty() || !origins(&*self.engine, &former_key())?.is_empty())
+    }
+
+    /// Whether this store had another origin and has yet to fetch the state under its new one:
+    /// it must not begin a cluster of its own.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn must_join(&self) -> Result<bool, Error> {
+        Ok(self.is_fresh() && self.has_reissue()?)
+    }
+}
+
+impl Replica {
+    /// Makes anew some of what was set aside by [`Replica::renew`], and at the end shuts out the
+    /// origins that this store had.
+    ///
+    /// # Errors
+    ///
+    /// As a commit; the same items are looked at again then.
+    pub fn reissue(&mut self) -> Result<Reissued, Error> {
+        let operation = Operation::Commit;
+        self.ready()?;
+        let (from, to) = Space::Reissue.range();
+        let rows = self.shared.engine.scan(&from, &to, PART_ITEMS);
+        let rows = rows.map_err(|e| error::engine(operation, e))?;
+        let mut done = Reissued {
+            has_more: rows.len() == PART_ITEMS,
+            ..Reissued::default()
+        };
+        if rows.is_empty() {
+            self.shut_out_former()?;
+            return Ok(done);
+        }
+        let shared = Arc::clone(&self.shared);
+        let under = EngineRows(&*shared.engine);
+        let mut txn = Txn::new(&under);
+        let mut vector = shared.vector();
+        txn.applied = Some(vector.clone());
+        let mut records: Vec<Record> = Vec::new();
+        for (key, value) in &rows {
+            let item = Item::decode(value);
+            let item = item.map_err(|e| error::corrupt(operation, e))?;
+            let first = self.next_stamp(&vector)?;
+            txn.begin();
+            let origin = shared.origin();
+            let mut builder = Builder::new(&mut txn, origin, first, vector.get(origin));
+            builder.passed(vec![origin.signature()], false);
+            let is_again = key.get(1) == Some(&AGAIN);
+            let result = remake(&mut builder, &item, is_again);
+            let change = builder.finish();
+            let result = match result {
+                Ok(result) => result,
+                Err(failure) => {
+                    txn.rollback();
+                    self.landed();
+                    return Err(error::local(failure));
+                }
+            };
+            if change.steps.is_empty() {
+                txn.rollback();
+            } else {
+                txn.keep();
+                shared.clock.see(change.stamp);
+                vector.set(origin, change.stamp);
+                records.push(record(&change));
+            }
+            // In the batch of the change: with it, or neither.
+            txn.delete(key.to_vec());
+            match result {
+                Done::Made => done.n_made += 1,
+                Done::There => done.n_there += 1,
+                Done::Conflict => done.n_conflicts += 1,
+                Done::Later => {
+                    done.has_more = true;
+                    let mut again = key.to_vec();
+                    again[1] = AGAIN;
+                    txn.put(again, value.clone());
+                }
+            }
+        }
+        self.write(txn, &records, vector, Sync::Now)?;
+        self.landed();
+        done.has_more = true;
+        Ok(done)
+    }
+
+    /// ⚠ An origin that this store had is used by nobody any more: as long as it is a member,
+    /// all wait for it.
+    fn shut_out_former(&mut self) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
+        for former in origins(&*shared.engine, &former_key())? {
+            let rows = EngineRows(&*shared.engine);
+            let row = member(&Txn::new(&rows), former)?;
+            if row.is_some_and(|row| row.state == MemberRow::MEMBER) {
+                let cut = shared.vector().get(former);
+                self.member(MemberStep::Remove {
+                    member: former,
+                    cut,
+                })?;
+            }
+        }
+        let writes = vec![(former_key(), origins_row(&[]))];
+        let written = shared.engine.write(dulse_kv::Batch { writes });
+        written.map_err(|e| error::engine(Operation::Commit, e))
+    }
+}
+
+fn remake(builder: &mut Builder<'_, '_>, item: &Item, is_again: bool) -> Result<Done, LocalError> {
+    match item {
+        Item::Key { key, row } => {
+            let known = builder.txn().kv(key)?;
+            if known.is_some_and(|known| known.version >= row.version || known.value == row.value) {
+                return Ok(Done::There);
+            }
+            builder.kv(key, row.value.clone())?;
+            Ok(Done::Made)
+        }
+        Item::Name(item) if !item.row.is_live() => delete(builder, item),
+        Item::Name(item) => revive(builder, item, is_again),
+    }
+}
+
+fn delete(builder: &mut Builder<'_, '_>, item: &NameItem) -> Result<Done, LocalError> {
+    let Some(found) = live(builder, item)? else {
+        return Ok(Done::There);
+    };
+    // What others wrote since, the deleter had not seen.
+    if found.touch > item.row.kills {
+        return Ok(Done::There);
+    }
+    if is_dir(&found) {
+        let (from, to) = keys::children(Space::Entries, &found.path);
+        if builder.txn().has_any(&from, &to)? {
+            return Ok(Done::There);
+        }
+    }
+    builder.delete(&found.path, !item.row.keeps_chunks)?;
+    Ok(Done::Made)
+}
+
+fn revive(
+    builder: &mut Builder<'_, '_>,
+    item: &NameItem,
+    is_again: bool,
+) -> Result<Done, LocalError> {
+    match live(builder, item)? {
+        Some(found) => change(builder, item, found, is_again),
+        None => bear(builder, item),
+    }
+}
+
+/// Gives a name that others show, too, what it had here.
+fn change(
+    builder: &mut Builder<'_, '_>,
+    item: &NameItem,
+    found: NameRow,
+    is_again: bool,
+) -> Result<Done, LocalError> {
+    let (row, ours) = (&item.row, item.content());
+    let mut is_made = false;
+    let mut path = found.path.clone();
+    if item.is_ours_alone(row.place) && row.place > found.place && row.path != found.path {
+        if builder.txn().shown(&row.path)?.is_none() {
+            builder.rename(&found.path, &row.path)?;
+            path = row.path.clone();
+            is_made = true;
+        } else if !is_again {
+            return Ok(Done::Later);
+        }
+        // A place that is taken for good is lost: that is no conflict.
+    }
+    let theirs = content(builder, &found)?;
+    let (mut is_lost, mut wanted) = (false, theirs.clone());
+    if item.is_ours_alone(ours.data_version) && ours.data != theirs.data {
+        // ⚠ Only over what it was written on top of: of other data the chunks may be freed.
+        if is_on_top(ours, theirs.data_version) {
+            wanted.data = ours.data.clone();
+        } else {
+            is_lost = true;
+        }
+    }
+    if item.is_ours_alone(ours.attributes_version)
+        && ours.attributes_version > theirs.attributes_version
+    {
+        wanted.attributes = ours.attributes.clone();
+    }
+    if wanted.data != theirs.data || wanted.attributes != theirs.attributes {
+        match builder.update(&path, &wanted.entry(), true) {
+            Ok(_) => is_made = true,
+            Err(LocalError::DroppedChunk(_)) => is_lost = true,
+            Err(error) => return Err(error),
+        }
+    }
+    if is_lost {
+        lose(builder, item, DATA, theirs.data_version)?;
+        return Ok(Done::Conflict);
+    }
+    Ok(if is_made { Done::Made } else { Done::There })
+}
+
+/// Makes a name that others do not show.
+fn bear(builder: &mut Builder<'_, '_>, item: &NameItem) -> Result<Done, LocalError> {
+    let (row, ours) = (&item.row, item.content());
+    // A rename revives nothing.
+    if !item.is_ours_alone(row.touch) {
+        return Ok(Done::There);
+    }
+    if let Some(shown) = builder.txn().shown(&row.path)? {
+        let is_same = !shown.is_implied && content(builder, &shown)?.data == ours.data;
+        if is_same || (is_dir(&shown) && ours.is_dir() && !shown.is_implied) {
+            return Ok(Done::There);
+        }
+        if !(shown.is_implied && ours.is_dir()) {
+            lose(builder, item, SHADOW, shown.touch)?;
+            return Ok(Done::Conflict);
+        }
+    }
+    // ⚠ Others deleted it: chunks that they knew may be freed by now.
+    let is_known = !item.is_ours_alone(row.name.birth());
+    if is_known && ours.data.has_chunks() {
+        lose(builder, item, DATA, Version::ZERO)?;
+        return Ok(Done::Conflict);
+    }
+    builder.create(&row.path, &ours.entry())?;
+    Ok(Done::Made)
+}
+
+/// Records what cannot be put back, with its content.
+fn lose(
+    builder: &mut Builder<'_, '_>,
+    item: &NameItem,
+    kind: u8,
+    winner: Version,
+) -> Result<(), LocalError> {
+    let ours = item.content();
+    let id = match kind {
+        DATA => data_id(ours.data_version),
+        _ => item.row.name,
+    };
+    builder.other(MergeStep::Conflict(ConflictStep::Record {
+        id,
+        kind,
+        name: item.row.name,
+        path: item.row.path.clone(),
+        loser: ours.entry().raw().clone(),
+        winner,
+    }))
+}
+
+/// The name where others show it.
+fn live(builder: &mut Builder<'_, '_>, item: &NameItem) -> Result<Option<NameRow>, LocalError> {
+    let mut hints: Vec<Bytes> = vec![item.row.path.clone()];
+    hints.extend(item.paths.iter().cloned());
+    let step = NameStep {
+        name: item.row.name,
+        inode: item.row.inode,
+        hints,
+        ..NameStep::default()
+    };
+    let found = builder.locate(&step)?;
+    let Some(Located {
+        row,
+        place: Where::AtPath,
+    }) = found
+    else {
+        return Ok(None);
+    };
+    let shown = builder.txn().shown(&row.path)?;
+    Ok(shown.filter(|shown| shown.name == row.name))
+}
+
+fn content(builder: &Builder<'_, '_>, row: &NameRow) -> Result<Content, LocalError> {
+    if !row.is_linked {
+        return Ok(row.content.clone());
+    }
+    let inode = builder.txn().inode(row.inode)?;
+    Ok(inode.map(|inode| inode.content).unwrap_or_default())
+}
+
+/// Whether data was written on top of what others have now, so that they lose nothing.
+fn is_on_top(ours: &Content, theirs: Version) -> bool {
+    theirs.is_zero()
+        || ours.seen.covers(theirs)
+        || (theirs.origin == ours.data_version.origin && theirs.stamp <= ours.data_version.stamp)
+}
+
+impl NameItem {
+    fn content(&self) -> &Content {
+        match &self.inode {
+            Some(inode) => &inode.content,
+            None => &self.row.content,
+        }
+    }
+
+    fn is_ours_alone(&self, version: Version) -> bool {
+        self.known.lacks(version)
+    }
+}

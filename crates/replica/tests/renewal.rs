@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A store that takes a new origin: whatever crashes on the way, what only it had is made anew
+//! once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use dulse_journal::MemDisk;
+use dulse_kv::MemoryEngine;
+use dulse_merge::{KvRow, MemberStep};
+use dulse_replica::reissue::item::Item;
+use dulse_replica::{Clock, Durability, Known, Limits, Renewal, Replica, ReplicaOptions};
+use dulse_store::{ListRange, Step, Transaction};
+use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
+use dulse_types::{EntryFields, FullPath, Origin, Stamp, Version};
+
+struct Ticking(AtomicI64);
+
+impl Clock for Ticking {
+    fn now_ns(&self) -> i64 {
+        self.0.fetch_add(1_000, Ordering::Relaxed)
+    }
+
+    fn monotonic(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
+}
+
+/// What lasts over a crash.
+struct Machine {
+    disk: MemDisk,
+    engine: MemoryEngine,
+    random: u64,
+}
+
+impl Machine {
+    fn new(random: u64) -> Self {
+        Self {
+            disk: MemDisk::new(),
+            engine: MemoryEngine::new(),
+            random,
+        }
+    }
+
+    fn try_open(&self) -> Result<Replica, dulse_store::Error> {
+        Replica::open(ReplicaOptions {
+            disk: Arc::new(self.disk.clone()),
+            engine: Arc::new(self.engine.clone()),
+            clock: Arc::new(Ticking(AtomicI64::new(1_000_000))),
+            random: self.random,
+            durability: Durability::Fsync,
+            limits: Limits::STANDARD,
+        })
+    }
+
+    fn open(&self) -> Replica {
+        self.try_open().unwrap()
+    }
+
+    /// Power loss: what was not synced is gone.
+    fn crash(&self) {
+        self.engine.crash(|_| false);
+        self.disk.crash(|_| 0);
+    }
+}
+
+fn step(replica: &mut Replica, step: Step) -> Stamp {
+    let transaction = Transaction {
+        steps: vec![step],
+        ..Transaction::default()
+    };
+    let mut results = replica.commit(vec![transaction]);
+    results.remove(0).unwrap().stamp
+}
+
+fn path(text: &str) -> FullPath {
+    FullPath::parse(text).unwrap()
+}
+
+fn mkdir(replica: &mut Replica, at: &str) -> Stamp {
+    let mut fields = EntryFields::default();
+    fields.attrs_mut().file_mode = MODE_DIRECTORY | 0o755;
+    let entry = fields.to_entry(&UnknownFields::default());
+    let path = path(at);
+    step(replica, Step::Create { path, entry })
+}
+
+fn names(replica: &Replica) -> Vec<String> {
+    let range = ListRange {
+        prefix: String::new(),
+        start: String::new(),
+        inclusive: true,
+        limit: 100,
+    };
+    let rows = replica.shared().list(&FullPath::root(), &range).unwrap();
+    rows.into_iter().map(|row| row.name).collect()
+}
+
+/// A member that has all but the last changes of a store, and that store's machine.
+fn pair() -> (Replica, Machine, Known) {
+    let machine = Machine::new(2 << 32 | 2);
+    let mut store = machine.open();
+    let lost = store.shared().origin();
+    let mut member = Machine::new(1 << 32 | 1).open();
+    let own = member.shared().origin();
+    for who in [own, lost] {
+        let address = String::new();
+        let step = MemberStep::Join {
+            member: who,
+            address,
+        };
+        member.member(step).unwrap();
+    }
+    mkdir(&mut store, "/kept");
+    let deleted = mkdir(&mut store, "/deleted");
+    let shared = store.shared();
+    let made = shared.changes_after(lost, Stamp::ZERO, usize::MAX).unwrap();
+    let made: Vec<Bytes> = made.into_iter().map(|r| r.payload).collect();
+    member.apply_remote(&made).unwrap();
+    mkdir(&mut store, "/mine");
+    let delete = Step::Delete {
+        path: path("/deleted"),
+        delete_chunks: true,
+    };
+    step(&mut store, delete);
+    let put = Step::KvPut {
+        key: Bytes::from_static(b"key"),
+        value: Bytes::from_static(b"value"),
+    };
+    step(&mut store, put);
+    let mut known = Known::default();
+    known.set(lost, deleted);
+    (member, machine, known)
+}
+
+/// Has a fresh store take in what another has.
+fn join(member: &mut Replica, store: &mut Replica) {
+    let joiner = store.shared().origin();
+    let address = String::new();
+    let step = MemberStep::Join {
+        member: joiner,
+        address,
+    };
+    member.member(step).unwrap();
+    let mut export = member.shared().export().unwrap();
+    store.begin_import(export.vector().clone()).unwrap();
+    loop {
+        let part = export.next_part(3).unwrap();
+        if part.is_empty() {
+            break;
+        }
+        store.import(part).unwrap();
+    }
+    store.finish_import().unwrap();
+}
+
+fn reissue_all(store: &mut Replica) {
+    while store.reissue().unwrap().has_more {}
+}
+
+fn assert_returned(member: &Replica, store: &Replica, old: Origin) {
+    let shared = store.shared();
+    assert_eq!(names(store), ["kept", "mine"]);
+    let value = shared.kv_get(b"key").unwrap();
+    assert_eq!(value.as_deref(), Some(&b"value"[..]));
+    assert_ne!(shared.origin(), old);
+    assert!(!shared.has_reissue().unwrap());
+    let members = shared.members().unwrap();
+    let row = members.iter().find(|(origin, _)| *origin == old);
+    assert_eq!(row.unwrap().1.state, dulse_merge::MemberRow::REMOVED);
+    assert!(
+        names(member).contains(&"deleted".to_owned()),
+        "it has not heard of it"
+    );
+}
+
+#[test]
+fn what_only_a_store_had_is_made_anew_under_its_next_origin() {
+    let (mut member, machine, known) = pair();
+    let mut store = machine.open();
+    let old = store.shared().origin();
+    let renewal = Renewal {
+        known,
+        is_in_use: false,
+        random: 9 << 32 | 9,
+    };
+    assert_eq!(store.renew(&renewal).unwrap(), 3);
+    drop(store);
+    machine.crash();
+    let mut store = machine.open();
+    assert_eq!(store.shared().origin(), Origin(9 << 32 | 9));
+    assert!(store.shared().must_join().unwrap());
+    join(&mut member, &mut store);
+    reissue_all(&mut store);
+    assert_returned(&member, &store, old);
+}
+
+/// ⚠ Every step is on disk before the next begins.
+#[test]
+fn a_crash_at_any_moment_of_taking_a_new_origin_costs_a_repetition() {
+    for fails_at in 1..40 {
+        let (mut member, machine, known) = pair();
+        let mut store = machine.open();
+        let old = store.shared().origin();
+        let renewal = Renewal {
+            known,
+            is_in_use: false,
+            random: 9 << 32 | 9,
+        };
+        machine.disk.fail_at(fails_at);
+        let renewed = store.renew(&renewal);
+        drop(store);
+        machine.crash();
+        if renewed.is_err() {
+            // Nothing has changed yet: it is done again.
+            let mut store = machine.open();
+            assert_eq!(store.shared().origin(), old);
+            store.renew(&renewal).unwrap();
+            drop(store);
+        }
+        machine.disk.fail_at(fails_at);
+        drop(machine.try_open());
+        machine.crash();
+        let mut store = machine.open();
+        assert!(store.shared().must_join().unwrap(), "at {fails_at}");
+        join(&mut member, &mut store);
+        // What was made anew is in the log; the engine lost that it was.
+        store.reissue().unwrap();
+        drop(store);
+        machine.crash();
+        let mut store = machine.open();
+        reissue_all(&mut store);
+        assert_returned(&member, &store, old);
+    }
+}
+
+#[test]
+fn nothing_is_set_aside_of_what_others_have() {
+    let (_, machine, mut known) = pair();
+    let mut store = machine.open();
+    let own = store.shared().origin();
+    known.set(own, store.shared().vector().get(own));
+    let renewal = Renewal {
+        known,
+        is_in_use: true,
+        random: 9 << 32 | 9,
+    };
+    assert_eq!(store.renew(&renewal).unwrap(), 0);
+    drop(store);
+    let store = machine.open();
+    assert!(
+        !store.shared().has_reissue().unwrap(),
+        "the old one lives on"
+    );
+    assert!(store.shared().is_fresh());
+}
+
+#[test]
+fn what_is_set_aside_is_read_back_and_damage_is_told() {
+    let item = Item::Key {
+        key: Bytes::from_static(b"k"),
+        row: KvRow {
+            version: Version {
+                stamp: Stamp(5),
+                origin: Origin(7),
+            },
+            value: Some(Bytes::from_static(b"v")),
+        },
+    };
+    let bytes = item.encode();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN);
+    assert_eq!(Item::decode(&bytes).unwrap(), item);
+    for cut in 0..bytes.len() {
+        assert!(Item::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+    }
+}
+
+/// The bytes of the item above; `docs/formats/replica.md`.
+const GOLDEN: &str = "0102016b1301000000000000000500000000000000070176";
