@@ -14,6 +14,10 @@ const FAR: i64 = 1_800 * 1_000_000_000;
 /// Stamps of many changes of one moment, one nanosecond each.
 const SLACK: i64 = 10_000_000;
 
+/// A restart begins above the ceiling that was journaled, a second ahead of the last stamp;
+/// several in quick succession add up.
+const CEILINGS: i64 = 10 * 1_000_000_000;
+
 /// The furthest that any clock was ahead that nobody calls wrong.
 #[derive(Default)]
 pub(crate) struct Clocks {
@@ -47,7 +51,7 @@ impl Check for Clocks {
         }
         let now = i64::try_from(world.now).unwrap_or(i64::MAX);
         let lead_max = i64::try_from(LEAD_MAX.as_nanos()).unwrap_or(i64::MAX);
-        let limit = now + START_NS + self.furthest + lead_max + SLACK;
+        let limit = now + START_NS + self.furthest + lead_max + CEILINGS + SLACK;
         match results.iter().flatten().find(|c| c.stamp.0 > limit) {
             Some(commit) => Err(format!(
                 "filer {filer}, wrong by {} ns, stamps {}, beyond {limit}",
