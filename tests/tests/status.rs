@@ -42,11 +42,24 @@ async fn status_tells_everything_of_each_filer_and_who_is_down() -> Result<()> {
             (&"streaming".into(), &0.into())
         );
         assert_eq!(peer["lag_seconds"], 0.0);
+        assert_eq!(peer["lag_bytes"], 0);
+        assert_eq!(
+            (&filer["stuck"], &filer["clock_refuses"]),
+            (&Value::Array(vec![]), &false.into())
+        );
     }
     let mut engines: Vec<_> = filers.iter().map(|f| f["engine"].as_str()).collect();
     engines.sort();
     assert_eq!(engines, [Some("redb"), Some("sqlite")]);
 
+    // Each has all that the other has on disk: either may be stopped.
+    let may_stop = || async {
+        status(&cluster).is_ok_and(|all| {
+            let mut filers = all["filers"].as_array().into_iter().flatten();
+            filers.all(|filer| filer["safe_to_stop"] == true)
+        })
+    };
+    wait_for("filers that may be stopped", may_stop).await?;
     // Frozen, its connections stay; killed, the master forgets that it was connected.
     cluster.filers[1].freeze()?;
     let gone = format!("127.0.0.1:{}.", cluster.filer_ports[1]);
@@ -56,6 +69,15 @@ async fn status_tells_everything_of_each_filer_and_who_is_down() -> Result<()> {
     cluster.filers[1].kill()?;
     let is_told = || async { status(&cluster).is_ok_and(|s| names(&s) && s["converged"] == false) };
     wait_for("a status that tells who is down", is_told).await?;
+    // The one that is left has nobody who has its data and answers.
+    let is_last = || async {
+        status(&cluster).is_ok_and(|all| {
+            let filer = &all["filers"][0];
+            let why = filer["not_safe_to_stop"].to_string();
+            filer["safe_to_stop"] == false && why.contains("no other member answers")
+        })
+    };
+    wait_for("a filer that must not be stopped", is_last).await?;
     let master = format!("127.0.0.1:{}", cluster.master_port);
     let verified = run(&["verify", "--master", &master])?;
     assert_eq!(

@@ -52,6 +52,36 @@ mod tests {
         );
     }
 
+    /// Names in the alert rules that look like metrics.
+    fn named(rules: &str) -> Vec<String> {
+        let exprs = rules
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("expr: "));
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let words = exprs.flat_map(|expr| expr.split(move |c| !is_part(c)));
+        let named = words.filter(|word| word.contains('_'));
+        named.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn alert_rules_name_only_declared_metrics() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/prometheus/dulse.rules.yml");
+        let rules = std::fs::read_to_string(path).unwrap();
+        let names = named(&rules);
+        assert!(
+            names.len() >= rules.matches("- alert:").count(),
+            "{names:?}"
+        );
+        for name in names {
+            let mut all = declared().into_iter().flatten();
+            assert!(
+                all.any(|metric| metric.name == name),
+                "`{name}` is not declared"
+            );
+        }
+    }
+
     #[test]
     fn a_counter_says_total_unless_the_name_is_upstreams() {
         for metric in declared().into_iter().flatten() {

@@ -121,6 +121,7 @@ fn filer_text(filer: &Filer) -> String {
             scrub.rows, scrub.found, scrub.unrepaired
         ));
     }
+    text.push_str(&notes(filer));
     filer
         .peers
         .iter()
@@ -144,13 +145,54 @@ fn tree_text(tree: &TreeChange) -> String {
     format!("  {what}: {} names so far{left}, {state}\n", tree.names)
 }
 
+/// What an operator should know of a filer beside its figures.
+fn notes(filer: &Filer) -> String {
+    let mut notes = Vec::new();
+    for stuck in &filer.stuck {
+        notes.push(format!(
+            "waits: changes of {}: {}",
+            stuck.origin, stuck.reason
+        ));
+    }
+    if let Some(holder) = filer
+        .log_holder
+        .as_ref()
+        .filter(|holder| holder.seconds >= 1.0)
+    {
+        notes.push(format!(
+            "the log is kept for {} ({}), {:.0} s back",
+            holder.address, holder.state, holder.seconds
+        ));
+    }
+    if filer.clock_refuses {
+        notes.push(format!(
+            "writes are refused: its clock leads by {:.3} s",
+            filer.clock_lead_seconds
+        ));
+    }
+    if filer.writes_awaited > 0 {
+        notes.push(format!(
+            "{} writes wait for other filers",
+            filer.writes_awaited
+        ));
+    }
+    notes.push(match filer.safe_to_stop {
+        true => "safe to stop: yes".to_owned(),
+        false => format!("safe to stop: no ({})", filer.not_safe_to_stop.join("; ")),
+    });
+    notes
+        .into_iter()
+        .map(|note| format!("  {note}\n"))
+        .collect()
+}
+
 fn peer_text(peer: &Peer) -> String {
     let error = match peer.last_error.as_str() {
         "" => String::new(),
         error => format!(", {error}"),
     };
     format!(
-        "  peer {}  {}  {}, {} changes and {:.3} s behind it{error}\n",
-        peer.address, peer.origin, peer.state, peer.lag_changes, peer.lag_seconds
+        "  peer {}  {}  {}, {} changes, about {} bytes and {:.3} s behind it{error}\n",
+        peer.address, peer.origin, peer.state, peer.lag_changes, peer.lag_bytes, peer.lag_seconds
     )
 }

@@ -48,16 +48,22 @@ impl FilerService {
         session::wait_for_all(request.metadata(), || self.state.store.progress()).await
     }
 
-    /// An answer with the session token of the write.
+    /// An answer with the session token of the write; where there was nothing to do, with those
+    /// of all that was seen.
     pub(crate) fn with_token<T>(&self, message: T, stamp: Option<Stamp>) -> Response<T> {
         let mut response = Response::new(message);
-        if let Some(stamp) = stamp {
-            let origin = self.state.namespace.origin();
-            let mut token = SessionToken { origin, stamp }.to_metadata();
+        let origin = self.state.namespace.origin();
+        let tokens = match stamp {
+            Some(stamp) => vec![SessionToken { origin, stamp }],
+            // It had nothing to do, and must not be asked behind what says so.
+            None => session::seen(&self.state.store.progress().borrow().applied),
+        };
+        for token in tokens {
+            let mut token = token.to_metadata();
             // No two answers have the same: it must not fill the header compression's table,
             // which costs both sides more than the bytes it saves.
             token.set_sensitive(true);
-            response.metadata_mut().insert(session::METADATA_KEY, token);
+            response.metadata_mut().append(session::METADATA_KEY, token);
         }
         response
     }

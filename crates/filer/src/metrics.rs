@@ -23,10 +23,6 @@ dulse_telemetry::declare! {
         "Changes applied since start, own and other filers'.";
     JOURNAL: gauge "dulse_journal_bytes", Bytes, [], Stable,
         "What the log takes on disk.";
-    STORE: gauge "dulse_store_bytes", Bytes, [], Stable,
-        "What the store takes on disk, room set aside included.";
-    SNAPSHOTS: gauge "dulse_store_snapshots", Count, [], Stable,
-        "Snapshots of the store that are held; it grows with every write while one is.";
     GARBAGE_WAITING: gauge "dulse_chunks_waiting", Count, [], Stable,
         "Dropped chunks that are not freed yet, as of the last look, every 30 s.";
     GARBAGE_FREED: counter "dulse_chunks_freed_total", Count, [], Stable,
@@ -50,6 +46,14 @@ dulse_telemetry::declare! {
         "Streams of changes that other filers pull from here.";
     LAG_CHANGES: gauge "dulse_peer_lag_changes", Count, ["peer"], Stable,
         "Changes of another filer that are known to be missing here.";
+    LAG_BYTES: gauge "dulse_peer_lag_bytes", Bytes, ["peer"], Stable,
+        "About how many bytes of another filer's changes are missing here.";
+    STUCK: gauge "dulse_stuck_filers", Count, [], Stable,
+        "Filers of which a change cannot be applied here; `dulse status` says which and why.";
+    LOG_HELD: gauge "dulse_log_held_seconds", Seconds, [], Stable,
+        "Between the newest change and what the member that lags most has on disk: logs are kept from there.";
+    SAFE_TO_STOP: gauge "dulse_filer_safe_to_stop", Flag, [], Stable,
+        "Whether this filer may be stopped: another member that answers has everything on disk, and nobody waits for this one.";
     LAG_SECONDS: gauge "dulse_peer_lag_seconds", Seconds, ["peer"], Stable,
         "Time between the last applied change of another filer and its last one.";
     CLOCK_LEAD: gauge "dulse_clock_lead_seconds", Seconds, [], Stable,
@@ -86,11 +90,6 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
     DIGEST.set((sum.sum & ((1 << DIGEST_BITS) - 1)) as f64);
     CHANGES.total(state.store.progress().borrow().n_changes);
     JOURNAL.set(shared.journal().size_bytes() as f64);
-    // A store that cannot be looked at keeps the figures of the last look.
-    if let Ok((bytes, n_snapshots)) = shared.engine_usage() {
-        STORE.set(bytes as f64);
-        SNAPSHOTS.set(n_snapshots as f64);
-    }
     dulse_replica::metrics::WAITING.set(state.store.n_waiting() as f64);
     dulse_replica::metrics::PEERS_WAITING.set(state.store.n_awaited() as f64);
     let clock = state.replicator.clock();
@@ -120,12 +119,20 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
         let (changes, seconds) = peer.map_or((0, 0.0), |p| (p.lag_changes, p.lag_seconds));
         LAG_CHANGES.gauge(&labels).set(changes as f64);
         LAG_SECONDS.gauge(&labels).set(seconds);
+        LAG_BYTES
+            .gauge(&labels)
+            .set(peer.map_or(0, |p| p.lag_bytes) as f64);
     }
     let members = state.replicator.members();
     for named in MEMBER_STATES {
         let count = members.iter().filter(|m| m.state.as_str() == named).count();
         MEMBERS.gauge(&[("state", named)]).set(count as f64);
     }
+    STUCK.set(state.replicator.stuck().len() as f64);
+    LOG_HELD.set(crate::status::log_holder(state).map_or(0.0, |holder| holder.seconds));
+    SAFE_TO_STOP.set(f64::from(u8::from(
+        state.replicator.why_not_stop().is_empty(),
+    )));
     FEEDS.set(state.replicator.n_feeds() as f64);
     let transfer = state.replicator.transfer().unwrap_or_default();
     TRANSFER_ROWS.set(transfer.rows as f64);

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dulse_replica::Progress;
-use dulse_types::{Origin, Stamp};
+use dulse_types::{Origin, Stamp, Vector};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Status;
@@ -58,6 +58,56 @@ impl FromStr for SessionToken {
     }
 }
 
+/// Why a request with tokens is not served.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Something is no token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// ⚠ Those that were left out could be read behind.
+    #[error(
+        "more than {TOKENS_MAX} session tokens; expected one per filer written to, its greatest"
+    )]
+    TooMany,
+    /// A write has not arrived in time.
+    #[error("the write `{0}` has not arrived here yet, try again")]
+    Late(SessionToken),
+}
+
+/// The tokens of a request: several values, each one token or a comma list.
+///
+/// # Errors
+///
+/// `Token`, `TooMany`.
+pub fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Result<Vec<SessionToken>, SessionError> {
+    let mut tokens = Vec::new();
+    for text in values.flat_map(|value| value.split(',')) {
+        if tokens.len() == TOKENS_MAX {
+            return Err(SessionError::TooMany);
+        }
+        tokens.push(text.trim().parse()?);
+    }
+    Ok(tokens)
+}
+
+/// Waits for every write that tokens name, for ten seconds in all.
+///
+/// # Errors
+///
+/// `Late`.
+pub async fn wait(
+    tokens: &[SessionToken],
+    progress: &watch::Receiver<Progress>,
+) -> Result<(), SessionError> {
+    let until = Instant::now() + WAIT_MAX;
+    for token in tokens {
+        if !token.is_applied_until(progress.clone(), until).await {
+            return Err(SessionError::Late(*token));
+        }
+    }
+    Ok(())
+}
+
 /// Waits for every write that a request's metadata names.
 ///
 /// # Errors
@@ -68,18 +118,27 @@ pub(crate) async fn wait_for_all(
     metadata: &MetadataMap,
     progress: impl Fn() -> watch::Receiver<Progress>,
 ) -> Result<(), Status> {
-    let mut until = None;
-    for value in metadata.get_all(METADATA_KEY).iter().take(TOKENS_MAX) {
-        let text = value.to_str().unwrap_or("not ASCII");
-        let token = text.parse::<SessionToken>();
-        let token = token.map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let until = *until.get_or_insert_with(|| Instant::now() + WAIT_MAX);
-        if !token.is_applied_until(progress(), until).await {
-            let text = format!("the write `{token}` has not arrived here yet, try again");
-            return Err(Status::unavailable(text));
-        }
+    let values = metadata.get_all(METADATA_KEY);
+    let texts = values.iter().map(|v| v.to_str().unwrap_or("not ASCII"));
+    let bad = |e: SessionError| Status::invalid_argument(e.to_string());
+    let tokens = parse(texts).map_err(bad)?;
+    if tokens.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let waited = wait(&tokens, &progress()).await;
+    waited.map_err(|e| Status::unavailable(e.to_string()))
+}
+
+/// What a write that had nothing to do was decided on: everything that was applied here. Of more
+/// origins than a request may name, those that changed last; the others are members no more.
+#[must_use]
+pub fn seen(applied: &Vector) -> Vec<SessionToken> {
+    let tokens = applied.iter();
+    let tokens = tokens.map(|(origin, stamp)| SessionToken { origin, stamp });
+    let mut tokens: Vec<_> = tokens.collect();
+    tokens.sort_unstable_by_key(|token| std::cmp::Reverse(token.stamp));
+    tokens.truncate(TOKENS_MAX);
+    tokens
 }
 
 impl SessionToken {
@@ -88,12 +147,6 @@ impl SessionToken {
         let text = self.to_string();
         let value = AsciiMetadataValue::try_from(text);
         value.unwrap_or_else(|_| AsciiMetadataValue::from_static(""))
-    }
-
-    /// Waits until the change is applied here; `false` when it is not in time.
-    pub async fn is_applied(self, progress: watch::Receiver<Progress>) -> bool {
-        self.is_applied_until(progress, Instant::now() + WAIT_MAX)
-            .await
     }
 
     async fn is_applied_until(
@@ -130,8 +183,24 @@ mod tests {
             stamp: Stamp(5),
         };
         let (report, progress) = watch::channel(Progress::default());
-        let waiting = tokio::spawn(token.is_applied(progress));
+        let waiting = tokio::spawn(async move { wait(&[token, token], &progress).await });
         report.send_modify(|p| p.applied.set(token.origin, token.stamp));
-        assert!(waiting.await.unwrap());
+        assert_eq!(waiting.await.unwrap(), Ok(()));
+    }
+
+    #[test]
+    fn tokens_come_in_several_values_and_in_lists_and_none_is_left_out() {
+        let tokens = parse(
+            [
+                "0000000100000001:5, 0000000200000002:6",
+                "0000000300000003:7",
+            ]
+            .into_iter(),
+        );
+        assert_eq!(tokens.unwrap().len(), 3);
+        assert!(parse(["0000000100000001:5,"].into_iter()).is_err());
+        let many = ["0000000100000001:5"; TOKENS_MAX + 1];
+        assert_eq!(parse(many.into_iter()), Err(SessionError::TooMany));
+        assert!(parse(many.into_iter().skip(1)).is_ok());
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use dulse_proto::status::filer_status_server::FilerStatus;
 use dulse_proto::status::{
     BucketDigest, BucketsReply, BucketsRequest, Component, Conflicts, DigestsRequest,
-    DirectoryDigest, DirectoryRowsRequest, FormerMember, Peer, Repairs, RowHash, ScrubProgress,
-    ScrubRequest, StatusReply, StatusRequest, Transfer, TreeChange,
+    DirectoryDigest, DirectoryRowsRequest, FormerMember, LogHolder, Peer, Repairs, RowHash, ScrubProgress,
+    ScrubRequest, StatusReply, StatusRequest, StuckOrigin, Transfer, TreeChange,
 };
 use dulse_replica::{ConflictCounts, Page, TreeProgress, TreeState};
 use dulse_replication::repair::ScrubStatus;
@@ -89,6 +89,22 @@ fn conflicts(counts: ConflictCounts) -> Conflicts {
     }
 }
 
+/// The member for which the logs are kept longest, if there is one.
+pub(crate) fn log_holder(state: &FilerState) -> Option<LogHolder> {
+    let members = state.replicator.members();
+    let holding = members.iter().filter(|member| member.holds_back.is_some());
+    let holder = holding.min_by_key(|member| member.holds_back)?;
+    let newest = members.iter().map(|member| member.last_known).max();
+    let behind = newest.unwrap_or_default().0 - holder.holds_back.unwrap_or_default().0;
+    let address = holder.address.as_ref();
+    Some(LogHolder {
+        origin: holder.origin.0,
+        address: address.map(ToString::to_string).unwrap_or_default(),
+        state: holder.state.as_str().to_owned(),
+        seconds: behind.max(0) as f64 / 1e9,
+    })
+}
+
 fn internal(error: dulse_store::Error) -> Status {
     Status::internal(error.to_string())
 }
@@ -106,6 +122,7 @@ impl FilerStatus for StatusService {
             state: peer.state.as_str().to_owned(),
             lag_changes: peer.lag_changes,
             lag_seconds: peer.lag_seconds,
+            lag_bytes: peer.lag_bytes,
             last_error: peer.last_error,
         });
         let gone = state
@@ -117,6 +134,11 @@ impl FilerStatus for StatusService {
                 address: gone.address.map(|a| a.to_string()).unwrap_or_default(),
                 state: gone.how.as_str().to_owned(),
             });
+        let stuck = state.replicator.stuck().into_iter();
+        let stuck = stuck.map(|(origin, reason)| StuckOrigin {
+            origin: origin.0,
+            reason,
+        });
         let garbage = shared.garbage(None, GARBAGE_COUNT_MAX).map_err(internal)?;
         Ok(Response::new(StatusReply {
             conflicts: Some(conflicts(shared.conflict_counts())),
@@ -147,6 +169,12 @@ impl FilerStatus for StatusService {
             }),
             gone: gone.collect(),
             tree_changes: shared.trees().iter().map(tree_change).collect(),
+            stuck: stuck.collect(),
+            log_holder: log_holder(state),
+            not_safe_to_stop: state.replicator.why_not_stop(),
+            clock_lead_seconds: crate::metrics::lead_seconds(state.replicator.clock()),
+            clock_refuses: state.replicator.clock().refuses(),
+            writes_awaited: state.store.n_awaited() as u64,
         }))
     }
 

@@ -83,6 +83,7 @@ pub struct ReplicaStore {
     stable: Arc<Mutex<Option<Vector>>>,
     progress: watch::Receiver<Progress>,
     acknowledged: Arc<Acknowledged>,
+    n_peers_max: usize,
     bell: Arc<Bell>,
     damage: watch::Sender<u64>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -117,6 +118,7 @@ impl ReplicaStore {
         let stable = Arc::default();
         let acknowledged = Arc::new(Acknowledged::new(peers_wait));
         let bell = Arc::clone(syncer.bell());
+        let n_peers_max = levels.n_peers_max();
         let driver = Driver {
             replica,
             levels,
@@ -137,6 +139,7 @@ impl ReplicaStore {
             stable,
             progress,
             acknowledged,
+            n_peers_max,
             bell,
             damage: watch::Sender::new(0),
             thread: Mutex::new(Some(thread)),
@@ -177,6 +180,12 @@ impl ReplicaStore {
     #[must_use]
     pub fn n_awaited(&self) -> usize {
         self.acknowledged.n_waiting()
+    }
+
+    /// The greatest number of other filers that any write waits for.
+    #[must_use]
+    pub fn n_peers_max(&self) -> usize {
+        self.n_peers_max
     }
 
     /// Has the background sync begin now: at another filer a client waits for what was applied.

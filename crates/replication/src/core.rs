@@ -156,6 +156,8 @@ pub struct Core {
     first_had: BTreeMap<Origin, Vector>,
     /// How many changes of an origin were behind the last batch of them, at its sender.
     backlog: BTreeMap<Origin, u64>,
+    /// Bytes of a change of an origin, the mean of the last batch.
+    change_bytes: BTreeMap<Origin, u64>,
     /// Origins with a change that cannot be applied, and why.
     stuck: BTreeMap<Origin, String>,
     /// Who greeted this filer, and when last; looked at while it is fresh.
@@ -195,6 +197,7 @@ impl Core {
             behind: BTreeMap::new(),
             first_had: BTreeMap::new(),
             backlog: BTreeMap::new(),
+            change_bytes: BTreeMap::new(),
             stuck: BTreeMap::new(),
             callers: BTreeMap::new(),
             found_not_before: Now::ZERO,
@@ -307,6 +310,22 @@ impl Core {
         }
     }
 
+    /// A batch of a stream had so many changes and bytes: what is behind it is taken to be alike.
+    pub fn weighed(&mut self, stream: StreamId, n_changes: usize, n_bytes: usize) {
+        if let (Some(opened), Some(mean)) =
+            (self.streams.get(&stream), n_bytes.checked_div(n_changes))
+        {
+            self.change_bytes.insert(opened.origin, mean as u64);
+        }
+    }
+
+    /// Origins with a change that cannot be applied here, and why.
+    #[must_use]
+    pub fn stuck(&self) -> Vec<(Origin, String)> {
+        let stuck = self.stuck.iter();
+        stuck.map(|(origin, why)| (*origin, why.clone())).collect()
+    }
+
     /// Everything that every member has acknowledged. ⚠ One that was shut out counts as long as
     /// anything of it may still arrive.
     #[must_use]
@@ -377,6 +396,7 @@ impl Core {
                 },
                 lag_seconds: lag_ns as f64 / 1e9,
                 lag_changes,
+                lag_bytes: lag_changes * self.change_bytes.get(&link.origin).copied().unwrap_or(0),
                 last_error: stuck.unwrap_or(&link.last_error).clone(),
             }
         });

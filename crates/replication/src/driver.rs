@@ -423,6 +423,10 @@ async fn take_all(
             return Ok(());
         };
         let arrived = inner.now();
+        let (n_changes, n_bytes) = (
+            batch.changes.len(),
+            batch.changes.iter().map(Bytes::len).sum(),
+        );
         let outcome = take_in(inner, through, batch.changes).await;
         if batch.is_awaited {
             inner.store.sync_now();
@@ -440,7 +444,11 @@ async fn take_all(
             inner.wake.notify_one();
             return Ok(());
         }
-        inner.core.lock().behind(stream, batch.n_behind);
+        {
+            let mut core = inner.core.lock();
+            core.behind(stream, batch.n_behind);
+            core.weighed(stream, n_changes, n_bytes);
+        }
         if let Some(beat) = batch.heartbeat {
             if !is_once {
                 compare(inner, origin, &beat);

@@ -16,6 +16,7 @@ pub mod repair;
 mod returning;
 mod server;
 mod status;
+mod stopping;
 
 pub use crate::core::{End, MemberState, MemberStatus};
 pub use dulse_cluster::{Judgement as ClockJudgement, LEAD_MAX, Listing};
@@ -115,6 +116,8 @@ pub(crate) struct Inner {
     pub(crate) repairs: Repairs,
     /// Streams that peers pull.
     pub(crate) n_feeds: AtomicUsize,
+    /// Fresh filers that take their state from here.
+    pub(crate) n_transfers: AtomicUsize,
     /// What is made of this filer's clock.
     pub(crate) clock: Mutex<Judgement>,
     /// Set when the store is to be opened again, under a new origin.
@@ -189,6 +192,7 @@ impl Replicator {
             stop: watch::Sender::new(false),
             repairs: Repairs::new(),
             n_feeds: AtomicUsize::new(0),
+            n_transfers: AtomicUsize::new(0),
             clock: Mutex::new(Judgement::Held),
             renewed: watch::Sender::new(false),
             is_returning: AtomicBool::new(is_returning),

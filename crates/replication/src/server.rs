@@ -115,8 +115,10 @@ impl Replication for ReplicationService {
         self.join(&request).await?;
         let (send, receive) = mpsc::channel(BATCHES_AHEAD);
         let inner = Arc::clone(&self.inner);
+        inner.n_transfers.fetch_add(1, Ordering::Relaxed);
         tokio::task::spawn_blocking(move || {
             hand_out(&inner, &request, &send);
+            inner.n_transfers.fetch_sub(1, Ordering::Relaxed);
             drop(slot);
         });
         Ok(Response::new(ReceiverStream::new(receive)))

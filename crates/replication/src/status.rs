@@ -45,6 +45,8 @@ pub struct PeerStatus {
     pub lag_seconds: f64,
     /// How many of its changes we know to lack.
     pub lag_changes: u64,
+    /// About how many bytes these are, by the size of those that arrived last.
+    pub lag_bytes: u64,
     /// The last thing that went wrong.
     pub last_error: String,
 }

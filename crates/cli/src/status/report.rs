@@ -54,6 +54,16 @@ pub(crate) struct Filer {
     pub(crate) garbage_chunks: u64,
     pub(crate) conflicts: Conflicts,
     pub(crate) peers: Vec<Peer>,
+    /// Why it must not be stopped; empty when it may.
+    pub(crate) not_safe_to_stop: Vec<String>,
+    pub(crate) safe_to_stop: bool,
+    /// Changes that cannot be applied there.
+    pub(crate) stuck: Vec<Stuck>,
+    /// The member for which logs are kept longest.
+    pub(crate) log_holder: Option<Holder>,
+    pub(crate) clock_lead_seconds: f64,
+    pub(crate) clock_refuses: bool,
+    pub(crate) writes_awaited: u64,
     /// A running bootstrap.
     pub(crate) transfer: Option<Transfer>,
     /// Filers with the same changes and another digest.
@@ -91,6 +101,22 @@ impl Conflicts {
     }
 }
 
+/// Whose changes cannot be applied, and why.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Stuck {
+    pub(crate) origin: String,
+    pub(crate) reason: String,
+}
+
+/// Who holds back the logs.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Holder {
+    pub(crate) address: String,
+    pub(crate) origin: String,
+    pub(crate) state: String,
+    pub(crate) seconds: f64,
+}
+
 /// One peer as a filer sees it.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Peer {
@@ -100,6 +126,8 @@ pub(crate) struct Peer {
     /// Changes of the peer that this filer lacks.
     pub(crate) lag_changes: u64,
     pub(crate) lag_seconds: f64,
+    /// About.
+    pub(crate) lag_bytes: u64,
     pub(crate) last_error: String,
 }
 
@@ -220,12 +248,17 @@ impl Filer {
             .vector
             .iter()
             .map(|Component { origin, stamp }| (Origin(*origin).to_string(), stamp.to_string()));
+        let stuck = reply.stuck.into_iter().map(|stuck| Stuck {
+            origin: name(stuck.origin),
+            reason: stuck.reason,
+        });
         let peers = reply.peers.into_iter().map(|p| Peer {
             address: p.address,
             origin: name(p.origin),
             state: p.state,
             lag_changes: p.lag_changes,
             lag_seconds: p.lag_seconds,
+            lag_bytes: p.lag_bytes,
             last_error: p.last_error,
         });
         let trees = reply.tree_changes.into_iter().map(|t| TreeChange {
@@ -251,6 +284,18 @@ impl Filer {
             garbage_chunks: reply.garbage_chunks,
             conflicts: Conflicts::of(reply.conflicts.unwrap_or_default()),
             peers: peers.collect(),
+            safe_to_stop: reply.not_safe_to_stop.is_empty(),
+            not_safe_to_stop: reply.not_safe_to_stop,
+            stuck: stuck.collect(),
+            log_holder: reply.log_holder.map(|holder| Holder {
+                address: holder.address,
+                origin: name(holder.origin),
+                state: holder.state,
+                seconds: holder.seconds,
+            }),
+            clock_lead_seconds: reply.clock_lead_seconds,
+            clock_refuses: reply.clock_refuses,
+            writes_awaited: reply.writes_awaited,
             transfer: reply.transfer.map(|t| Transfer {
                 rows: t.rows,
                 rows_total: t.rows_total,

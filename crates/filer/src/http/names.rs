@@ -107,7 +107,7 @@ pub struct Delete {
 /// A write that is durable: the session token to hand to the client.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Written {
-    /// Text form of the token.
+    /// Text form of the token, a comma list where there are several.
     pub token: String,
 }
 
@@ -131,6 +131,10 @@ pub trait Names: Send + Sync {
     /// What the rules of `filer.conf` say of a path; `None` when none names it.
     fn rule_of(&self, path: &str) -> Option<Rule>;
 
-    /// Waits, bounded, until the write named by a session token is applied here.
-    fn wait_for<'a>(&'a self, token: &'a str) -> Answer<'a, ()>;
+    /// Waits, bounded, until the writes named by session tokens are applied here; each text is
+    /// one token or a comma list.
+    fn wait_for<'a>(&'a self, tokens: Vec<&'a str>) -> Answer<'a, ()>;
+
+    /// What a write that has nothing to do was decided on.
+    fn seen(&self) -> Written;
 }

@@ -10,7 +10,7 @@ use dulse_types::FullPath;
 use tokio::sync::watch;
 
 use super::names::{Answer, Delete, Expected, NameError, Names, Write, Written};
-use crate::session::SessionToken;
+use crate::session::{self, SessionError, SessionToken};
 
 /// Rows that are listed without leaving the thread of the request.
 const ROWS_IN_PLACE: usize = 100;
@@ -34,9 +34,11 @@ impl OverNamespace {
 
     fn written(&self, change: &Change) -> Written {
         let origin = self.namespace.origin();
-        let token = change.stamp.map(|stamp| SessionToken { origin, stamp });
-        Written {
-            token: token.map(|t| t.to_string()).unwrap_or_default(),
+        match change.stamp {
+            Some(stamp) => Written {
+                token: SessionToken { origin, stamp }.to_string(),
+            },
+            None => self.seen(),
         }
     }
 
@@ -142,20 +144,27 @@ impl Names for OverNamespace {
         self.namespace.rule_of(path)
     }
 
-    fn wait_for<'a>(&'a self, token: &'a str) -> Answer<'a, ()> {
+    fn wait_for<'a>(&'a self, tokens: Vec<&'a str>) -> Answer<'a, ()> {
         Box::pin(async move {
-            let Some(progress) = &self.progress else {
+            let bad = |e: SessionError| NameError::Invalid(e.to_string());
+            let tokens = session::parse(tokens.into_iter()).map_err(bad)?;
+            let Some(progress) = self.progress.as_ref().filter(|_| !tokens.is_empty()) else {
                 return Ok(());
             };
-            let token: SessionToken = token
-                .parse()
-                .map_err(|e: crate::session::TokenError| NameError::Invalid(e.to_string()))?;
-            if token.is_applied(progress.clone()).await {
-                return Ok(());
-            }
-            let text = format!("the write `{token}` has not arrived here yet");
-            Err(NameError::Unavailable(text))
+            let waited = session::wait(&tokens, progress).await;
+            waited.map_err(|e| NameError::Unavailable(e.to_string()))
         })
+    }
+
+    fn seen(&self) -> Written {
+        let tokens = self.progress.as_ref().map(|progress| {
+            let tokens = session::seen(&progress.borrow().applied);
+            let texts: Vec<String> = tokens.iter().map(ToString::to_string).collect();
+            texts.join(",")
+        });
+        Written {
+            token: tokens.unwrap_or_default(),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn entry(http: &Http, path: &FullPath, query: &Query) -> Result
     };
     match http.names.delete(path, how).await {
         Ok(written) => http.set_token(&mut reply, &written),
-        Err(NameError::NotFound) => {}
+        Err(NameError::NotFound) => http.set_token(&mut reply, &http.names.seen()),
         Err(error) => return Err(error.into()),
     }
     Ok(reply)
@@ -51,7 +51,9 @@ pub(super) async fn tags(http: &Http, path: &FullPath, query: &Query) -> Result<
     };
     // Upstream asks for 304 where nothing was removed; what clients see is 200.
     let Some(written) = modify(http, path, change).await? else {
-        return Ok(bare(StatusCode::OK));
+        let mut reply = bare(StatusCode::OK);
+        http.set_token(&mut reply, &http.names.seen());
+        return Ok(reply);
     };
     let mut reply = accepted();
     http.set_token(&mut reply, &written);
