@@ -10,23 +10,23 @@ use crate::core::HandedOver;
 
 /// What the answer rests on.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Stopping<'a> {
+pub(crate) struct Stopping<'a> {
     /// Why this filer does not serve, if it does not.
-    pub not_ready: Option<&'a str>,
+    pub(crate) not_ready: Option<&'a str>,
     /// Who has everything that is on disk here.
-    pub over: &'a HandedOver,
+    pub(crate) over: &'a HandedOver,
     /// Fresh filers that take their state from here.
-    pub n_transfers: usize,
+    pub(crate) n_transfers: usize,
     /// Writes whose answer waits for other filers.
-    pub n_awaited: usize,
+    pub(crate) n_awaited: usize,
     /// Connected filers that the strictest durability asks for beside the one written to.
-    pub n_needed: usize,
+    pub(crate) n_needed: usize,
 }
 
 impl Stopping<'_> {
     /// Why this filer is not to be stopped now, each reason a sentence; none when it may be.
     #[must_use]
-    pub fn why_not(&self) -> Vec<String> {
+    pub(crate) fn why_not(&self) -> Vec<String> {
         let mut why = Vec::new();
         let over = self.over;
         let n_live = over.n_have + over.lacking.len();
