@@ -274,9 +274,9 @@ async fn i10_every_write_over_grpc_has_a_token_and_every_read_waits_for_it() -> 
             .clone()
             .list_entries(with(s, list)?)
             .await?;
-        let (mut rows, mut names) = (answer.into_inner(), Vec::new());
+        let (mut rows, mut names) = (answer.into_inner(), Vec::<String>::new());
         while let Some(row) = rows.message().await? {
-            names.extend(row.entry.map(|entry| entry.name().to_owned()));
+            names.extend(row.entry.map(|entry| String::from(entry.name())));
         }
         ensure!(names.contains(&format!("{name}-b")), "{name}: {names:?}");
         ensure!(!names.contains(&name), "{name}: {names:?}");

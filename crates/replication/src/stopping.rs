@@ -13,7 +13,9 @@ use crate::core::HandedOver;
 pub(crate) struct Stopping<'a> {
     /// Why this filer does not serve, if it does not.
     pub(crate) not_ready: Option<&'a str>,
-    /// Who has everything that is on disk here.
+    /// Other members that answer.
+    pub(crate) n_live: usize,
+    /// Who has everything that is on disk here, whether it answers or not.
     pub(crate) over: &'a HandedOver,
     /// Fresh filers that take their state from here.
     pub(crate) n_transfers: usize,
@@ -29,12 +31,14 @@ impl Stopping<'_> {
     pub(crate) fn why_not(&self) -> Vec<String> {
         let mut why = Vec::new();
         let over = self.over;
-        let n_live = over.n_have + over.lacking.len();
-        if n_live == 0 {
-            why.push(match over.silent.is_empty() {
-                true => "it is the only member: nobody else has its data".to_owned(),
-                false => format!("no other member answers: {}", names(&over.silent)),
-            });
+        let (n_live, n_others) = (
+            self.n_live,
+            over.n_have + over.lacking.len() + over.silent.len(),
+        );
+        if n_others == 0 {
+            why.push("it is the only member: nobody else has its data".to_owned());
+        } else if n_live == 0 {
+            why.push("no other member answers: nobody would serve".to_owned());
         } else if over.n_have == 0 {
             why.push(format!(
                 "no other member has all of it on disk yet: {} lag",
@@ -78,10 +82,18 @@ impl Replicator {
     pub fn why_not_stop(&self) -> Vec<String> {
         let inner = &self.inner;
         let (now, durable) = (inner.now(), inner.store.shared().durable_vector());
-        let over = inner.with(|core, view| core.handed_over(now, view, &durable));
+        let own = inner.origin();
+        let (over, n_live) = inner.with(|core, view| {
+            let others = view.members.iter().filter(|(origin, _)| *origin != own);
+            let n_live = others
+                .filter(|(origin, _)| core.is_live(now, *origin))
+                .count();
+            (core.handed_over(now, view, &durable), n_live)
+        });
         let not_ready = inner.ready.borrow().clone();
         Stopping {
             not_ready: not_ready.as_deref(),
+            n_live,
             over: &over,
             n_transfers: inner.n_transfers.load(Ordering::Relaxed),
             n_awaited: inner.store.n_awaited(),
@@ -108,7 +120,7 @@ mod tests {
         (Origin(port.into()), address)
     }
 
-    fn why(n_have: usize, lacking: &[u16], silent: &[u16]) -> Vec<String> {
+    fn why(n_live: usize, n_have: usize, lacking: &[u16], silent: &[u16]) -> Vec<String> {
         let over = HandedOver {
             n_have,
             lacking: lacking.iter().map(|port| at(*port)).collect(),
@@ -116,6 +128,7 @@ mod tests {
         };
         Stopping {
             not_ready: None,
+            n_live,
             over: &over,
             n_transfers: 0,
             n_awaited: 0,
@@ -126,11 +139,15 @@ mod tests {
 
     #[test]
     fn a_filer_may_stop_when_another_one_that_answers_has_everything() {
-        assert_eq!(why(1, &[], &[]), Vec::<String>::new());
-        assert_eq!(why(1, &[2], &[3]), Vec::<String>::new());
-        assert!(why(0, &[], &[])[0].contains("only member"));
-        assert!(why(0, &[], &[3])[0].contains("no other member answers: h:3"));
-        assert!(why(0, &[2], &[3])[0].contains("h:2"));
+        assert_eq!(why(1, 1, &[], &[]), Vec::<String>::new());
+        assert_eq!(why(2, 1, &[2], &[3]), Vec::<String>::new());
+        assert!(why(0, 0, &[], &[])[0].contains("only member"));
+        assert!(why(0, 0, &[], &[3])[0].contains("no other member answers"));
+        assert!(
+            why(0, 1, &[], &[])[0].contains("no other member answers"),
+            "it has everything and is away"
+        );
+        assert!(why(1, 0, &[2], &[3])[0].contains("h:2"));
     }
 
     #[test]
@@ -141,6 +158,7 @@ mod tests {
         };
         let stopping = Stopping {
             not_ready: Some("catching up"),
+            n_live: 1,
             over: &over,
             n_transfers: 1,
             n_awaited: 2,
