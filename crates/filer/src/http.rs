@@ -247,21 +247,9 @@ impl Http {
         if self.options.is_read_only && !is_read {
             return Err(Refusal::bare(StatusCode::METHOD_NOT_ALLOWED));
         }
-<<<<<<< HEAD
-        // Writes too: they are made on top of what they name.
-        for token in headers
-            .get_all(TOKEN)
-            .iter()
-            .take(crate::session::TOKENS_MAX)
-        {
-            let token = token.to_str().unwrap_or_default();
-            self.names.wait_for(token).await?;
-        }
-=======
         let tokens = headers.get_all(TOKEN).iter();
         let tokens = tokens.map(|value| value.to_str().unwrap_or("not ASCII"));
         self.names.wait_for(tokens.collect()).await?;
->>>>>>> 6fe4d20 (filer, replication, cli: sessions behind any load balancer; status says what an operator asks)
         match method {
             Method::GET | Method::HEAD => self.read(&target.path, &query, &method, headers).await,
             Method::DELETE if query.has("tagging") => {

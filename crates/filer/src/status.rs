@@ -7,8 +7,8 @@ use std::time::Duration;
 use dulse_proto::status::filer_status_server::FilerStatus;
 use dulse_proto::status::{
     BucketDigest, BucketsReply, BucketsRequest, Component, Conflicts, DigestsRequest,
-    DirectoryDigest, DirectoryRowsRequest, FormerMember, LogHolder, Peer, Repairs, RowHash, ScrubProgress,
-    ScrubRequest, StatusReply, StatusRequest, StuckOrigin, Transfer, TreeChange,
+    DirectoryDigest, DirectoryRowsRequest, FormerMember, LogHolder, Peer, Repairs, RowHash,
+    ScrubProgress, ScrubRequest, StatusReply, StatusRequest, StuckOrigin, Transfer, TreeChange,
 };
 use dulse_replica::{ConflictCounts, Page, TreeProgress, TreeState};
 use dulse_replication::repair::ScrubStatus;
