@@ -63,7 +63,7 @@ async fn ask(
         .request(method.clone(), url)
         .body(body.to_owned());
     // As several headers or as one list: both ways.
-    if session.n_requests % 2 == 0 {
+    if session.n_requests.is_multiple_of(2) {
         for token in session.texts() {
             request = request.header("dulse-token", token);
         }
