@@ -23,9 +23,9 @@ pub struct Shape {
     pub write_pause_max: u64,
     /// The longest pause between two faults, in nanoseconds.
     pub fault_pause_max: u64,
-    /// The weight of each of [`faults::ALL`].
+    /// The weight of each of `faults::ALL`.
     pub faults: Vec<u32>,
-    /// The weight of each of [`workload::ALL`].
+    /// The weight of each of `workload::ALL`.
     pub workloads: Vec<u32>,
 }
 
