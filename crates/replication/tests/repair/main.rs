@@ -131,6 +131,7 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn any_damage_of_any_state_heals() {
+    let mut n_exact = 0;
     for seed in seeds() {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut filers = cluster(if rng.random_bool(0.5) { 2 } else { 3 });
@@ -150,9 +151,22 @@ fn any_damage_of_any_state_heals() {
             filers[victim].crash(usize::MAX);
         }
         world::heal_or(&mut filers, &(seed, &what));
+        // Where a row and the witness of what was there are damaged at once, nobody can tell
+        // a name that never was from one that only this filer had: it is kept, everywhere.
+        let has_witness = !what.iter().any(|damage| damage.starts_with("Digest"));
+        let healed = filers[0].dump();
         for (n, filer) in filers.iter().enumerate() {
-            assert_eq!(filer.dump(), wanted, "seed {seed}, filer {n}, {what:?}");
+            assert_eq!(filer.dump(), healed, "seed {seed}, filer {n}, {what:?}");
             world::vector_of(filer);
         }
+        if has_witness || what.len() == 1 {
+            n_exact += 1;
+            assert_eq!(healed, wanted, "seed {seed}, {what:?}");
+        } else {
+            let mut paths = wanted.keys().filter(|key| key[0] == Space::Entries as u8);
+            let lost = paths.find(|key| !healed.contains_key(*key));
+            assert_eq!(lost, None, "seed {seed}, {what:?}");
+        }
     }
+    assert!(n_exact > 0, "no damage that must heal exactly");
 }
