@@ -180,6 +180,7 @@ impl Filer {
         let replica = replica.map_err(|e| format!("I2: open after a crash: {e}"))?;
         let shared = replica.shared();
         shared.bound_clock(ClockBound::Held);
+        shared.hold_verdicts(true);
         let instance = rng.random();
         let hub = Hub::new(Arc::clone(&shared));
         let core = Core::new(Settings {

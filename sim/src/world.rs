@@ -407,6 +407,9 @@ impl World {
         let Some(running) = &self.filers[f].running else {
             return Ok(());
         };
+        if is_ready {
+            running.shared().hold_verdicts(false);
+        }
         let stable = running.stable()?;
         let is_cut = self.tolerate(f, |running| running.in_background(stable))?;
         self.counts.log_cuts += u64::from(is_cut == Some(true));

@@ -127,6 +127,13 @@ impl Directory {
         wanted
     }
 
+    /// Whether an address is nothing but hearsay about this origin.
+    #[must_use]
+    pub fn is_hint_of(&self, origin: Origin, address: &ServerAddress) -> bool {
+        let place = self.places.get(&origin);
+        place.is_some_and(|place| place.hints.iter().any(|hint| hint.is_same_server(address)))
+    }
+
     /// Where each origin was met last.
     pub fn known(&self) -> impl Iterator<Item = (Origin, &ServerAddress)> {
         let places = self.places.iter();

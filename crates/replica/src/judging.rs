@@ -9,6 +9,7 @@
 //! what a crash loses is said again.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dulse_merge::conflict::{
     self, DATA, Kept, ShadowVerdict, is_judge, orphan, shadows as look_at_shadows,
@@ -97,7 +98,8 @@ impl Replica {
     pub fn judge(&mut self) -> Result<bool, Error> {
         // Nothing is stable before every member has met this one and said what it has: until
         // then a copy of this store may be about to be found out.
-        if self.is_behind_log || self.stable.is_empty() {
+        let are_held = self.shared.are_verdicts_held.load(Ordering::Relaxed);
+        if are_held || self.is_behind_log || self.stable.is_empty() {
             return Ok(false);
         }
         if matches!(self.judging.phase, Phase::Over) {

@@ -3,6 +3,7 @@
 //! against applying peers' changes, because it is one state with one owner.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dulse_journal::{Record, RecordKind};
@@ -261,6 +262,10 @@ impl Replica {
     /// What this replica has to say of the conflicts that a batch of others' changes caused.
     fn verdicts(&mut self, txn: &mut Txn<'_>, vector: &mut Vector) -> Result<Vec<Record>, Error> {
         let losses = txn.losses.take().unwrap_or_default();
+        // They are pending rows; the pass that goes by levels records them later.
+        if self.shared.are_verdicts_held.load(Ordering::Relaxed) {
+            return Ok(Vec::new());
+        }
         // Who is no member any more says nothing: the smallest that is left judges.
         if may_stamp(txn, self.shared.origin).is_err() {
             return Ok(Vec::new());

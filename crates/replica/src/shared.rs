@@ -37,6 +37,8 @@ pub struct Shared {
     pub(crate) wall: Arc<dyn Clock>,
     /// See [`Shared::is_log_over`].
     pub(crate) is_log_over: AtomicBool,
+    /// See [`Shared::hold_verdicts`].
+    pub(crate) are_verdicts_held: AtomicBool,
     /// Written by the sequencer.
     pub(crate) trees: Mutex<Vec<TreeProgress>>,
     pub(crate) guard: Guard,
@@ -309,6 +311,13 @@ impl Shared {
             read().map_err(|e| error::corrupt(Operation::List, e))
         });
         parsed.collect()
+    }
+
+    /// Whether conflicts that others' changes cause stay pending for now. ⚠ They do until this
+    /// replica knows that nobody has more of its origin than it has itself: a verdict is a
+    /// change of its own, and a store that was set back must not stamp any.
+    pub fn hold_verdicts(&self, are_held: bool) {
+        self.are_verdicts_held.store(are_held, Ordering::Relaxed);
     }
 
     /// Durable changes of one origin behind `after`, in order, up to about `max_bytes`.

@@ -376,7 +376,13 @@ impl Core {
     #[must_use]
     pub fn peers(&self, applied: &Vector) -> Vec<PeerStatus> {
         let mut shown: Vec<_> = self.links.iter().collect();
+        // The own old place, where a twin is looked for, is nobody's while nobody answers there.
+        let own = self.settings.origin;
+        let is_own_place = |address: &ServerAddress, link: &Link| {
+            link.origin == Origin::default() && self.directory.is_hint_of(own, address)
+        };
         shown.retain(|(_, link)| !link.is_double && !self.gone.contains(&link.origin));
+        shown.retain(|(address, link)| !is_own_place(address, link));
         let shown = shown.into_iter();
         let rows = shown.map(|(address, link)| {
             let have = applied.get(link.origin);

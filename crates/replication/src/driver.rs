@@ -210,6 +210,9 @@ fn tell_holders(inner: &Inner) {
 
 fn tell_ready(inner: &Inner) {
     let mut not_ready = inner.core.lock().not_ready().map(str::to_owned);
+    if not_ready.is_none() {
+        inner.store.shared().hold_verdicts(false);
+    }
     if inner.is_returning.load(Ordering::Relaxed) {
         not_ready.get_or_insert_with(|| "making anew what only this filer had".to_owned());
     }

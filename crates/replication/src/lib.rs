@@ -164,6 +164,7 @@ impl Replicator {
     #[must_use]
     pub fn start(store: Arc<ReplicaStore>, options: Options) -> Self {
         let instance = rand::random();
+        store.shared().hold_verdicts(true);
         let started_ns = store.shared().wall_ns();
         // A store that cannot be read says so with every call.
         let is_returning = store.shared().has_reissue().unwrap_or(true);

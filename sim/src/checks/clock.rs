@@ -18,6 +18,10 @@ const SLACK: i64 = 10_000_000;
 /// several in quick succession add up.
 const CEILINGS: i64 = 10 * 1_000_000_000;
 
+/// Others need some seconds to confirm a clock: one that goes wrong earlier is as one that began
+/// wrong. In nanoseconds of virtual time.
+const CONFIRMED_AFTER: u64 = 10_000_000_000;
+
 /// The furthest that any clock was ahead that nobody calls wrong.
 #[derive(Default)]
 pub(crate) struct Clocks {
@@ -37,8 +41,12 @@ impl Check for Clocks {
         let right = right.filter(|by| by.abs() < FAR).max();
         self.furthest = self.furthest.max(right.unwrap_or(0));
         for filer in world.filers.iter().filter(|filer| filer.wrong_by() > FAR) {
-            let members = filer.running.as_ref().map(|r| r.membership());
-            self.is_any_begun_wrong |= members.transpose()?.is_some_and(|m| m.members.len() < 2);
+            let Some(running) = &filer.running else {
+                continue;
+            };
+            let is_alone = running.membership()?.members.len() < 2;
+            let is_unconfirmed = world.now.saturating_sub(running.started) < CONFIRMED_AFTER;
+            self.is_any_begun_wrong |= is_alone || is_unconfirmed;
         }
         if let Seen::Started(f) = seen {
             self.is_any_begun_wrong |= world.filers[*f].wrong_by() > FAR;

@@ -203,7 +203,7 @@ impl Builder<'_, '_> {
                 let files = shadows.iter().filter(|row| !is_dir(row));
                 for file in files.filter(|row| is_written_before(row, seen)) {
                     self.record_shadow(&shown, file)?;
-                    self.kill_shadow(file, delete_chunks)?;
+                    self.kill_shadow(file, true)?;
                     part.n_names += 1;
                 }
                 return Ok(None);
@@ -230,7 +230,8 @@ impl Builder<'_, '_> {
         for shadow in shadows {
             if is_written_before(&shadow, seen) {
                 self.record_shadow(&shown, &shadow)?;
-                self.kill_shadow(&shadow, delete_chunks)?;
+                // Whoever keeps chunks took over those of the entry that it saw.
+                self.kill_shadow(&shadow, true)?;
                 part.n_names += 1;
             } else {
                 part.n_left += 1;
