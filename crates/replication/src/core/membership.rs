@@ -135,7 +135,7 @@ impl Core {
         all
     }
 
-    /// Whether a member was heard within [`SILENT_MAX`].
+    /// Whether a member was heard within `SILENT_MAX`.
     #[must_use]
     pub fn is_live(&self, now: Now, member: Origin) -> bool {
         let heard = self.acks.heard_at(member);
