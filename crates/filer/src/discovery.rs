@@ -17,7 +17,7 @@ use dulse_proto::master::{KeepConnectedRequest, ListClusterNodesRequest};
 use dulse_replica::ReplicaStore;
 use dulse_replication::core::ROUND_TRIP_MAX;
 use dulse_replication::{Listing, MasterTime};
-use dulse_transport::Dial;
+use dulse_transport::{Dial, within};
 use dulse_types::{Origin, ServerAddress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -156,8 +156,10 @@ async fn follow(
     let (keep, requests) = tokio::sync::mpsc::channel(1);
     let _ = keep.send(hello).await;
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);
-    let mut stream = within(client.keep_connected(requests)).await?.into_inner();
-    let first = within(stream.message()).await?;
+    let mut stream = within(ANSWER_TIME_MAX, client.keep_connected(requests))
+        .await?
+        .into_inner();
+    let first = within(ANSWER_TIME_MAX, stream.message()).await?;
     if let Some(leader) = first.and_then(|m| m.volume_location).map(|l| l.leader)
         && !leader.is_empty()
         && leader
@@ -175,8 +177,16 @@ async fn follow(
             .as_ref()
             .map(|l| l.known_members.clone());
         let remembered = remembered.unwrap_or_default();
-        within(report_self(&mut cluster, options, store, &remembered)).await?;
-        within(ask(&mut client, &mut cluster, options, said)).await?;
+        within(
+            ANSWER_TIME_MAX,
+            report_self(&mut cluster, options, store, &remembered),
+        )
+        .await?;
+        within(
+            ANSWER_TIME_MAX,
+            ask(&mut client, &mut cluster, options, said),
+        )
+        .await?;
         match tokio::time::timeout(ASK_EVERY, stream.message()).await {
             Ok(message) => {
                 if message?.is_none() {
@@ -186,18 +196,6 @@ async fn follow(
             Err(_elapsed) => {}
         }
     }
-}
-
-/// Bounds one exchange with a master. A machine that lost its power resets no connection, and
-/// a deadline in the request would end upstream's streams, too.
-async fn within<T>(
-    exchange: impl Future<Output = Result<T, tonic::Status>>,
-) -> Result<T, tonic::Status> {
-    let done = tokio::time::timeout(ANSWER_TIME_MAX, exchange).await;
-    done.unwrap_or_else(|_| {
-        let text = format!("no answer within {ANSWER_TIME_MAX:?}");
-        Err(tonic::Status::deadline_exceeded(text))
-    })
 }
 
 /// Has the master remember this filer, where it is now, once the log names it a member, and

@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
@@ -70,6 +71,23 @@ impl Dial {
             ..self
         }
     }
+}
+
+/// Bounds one exchange, a stream's beginning or its next message too. A machine that lost its
+/// power resets no connection, and a deadline in the request would end upstream's streams.
+///
+/// # Errors
+///
+/// The exchange's; `DeadlineExceeded` when it takes longer than `time_max`.
+pub async fn within<T>(
+    time_max: Duration,
+    exchange: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let done = tokio::time::timeout(time_max, exchange).await;
+    done.unwrap_or_else(|_| {
+        let text = format!("no answer within {time_max:?}");
+        Err(Status::deadline_exceeded(text))
+    })
 }
 
 /// A server that cannot be dialed.

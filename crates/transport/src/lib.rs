@@ -22,7 +22,7 @@ mod verify;
 mod white_list;
 mod wire;
 
-pub use dial::{Connector, Dial, DialError, HttpClient};
+pub use dial::{Connector, Dial, DialError, HttpClient, within};
 pub use io::Io;
 pub use listen::{GrpcListener, HttpListener, probe};
 pub use tls::TlsError;

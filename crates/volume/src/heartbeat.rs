@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dulse_proto::master as pb;
 use dulse_proto::master::seaweed_client::SeaweedClient;
-use dulse_transport::Dial;
+use dulse_transport::{Dial, within};
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -53,7 +53,10 @@ async fn follow(
     let mut master = SeaweedClient::new(channel);
     let (send, beats) = mpsc::channel(4);
     let _ = send.send(beat(options, store)).await;
-    let began = within(master.send_heartbeat(ReceiverStream::new(beats)));
+    let began = within(
+        ANSWER_TIME_MAX,
+        master.send_heartbeat(ReceiverStream::new(beats)),
+    );
     let mut answers = began.await?.into_inner();
     loop {
         tokio::select! {
@@ -74,21 +77,10 @@ async fn follow(
                 // Beats need not be answered. Whether somebody hears them is asked apart: a
                 // machine that lost its power resets no connection.
                 let asked = master.get_master_configuration(pb::GetMasterConfigurationRequest {});
-                within(asked).await?;
+                within(ANSWER_TIME_MAX, asked).await?;
             }
         }
     }
-}
-
-/// Bounds one exchange with a master.
-async fn within<T>(
-    exchange: impl Future<Output = Result<T, tonic::Status>>,
-) -> Result<T, tonic::Status> {
-    let done = tokio::time::timeout(ANSWER_TIME_MAX, exchange).await;
-    done.unwrap_or_else(|_| {
-        let text = format!("no answer within {ANSWER_TIME_MAX:?}");
-        Err(tonic::Status::deadline_exceeded(text))
-    })
 }
 
 /// How many volumes this server takes: what it was told, or what fits on its disk.
