@@ -215,10 +215,21 @@ impl<'t, 'r> Builder<'t, 'r> {
         let content = self.content(&row)?;
         let written = self.differing(&content, split(entry));
         self.refuse_dropped(&row, &written)?;
+        self.write_over(&row, content, written, delete_chunks)
+    }
+
+    /// Writes these registers of the entry shown.
+    fn write_over(
+        &mut self,
+        row: &NameRow,
+        content: Content,
+        written: Written,
+        delete_chunks: bool,
+    ) -> Result<Effect, LocalError> {
         let (offset, stamp) = self.event();
         let old_entry = content.entry();
         let new_entry = written.after(content).entry();
-        let hints = self.hints(&row)?;
+        let hints = self.hints(row)?;
         self.push(Step::Name(Box::new(NameStep {
             offset,
             has_event: true,
@@ -234,7 +245,7 @@ impl<'t, 'r> Builder<'t, 'r> {
             ..NameStep::default()
         })))?;
         if row.is_linked && lives_longer(&old_entry, &new_entry) {
-            self.touch_others(&row)?;
+            self.touch_others(row)?;
         }
         Ok(Effect {
             stamp,

@@ -7,7 +7,7 @@ use dulse_types::{Entry, Identity};
 
 use super::{Builder, Effect, LocalError};
 use crate::apply::find;
-use crate::change::{ConflictStep, NameStep, Step};
+use crate::change::{ConflictStep, Step};
 use crate::conflict::{ShadowVerdict, judge_shadow, shadow_record};
 use crate::row::NameRow;
 
@@ -99,28 +99,9 @@ impl Builder<'_, '_> {
             // It is made on top of both.
             data.seen.raise(id.origin, id.stamp);
         }
-        let (offset, stamp) = self.event();
-        let hints = self.hints(&row)?;
-        let old_entry = content.entry();
-        let new_entry = written.after(content).entry();
-        self.push(Step::Name(Box::new(NameStep {
-            offset,
-            has_event: true,
-            name: row.name,
-            inode: row.inode,
-            is_touch: true,
-            data: written.data,
-            hints,
-            old_entry: Some(old_entry.raw().clone()),
-            delete_chunks: true,
-            ..NameStep::default()
-        })))?;
+        let effect = self.write_over(&row, content, written, true)?;
         self.conflict(ConflictStep::Expire { id })?;
-        Ok(Effect {
-            stamp,
-            old_entry: Some(old_entry),
-            new_entry: Some(new_entry),
-        })
+        Ok(effect)
     }
 
     /// Creates a copy of what was lost, with chunks of its own, and lets the conflict go.
