@@ -103,7 +103,7 @@ pub struct Txn<'a> {
 /// Conflicts that the changes of a transaction caused, for [`crate::conflict::verdicts`].
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Losses {
-    /// Lost, with a pending row each.
+    /// Lost, with a row each that is pending, or open already.
     pub lost: BTreeSet<Identity>,
     /// Recorded, and current again or in the chain of what is.
     pub back: BTreeSet<Identity>,

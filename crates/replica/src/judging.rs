@@ -15,6 +15,7 @@ use dulse_merge::conflict::{
     self, DATA, Kept, ShadowVerdict, is_judge, orphan, shadows as look_at_shadows,
 };
 use dulse_merge::local::CHANGE_BYTES_MAX;
+use dulse_merge::txn::Losses;
 use dulse_merge::{ConflictStep, Txn};
 use dulse_store::{Error, Operation};
 use dulse_types::{Identity, Origin, Version};
@@ -102,7 +103,7 @@ impl Replica {
         if are_held || self.is_behind_log || self.stable.is_empty() {
             return Ok(false);
         }
-        if matches!(self.judging.phase, Phase::Over) {
+        if matches!(self.judging.phase, Phase::Over) && self.held_withdrawals.is_empty() {
             return Ok(self.begin());
         }
         let shared = Arc::clone(&self.shared);
@@ -110,6 +111,7 @@ impl Replica {
         if may_stamp(&Txn::new(&rows), shared.origin).is_err() {
             return Ok(false);
         }
+        self.withdraw_held()?;
         let phase = std::mem::take(&mut self.judging.phase);
         let done = match phase {
             Phase::Over => return Ok(self.begin()),
@@ -152,19 +154,38 @@ impl Replica {
             self.judging.note(kept);
             steps.extend(orphan(own, &members, kept).map_err(unreadable)?);
         }
-        for part in parts(steps) {
-            self.own_change(Sync::Later, |builder| {
-                let steps = part.iter().cloned();
-                steps
-                    .into_iter()
-                    .try_for_each(|step| builder.conflict(step))
-            })?;
-            count(&part);
-        }
+        self.say(steps)?;
         Ok(match look.next {
             Some(next) => Phase::Conflicts(next),
             None => Phase::Expiry(self.over_a_limit(own, &members)),
         })
+    }
+
+    /// Withdraws what became void while verdicts were held.
+    fn withdraw_held(&mut self) -> Result<(), Error> {
+        let losses = Losses {
+            back: std::mem::take(&mut self.held_withdrawals),
+            ..Losses::default()
+        };
+        let shared = Arc::clone(&self.shared);
+        let rows = EngineRows(&*shared.engine);
+        let steps = conflict::verdicts(&Txn::new(&rows), shared.origin, &losses);
+        let said = steps.map_err(unreadable).and_then(|steps| self.say(steps));
+        if said.is_err() {
+            self.held_withdrawals = losses.back;
+        }
+        said
+    }
+
+    fn say(&mut self, steps: Vec<ConflictStep>) -> Result<(), Error> {
+        for part in parts(steps) {
+            self.own_change(Sync::Later, |builder| {
+                let mut steps = part.iter().cloned();
+                steps.try_for_each(|step| builder.conflict(step))
+            })?;
+            count(&part);
+        }
+        Ok(())
     }
 
     /// The records over a limit that this replica judges, of all that are over one.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opening a store: formats, origin, and replay of what the engine may lack.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -95,6 +96,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         stable: Vector::new(),
         forgetting: Forgetting::default(),
         judging: Judging::default(),
+        held_withdrawals: BTreeSet::new(),
         checkpointed: noted.position,
         checkpointed_at_ns: shared.wall.now_ns(),
         has_checkpoint_failed: false,

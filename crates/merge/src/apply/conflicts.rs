@@ -238,10 +238,10 @@ fn lose(
         return Ok(());
     };
     losses.back.remove(&id);
+    losses.lost.insert(id);
     if after.is_open() {
         return Ok(());
     }
-    losses.lost.insert(id);
     if !after.is_pending() {
         after.record = encode(&ConflictStep::Record {
             id,

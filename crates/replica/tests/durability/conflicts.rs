@@ -206,6 +206,55 @@ fn writes_one_after_the_other_lose_nothing() {
     assert_eq!(listed(&replicas[1]), []);
 }
 
+/// ⚠ Before a replica knows that nobody has more of its origin than it has, it stamps nothing.
+/// Bug: a restarted filer recorded conflicts while it caught up, others then had more of it
+/// than it had had at its start, and it took itself for a store that was set back.
+#[test]
+fn held_verdicts_stamp_nothing_and_are_said_afterwards() {
+    let machines = machines(3);
+    let mut replicas = cluster(&machines);
+    create(&mut replicas[0], "/f", inline("first"));
+    all_pull(&mut replicas);
+    update(&mut replicas[0], "/f", inline("loses"));
+    let between = |replicas: &mut [Replica], from: usize, to: usize| {
+        let [from, to] = replicas.get_disjoint_mut([from, to]).unwrap();
+        pull(from, to);
+    };
+    let own = |replicas: &[Replica]| {
+        let shared = replicas[0].shared();
+        shared.vector().get(shared.origin())
+    };
+    between(&mut replicas, 0, 2);
+    update(&mut replicas[1], "/f", inline("had not seen it"));
+    machines[2].leap(std::time::Duration::from_secs(1));
+    update(&mut replicas[2], "/f", inline("on top of it"));
+
+    let before = own(&replicas);
+    replicas[0].shared().hold_verdicts(true);
+    between(&mut replicas, 1, 0);
+    while replicas[0].judge().unwrap() {}
+    assert_eq!(own(&replicas), before);
+    assert!(listed(&replicas[0])[0].is_pending);
+    replicas[0].shared().hold_verdicts(false);
+    all_is_stable(&mut replicas[..1]);
+    assert_eq!(recorded(&replicas[0]).len(), 1);
+
+    let before = own(&replicas);
+    replicas[0].shared().hold_verdicts(true);
+    between(&mut replicas, 2, 0);
+    assert_eq!(own(&replicas), before);
+    let shown = replicas[0].shared().find(&path("/f")).unwrap().unwrap();
+    assert_eq!(content(&shown.entry), "on top of it");
+    assert_eq!(recorded(&replicas[0]).len(), 1);
+    replicas[0].shared().hold_verdicts(false);
+    all_is_stable(&mut replicas[..1]);
+    let left: Vec<_> = recorded(&replicas[0])
+        .iter()
+        .map(|c| content(&c.loser))
+        .collect();
+    assert!(!left.contains(&"loses".into()), "{left:?}");
+}
+
 /// ⚠ Whatever a crash leaves: who has on disk what made its write lose has on disk that it
 /// says so, too. An acknowledgement names what is on disk.
 #[test]
