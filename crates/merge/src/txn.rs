@@ -83,11 +83,6 @@ pub struct Txn<'a> {
     witnesses: RefCell<HashMap<Vec<u8>, Witness>>,
     /// Identities made up here: no row below can be named by one.
     newborn: HashSet<[u8; Identity::LEN]>,
-    /// Look at every place a name may be and merge what is found: for replay over an
-    /// engine that kept some prefix of the batches after its checkpoint.
-    pub gather_all: bool,
-    /// With `gather_all`: every path that the replayed records mention for a name.
-    pub mentioned: HashMap<Identity, Vec<Bytes>>,
     /// What was applied before this transaction, for telling a write whose name has yet to
     /// arrive from one whose name is lost.
     /// `None` where nobody asks: then every place is looked at.
@@ -122,8 +117,6 @@ impl<'a> Txn<'a> {
             known: RefCell::default(),
             witnesses: RefCell::default(),
             newborn: HashSet::new(),
-            gather_all: false,
-            mentioned: HashMap::new(),
             applied: None,
             n_orphans: 0,
             losses: None,
@@ -204,7 +197,7 @@ impl<'a> Txn<'a> {
     /// Whether this is certainly the first time that a name's birth is merged.
     pub(crate) fn is_first_birth(&self, step: &NameStep) -> bool {
         let covers = |applied: &Vector| applied.covers(step.name.birth());
-        step.is_birth && !self.gather_all && !self.applied.as_ref().is_none_or(covers)
+        step.is_birth && !self.applied.as_ref().is_none_or(covers)
     }
 
     /// Starts remembering what [`Txn::rollback`] takes back.

@@ -4,12 +4,11 @@
 use bytes::Bytes;
 use dulse_types::Identity;
 
-use super::{links, moved_paths};
+use super::moved_paths;
 use crate::change::NameStep;
-use crate::keys::{self, Space};
+use crate::keys::Space;
 use crate::row::NameRow;
-use crate::txn::{ReadError, Txn, decode_name};
-use crate::view;
+use crate::txn::{ReadError, Txn};
 
 /// Where a name's row lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,9 +31,6 @@ pub struct Located {
 }
 
 /// Finds the name a step speaks of.
-///
-/// With `gather_all` every place is looked at, and copies that a crash left behind are
-/// merged into one.
 ///
 /// # Errors
 ///
@@ -72,9 +68,7 @@ pub(crate) fn find(
     name: Identity,
     mut paths: Vec<Bytes>,
 ) -> Result<Option<Located>, ReadError> {
-    if !txn.gather_all
-        && let Some(row) = at_any(txn, name, &paths)?
-    {
+    if let Some(row) = at_any(txn, name, &paths)? {
         return Ok(Some(Located {
             row,
             place: Where::AtPath,
@@ -85,14 +79,6 @@ pub(crate) fn find(
         if !paths.contains(&path) {
             paths.push(path);
         }
-    }
-    for path in txn.mentioned.get(&name).into_iter().flatten() {
-        if !paths.contains(path) {
-            paths.push(path.clone());
-        }
-    }
-    if txn.gather_all {
-        return gather(txn, name, &paths);
     }
     if let Some(row) = at_any(txn, name, &paths[n_seen..])? {
         return Ok(Some(Located {
@@ -135,48 +121,6 @@ fn at_path(txn: &Txn<'_>, name: Identity, path: &[u8]) -> Result<Option<NameRow>
         return Ok(None);
     }
     Ok(txn.shadows(path)?.into_iter().find(|row| row.name == name))
-}
-
-/// Merges every copy of a name into one row, kept where the first lay.
-fn gather(
-    txn: &mut Txn<'_>,
-    name: Identity,
-    paths: &[Bytes],
-) -> Result<Option<Located>, ReadError> {
-    let mut merged: Option<NameRow> = None;
-    for path in paths {
-        for row in copies_at(txn, name, path)? {
-            view::detach(txn, &row)?;
-            merge_into(&mut merged, row);
-        }
-    }
-    for (space, _) in [(Space::Graves, ()), (Space::Partial, ())] {
-        if let Some(row) = txn.kept(space, name)? {
-            txn.delete(keys::by_identity(space, name));
-            merge_into(&mut merged, row);
-        }
-    }
-    let Some(row) = merged else { return Ok(None) };
-    // Parked among the partial ones, its link not counted: the caller puts it where it
-    // belongs and counts it again.
-    links::visibility(txn, &row, false)?;
-    txn.put(keys::by_identity(Space::Partial, name), row.encode(true));
-    Ok(Some(Located {
-        row,
-        place: Where::Partial,
-    }))
-}
-
-/// The copies of a name at a path, whether or not the row shown there knows of shadows: a
-/// crash may have kept an older one.
-fn copies_at(txn: &Txn<'_>, name: Identity, path: &[u8]) -> Result<Vec<NameRow>, ReadError> {
-    let mut copies = Vec::new();
-    let shown = txn.shown(path)?;
-    copies.extend(shown.filter(|row| !row.is_implied && row.name == name));
-    if let Some(value) = txn.get(&keys::shadow(path, name))? {
-        copies.push(decode_name(Space::Shadows, &value, path)?);
-    }
-    Ok(copies)
 }
 
 /// Merges two copies of one name.

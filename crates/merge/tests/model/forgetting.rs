@@ -26,9 +26,10 @@ type Statement = (Stamp, Vector);
 /// A replica with an engine that forgets what it did after its last checkpoint.
 struct Node {
     replica: Replica,
-    /// The engine at its last checkpoint, and the batches after it.
+    /// The engine at its last checkpoint, and the batches after it, each with how many changes
+    /// of the journal the engine has with it.
     checkpoint: Memory,
-    batches: Vec<Writes>,
+    batches: Vec<(Writes, usize)>,
     /// The journal behind the checkpoint.
     journal: Vec<Change>,
     heard: BTreeMap<Origin, Statement>,
@@ -61,13 +62,20 @@ impl Node {
         let gone = gone.map(|key| (key.clone(), None));
         let new = after.iter().filter(|(k, v)| before.0.get(*k) != Some(v));
         let new = new.map(|(k, v)| (k.clone(), Some(v.clone())));
-        self.batches.push(gone.chain(new).collect());
+        let writes = gone.chain(new).collect();
+        self.batches.push((writes, self.journal.len()));
         done
     }
 
     fn receive(&mut self, change: &Change) {
         self.batch(|replica| replica.receive(change));
+        self.journaled(change);
+    }
+
+    /// The last batch is this change.
+    fn journaled(&mut self, change: &Change) {
         self.journal.push(change.clone());
+        self.batches.last_mut().unwrap().1 = self.journal.len();
     }
 
     fn state(&self) -> Statement {
@@ -140,21 +148,19 @@ impl Node {
         !self.cursor.is_empty()
     }
 
-    /// Kill -9: the engine keeps some of the batches, the journal is replayed.
+    /// Kill -9: the engine keeps some of the batches, and what it lacks is replayed.
     fn crash(&mut self, rng: &mut StdRng) {
         let mut rows = self.checkpoint.clone();
         let kept = rng.random_range(0..=self.batches.len());
         self.batches.truncate(kept);
-        for batch in &self.batches {
+        let mut n_there = 0;
+        for (batch, n_changes) in &self.batches {
             rows.write(batch.clone());
+            n_there = *n_changes;
         }
         let before = rows.clone();
         let mut txn = Txn::new(&before);
-        txn.gather_all = true;
-        for (name, path) in self.journal.iter().flat_map(Change::mentions) {
-            txn.mentioned.entry(name).or_default().push(path.clone());
-        }
-        for change in &self.journal {
+        for change in &self.journal[n_there..] {
             apply(&mut txn, change).unwrap();
         }
         let (writes, _) = txn.finish().unwrap();
@@ -263,7 +269,7 @@ impl World {
         match node.batch(|replica| replica.local(&op, rng)) {
             Ok(()) => {
                 let change = node.replica.log.last().unwrap().clone();
-                node.journal.push(change.clone());
+                node.journaled(&change);
                 self.logs[at].push(change);
             }
             Err(LocalError::Read(error)) => panic!("{error}"),
