@@ -1,39 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The thread that owns a replica: many callers, one group at a time.
 
-mod waiting;
+pub(crate) mod waiting;
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, TrySendError};
-use std::thread::JoinHandle;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dulse_merge::change::MemberStep;
 use dulse_store::{
-    Commit, Done, EntryStore, Error, ErrorKind, Found, ListRange, Listed, Operation, Step,
-    Transaction, TreeChange, TreeCommit, TreeDone, TreeWork, Trees,
+    Commit, Done, Error, ErrorKind, Operation, Step, Transaction, TreeChange, TreeCommit, TreeDone,
+    TreeWork,
 };
-use dulse_types::{FullPath, Origin, Stamp, Vector};
+use dulse_types::{Origin, Stamp, Vector};
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use self::waiting::{Waiting, Write};
-use crate::acknowledged::{Acknowledged, PEERS_WAIT};
+use crate::acknowledged::Acknowledged;
 use crate::levels::{Durability, Levels};
 use crate::metrics;
-use crate::queue::{Queue, Requests, queue};
+use crate::queue::Requests;
 use crate::reissue::Reissued;
 use crate::renewal::Renewal;
 use crate::repair::{Repair, Repaired};
 use crate::sequencer::{Applied, Replica};
-use crate::shared::{Garbage, Shared};
-use crate::syncer::{Bell, Progress, Reporter, Syncer};
+use crate::shared::Garbage;
+use crate::syncer::{Reporter, Syncer};
 use crate::transfer::ExportPart;
 use crate::trees::TreeBegun;
-
-/// Requests that may wait; more are refused as `Unavailable`.
-const QUEUE_MAX: usize = 4_096;
 
 /// Local transactions of one group.
 const GROUP_MAX: usize = 512;
@@ -48,7 +44,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Calls of [`Replica::forget`] and [`Replica::judge`] in a row while nobody waits.
 const IDLE_FORGETS_MAX: usize = 64;
 
-enum Request {
+/// What the thread is asked.
+pub(crate) enum Request {
     Commit(Transaction, Done),
     Tree(TreeChange, TreeDone),
     ResumeTrees(oneshot::Sender<()>),
@@ -75,413 +72,16 @@ enum Request {
     Stop,
 }
 
-/// A replica on a thread of its own. Dropping it stops the thread after what is queued.
-pub struct ReplicaStore {
-    shared: Arc<Shared>,
-    queue: Queue<Request>,
-    /// What the next `Request::Stable` brings; a later vector replaces one that waits.
-    stable: Arc<Mutex<Option<Vector>>>,
-    progress: watch::Receiver<Progress>,
-    acknowledged: Arc<Acknowledged>,
-    n_peers_max: usize,
-    bell: Arc<Bell>,
-    damage: watch::Sender<u64>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl ReplicaStore {
-    /// Starts the thread; all writes have the replica's own durability.
-    ///
-    /// # Errors
-    ///
-    /// `Io` when the system gives no thread.
-    pub fn start(replica: Replica) -> Result<Self, Error> {
-        let levels = replica.durability.into();
-        Self::start_with(replica, levels, PEERS_WAIT)
-    }
-
-    /// Starts the thread; writes are acknowledged by `levels`, those that wait for other filers
-    /// for `peers_wait` at most.
-    ///
-    /// # Errors
-    ///
-    /// `Io` when the system gives no thread.
-    pub fn start_with(
-        replica: Replica,
-        levels: Levels,
-        peers_wait: Duration,
-    ) -> Result<Self, Error> {
-        let shared = replica.shared();
-        let (queue, requests) = queue(QUEUE_MAX);
-        let (reporter, progress) = Reporter::new(Arc::clone(&shared));
-        let syncer = Syncer::start(Arc::clone(&shared), Arc::clone(&reporter))?;
-        let stable = Arc::default();
-        let acknowledged = Arc::new(Acknowledged::new(peers_wait));
-        let bell = Arc::clone(syncer.bell());
-        let n_peers_max = levels.n_peers_max();
-        let driver = Driver {
-            replica,
-            levels,
-            acknowledged: Arc::clone(&acknowledged),
-            stable: Arc::clone(&stable),
-            requests,
-            reporter,
-            syncer,
-            waiting: Waiting::default(),
-        };
-        let thread = std::thread::Builder::new()
-            .name("replica".to_owned())
-            .spawn(move || driver.run())
-            .map_err(|e| Error::new(Operation::Open, ErrorKind::Io).source(e))?;
-        Ok(Self {
-            shared,
-            queue,
-            stable,
-            progress,
-            acknowledged,
-            n_peers_max,
-            bell,
-            damage: watch::Sender::new(0),
-            thread: Mutex::new(Some(thread)),
-        })
-    }
-
-    /// Requests that wait for the sequencer, for showing.
-    #[must_use]
-    pub fn n_waiting(&self) -> usize {
-        self.queue.n_waiting()
-    }
-
-    /// What readers share.
-    #[must_use]
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    /// Told whenever something was applied or became durable.
-    #[must_use]
-    pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.clone()
-    }
-
-    /// What each connected member has of this filer's own log on disk: called whenever that
-    /// moves or somebody comes or goes. Writes that wait for it are answered.
-    pub fn peers_hold(&self, stamps: Vec<Stamp>) {
-        self.acknowledged.told(stamps);
-    }
-
-    /// Whether a client waits until peers have what is sent to them now.
-    #[must_use]
-    pub fn is_awaited(&self) -> bool {
-        self.acknowledged.is_awaited()
-    }
-
-    /// Writes whose answer waits for other filers, for showing.
-    #[must_use]
-    pub fn n_awaited(&self) -> usize {
-        self.acknowledged.n_waiting()
-    }
-
-    /// The greatest number of other filers that any write waits for.
-    #[must_use]
-    pub fn n_peers_max(&self) -> usize {
-        self.n_peers_max
-    }
-
-    /// Has the background sync begin now: at another filer a client waits for what was applied.
-    pub fn sync_now(&self) {
-        self.bell.urge();
-    }
-
-    /// Applies a transaction.
-    ///
-    /// # Errors
-    ///
-    /// As [`EntryStore::commit`].
-    pub async fn commit_async(&self, transaction: Transaction) -> Result<Commit, Error> {
-        let (answer, answered) = oneshot::channel();
-        let done = Box::new(move |result| drop(answer.send(result)));
-        self.commit(transaction, done);
-        answered
-            .await
-            .unwrap_or_else(|_| Err(stopped().unknown_outcome()))
-    }
-
-    /// Merges peers' changes, each origin's in order.
-    ///
-    /// # Errors
-    ///
-    /// When journal or engine fail.
-    pub async fn apply_remote(&self, changes: Vec<Bytes>) -> Result<Vec<Applied>, Error> {
-        self.ask(|answer| Request::Apply(None, changes, answer))
-            .await?
-    }
-
-    /// Merges changes that `through` brought; see [`Replica::apply_from`].
-    ///
-    /// # Errors
-    ///
-    /// When journal or engine fail.
-    pub async fn apply_from(
-        &self,
-        through: Origin,
-        changes: Vec<Bytes>,
-    ) -> Result<Vec<Applied>, Error> {
-        self.ask(|answer| Request::Apply(Some(through), changes, answer))
-            .await?
-    }
-
-    /// Journals a change of membership; gives its stamp.
-    ///
-    /// # Errors
-    ///
-    /// As a commit.
-    pub async fn member(&self, step: MemberStep) -> Result<Stamp, Error> {
-        self.ask(|answer| Request::Member(step, answer)).await?
-    }
-
-    /// See [`Replica::begin_import`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn begin_import(&self, vector: Vector) -> Result<(), Error> {
-        self.ask(|answer| Request::BeginImport(vector, answer))
-            .await?
-    }
-
-    /// See [`Replica::resume_import`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn resume_import(&self, vector: Vector) -> Result<(), Error> {
-        self.ask(|answer| Request::ResumeImport(vector, answer))
-            .await?
-    }
-
-    /// See [`Replica::import`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn import(&self, part: ExportPart) -> Result<(), Error> {
-        self.ask(|answer| Request::Import(part, answer)).await?
-    }
-
-    /// See [`Replica::import_kept`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn import_kept(&self, changes: Vec<Bytes>) -> Result<(), Error> {
-        self.ask(|answer| Request::ImportKept(changes, answer))
-            .await?
-    }
-
-    /// See [`Replica::finish_import`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn finish_import(&self) -> Result<(), Error> {
-        self.ask(Request::FinishImport).await?
-    }
-
-    /// No later change made here is stamped at or below it. An idle replica's ceiling is
-    /// raised first; when that fails, the promise stays where it was.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` when stopping.
-    pub async fn promise(&self) -> Result<Stamp, Error> {
-        if self.shared.needs_ceiling()
-            && let Err(error) = self.ask(Request::RaiseCeiling).await?
-        {
-            tracing::warn!(%error, "the clock's ceiling cannot be raised; peers' subscribers wait");
-        }
-        Ok(self.shared.promise())
-    }
-
-    /// Forgets dropped chunks that were freed.
-    ///
-    /// # Errors
-    ///
-    /// `DiskFull`, `Io`.
-    pub async fn garbage_freed(&self, freed: Vec<Garbage>) -> Result<(), Error> {
-        self.ask(|answer| Request::Freed(freed, answer)).await?
-    }
-
-    /// Every member has everything up to `vector` on disk: called whenever that moves. See
-    /// [`Replica::stable`]. It does not wait; a full queue drops it, and the next call counts.
-    pub fn stable(&self, vector: Vector) {
-        let is_waiting = self.stable.lock().replace(vector).is_some();
-        if !is_waiting && self.queue.try_send(Request::Stable).is_err() {
-            *self.stable.lock() = None;
-        }
-    }
-
-    /// See [`Replica::repair`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn repair(&self, repair: Repair) -> Result<Repaired, Error> {
-        self.ask(|answer| Request::Repair(repair, answer)).await?
-    }
-
-    /// Tells of a row that should be readable and was not.
-    fn watched<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        if result
-            .as_ref()
-            .is_err_and(|e| e.kind() == ErrorKind::Corrupt)
-        {
-            self.damage.send_modify(|n| *n += 1);
-        }
-        result
-    }
-
-    /// Counts reads that came upon damaged rows.
-    #[must_use]
-    pub fn damage(&self) -> watch::Receiver<u64> {
-        self.damage.subscribe()
-    }
-
-    /// See [`Replica::recount`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn recount(&self, from: u16, until: u16) -> Result<Vec<u16>, Error> {
-        self.ask(|answer| Request::Recount(from, until, answer))
-            .await?
-    }
-
-    /// Goes on with the tree changes that a restart interrupted. Called once, when local
-    /// writes may be made.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable` when the queue is full or the store is stopping.
-    pub async fn resume_trees(&self) -> Result<(), Error> {
-        self.ask(Request::ResumeTrees).await
-    }
-
-    /// Forgets hints of expiry that were followed.
-    ///
-    /// # Errors
-    ///
-    /// `DiskFull`, `Io`.
-    pub async fn hints_followed(&self, hints: Vec<Bytes>) -> Result<(), Error> {
-        self.ask(|answer| Request::HintsFollowed(hints, answer))
-            .await?
-    }
-
-    /// See [`Replica::renew`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn renew(&self, renewal: Renewal) -> Result<u64, Error> {
-        self.ask(|answer| Request::Renew(renewal, answer)).await?
-    }
-
-    /// See [`Replica::reissue`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn reissue(&self) -> Result<Reissued, Error> {
-        self.ask(Request::Reissue).await?
-    }
-
-    /// See [`Replica::note_heard`].
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    pub async fn note_heard(&self, heard: Vec<(Origin, i64)>) -> Result<(), Error> {
-        self.ask(|answer| Request::Heard(heard, answer)).await?
-    }
-
-    /// Finishes what is queued, checkpoints, and ends the thread.
-    pub fn stop(&self) {
-        // When the queue is gone the thread has ended already.
-        let _ = self.queue.send(Request::Stop);
-        if let Some(thread) = self.thread.lock().take() {
-            // A panic aborts the process; there is nothing to hear from the thread.
-            let _ = thread.join();
-        }
-    }
-
-    async fn ask<T>(
-        &self,
-        request: impl FnOnce(oneshot::Sender<T>) -> Request,
-    ) -> Result<T, Error> {
-        let (answer, answered) = oneshot::channel();
-        self.queue
-            .try_send(request(answer))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => busy(),
-                TrySendError::Disconnected(_) => stopped(),
-            })?;
-        answered.await.map_err(|_| stopped())
-    }
-}
-
-impl Drop for ReplicaStore {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl EntryStore for ReplicaStore {
-    fn find(&self, path: &FullPath) -> Result<Option<Found>, Error> {
-        self.watched(self.shared.find(path))
-    }
-
-    fn list(&self, directory: &FullPath, range: &ListRange) -> Result<Vec<Listed>, Error> {
-        self.watched(self.shared.list(directory, range))
-    }
-
-    fn kv_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.watched(self.shared.kv_get(key))
-    }
-
-    fn commit(&self, transaction: Transaction, done: Done) {
-        match self.queue.try_send(Request::Commit(transaction, done)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(Request::Commit(_, done))) => done(Err(busy())),
-            Err(TrySendError::Disconnected(Request::Commit(_, done))) => done(Err(stopped())),
-            Err(_) => {}
-        }
-    }
-
-    fn origin(&self) -> Origin {
-        self.shared.origin()
-    }
-}
-
-impl Trees for ReplicaStore {
-    fn change_tree(&self, change: TreeChange, done: TreeDone) {
-        match self.queue.try_send(Request::Tree(change, done)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(Request::Tree(_, done))) => done(Err(busy())),
-            Err(TrySendError::Disconnected(Request::Tree(_, done))) => done(Err(stopped())),
-            Err(_) => {}
-        }
-    }
-}
-
-struct Driver {
-    replica: Replica,
-    levels: Levels,
-    acknowledged: Arc<Acknowledged>,
-    requests: Requests<Request>,
-    stable: Arc<Mutex<Option<Vector>>>,
-    reporter: Arc<Reporter>,
-    syncer: Syncer,
-    waiting: Waiting,
+/// What the thread has.
+pub(crate) struct Driver {
+    pub(crate) replica: Replica,
+    pub(crate) levels: Levels,
+    pub(crate) acknowledged: Arc<Acknowledged>,
+    pub(crate) requests: Requests<Request>,
+    pub(crate) stable: Arc<Mutex<Option<Vector>>>,
+    pub(crate) reporter: Arc<Reporter>,
+    pub(crate) syncer: Syncer,
+    pub(crate) waiting: Waiting,
 }
 
 /// Transactions that share one append. Those that ask for less wait for the others' sync, too:
@@ -504,7 +104,8 @@ impl Default for Group {
 }
 
 impl Driver {
-    fn run(mut self) {
+    /// Serves until it is told to stop.
+    pub(crate) fn run(mut self) {
         let mut rested = Instant::now();
         loop {
             let request = self.requests.recv_timeout(self.patience());
@@ -836,14 +437,7 @@ fn steps_of(change: &TreeChange) -> Transaction {
     }
 }
 
-fn busy() -> Error {
-    metrics::REFUSED.add(1);
-    Error::new(Operation::Commit, ErrorKind::Unavailable).with(
-        "because",
-        format!("{QUEUE_MAX} requests are waiting already"),
-    )
-}
-
-fn stopped() -> Error {
+/// What is asked of a thread that has ended.
+pub(crate) fn stopped() -> Error {
     Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", "the store is stopping")
 }

@@ -51,7 +51,7 @@ struct Waiter {
 
 /// Who waits for a tree change, in order of arrival.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     waiters: VecDeque<Waiter>,
     callers: HashMap<Identity, (Durability, TreeDone)>,
 }
