@@ -22,7 +22,23 @@ async fn started(engines: &[&str], offset_ms: i64) -> Result<(Cluster, PathBuf)>
         cluster.wait_ready(n).await?;
     }
     cluster.wait_converged().await?;
+    // ⚠ A filer is the only member until it has met the next, and whoever is alone drags nobody
+    // along: a clock that jumps in that moment is believed. So each one judges its own first.
+    for n in 0..engines.len() {
+        let is_judged = || async { lead(&cluster, n).await.is_some_and(|lead| lead != 0.0) };
+        wait_for("a clock that is judged", is_judged).await?;
+    }
     Ok((cluster, file))
+}
+
+/// How far the clock of a filer leads the others', in seconds; exactly 0 while nobody can tell.
+async fn lead(cluster: &Cluster, filer: usize) -> Option<f64> {
+    let url = cluster.url(filer, "/metrics");
+    let text = cluster.http.get(url).send().await.ok()?.text().await.ok()?;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("dulse_clock_lead_seconds"))?;
+    line.split_whitespace().last()?.parse().ok()
 }
 
 /// Status and text of a write at a filer.
