@@ -28,6 +28,8 @@ use crate::transfer::ImportRow;
 /// One row of another replica.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Foreign {
+    /// The directory of the digest that it is for, for [`Repaired::left`].
+    pub dir: Bytes,
     /// Its key there, and its value.
     pub row: ImportRow,
     /// Whose bytes count where versions do not decide.
@@ -39,6 +41,8 @@ pub struct Foreign {
 /// A path whose rows give way to those of a replica that is trusted with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Replacement {
+    /// As [`Foreign::dir`].
+    pub dir: Bytes,
     /// The path.
     pub path: Bytes,
     /// What lay there when it was compared; anything else is left alone.
@@ -50,6 +54,8 @@ pub struct Replacement {
 /// A row that gives way to that of a replica that is trusted with it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Restored {
+    /// As [`Foreign::dir`].
+    pub dir: Bytes,
     /// Its key.
     pub key: Bytes,
     /// What it was when it was compared; anything else is left alone.
@@ -74,7 +80,7 @@ pub struct Repair {
 }
 
 /// What came of it.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Repaired {
     /// Rows, paths and digest rows that are other than before.
     pub n_changed: u64,
@@ -82,6 +88,8 @@ pub struct Repaired {
     pub n_left: u64,
     /// Rows that do not decode.
     pub n_refused: u64,
+    /// The directories of what was left or refused.
+    pub left: BTreeSet<Bytes>,
 }
 
 impl Repaired {
@@ -90,6 +98,18 @@ impl Repaired {
         self.n_changed += other.n_changed;
         self.n_left += other.n_left;
         self.n_refused += other.n_refused;
+        self.left.extend(other.left);
+    }
+
+    fn n_not_taken(&self) -> u64 {
+        self.n_left + self.n_refused
+    }
+
+    /// Something for a directory was tried, when so many had been left or refused.
+    fn tried(&mut self, dir: Bytes, n_before: u64) {
+        if self.n_not_taken() > n_before {
+            self.left.insert(dir);
+        }
     }
 }
 
@@ -118,10 +138,14 @@ impl Replica {
             if row.key.first() == Some(&(Space::Digest as u8)) {
                 buckets.insert(bucket_of(row.key.get(3..).unwrap_or_default()));
             }
+            let (dir, n_before) = (row.dir.clone(), done.n_not_taken());
             restore(&shared, &mut txn, row, &mut done)?;
+            done.tried(dir, n_before);
         }
         for replacement in repair.replaced {
+            let (dir, n_before) = (replacement.dir.clone(), done.n_not_taken());
             replace(&shared, &mut txn, replacement, &mut done)?;
+            done.tried(dir, n_before);
         }
         for path in &repair.settled {
             let settled = attempt(&mut txn, &mut done, |txn| resettle(txn, path))?;
@@ -129,6 +153,7 @@ impl Replica {
         }
         for foreign in repair.merged {
             let (key, value) = &foreign.row;
+            let n_before = done.n_not_taken();
             let outcome = attempt(&mut txn, &mut done, |txn| {
                 merge_row(txn, key, value, foreign.tie, &foreign.paths)
             })?;
@@ -138,6 +163,7 @@ impl Replica {
                 Some(Outcome::Newer) => done.n_left += 1,
                 Some(Outcome::Refused) => done.n_refused += 1,
             }
+            done.tried(foreign.dir, n_before);
         }
         for (dir, lacking) in &repair.corrected {
             done.n_changed += 1;

@@ -49,9 +49,11 @@ impl Repairs {
 /// Bytes of rows in one reply.
 pub const REPLY_BYTES_MAX: usize = 2 << 20;
 
-/// Items of one range: small, so that one that differs costs little; large enough that the
-/// ranges of a directory of a million are a fiftieth of its items.
+/// Items of one fine range: small, so that one that differs costs little.
 pub const RANGE_ITEMS: usize = 64;
+
+/// Items of one coarse range: as many fine ones as one of those has items.
+pub const COARSE_ITEMS: usize = 64 * RANGE_ITEMS;
 
 /// Ranges of one request.
 pub const RANGES_MAX: usize = 4_096;

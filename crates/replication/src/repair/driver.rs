@@ -154,6 +154,7 @@ fn told(report: &Report, peer: Origin) {
         directories = report.n_directories,
         differences = report.n_items,
         fetched_rows = report.n_rows,
+        sent_bytes = report.n_sent_bytes,
         fetched_bytes = report.n_bytes,
         changed_rows = report.repaired.n_changed,
         left = report.repaired.n_left,

@@ -15,25 +15,24 @@
 //! A digest row that does not fit its rows is corrected only afterwards: until then it is the
 //! only witness, and a crash in between loses nothing.
 
+mod ask;
 mod compare;
 mod fetch;
+mod merge;
+mod ranges;
+mod replace;
 mod rest;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dulse_merge::digest::{CONFLICTS_DIR, INODES_DIR, KV_DIR, Sum};
-use dulse_merge::keys::{Space, join_path};
-use dulse_merge::repair::Tie;
+use dulse_merge::keys::Space;
 use dulse_proto::repair::{
     BucketsReply, DirectoriesReply, DirectoriesRequest, ItemsReply, ItemsRequest, KnownRequest,
     RowsReply, RowsRequest,
 };
-use dulse_replica::{
-    Census, Foreign, Repair, Repaired, Replacement, Restored, Shared, identity_of, name_of,
-};
-use dulse_types::Identity;
+use dulse_replica::{Census, Repair, Repaired, Shared};
 
 pub use compare::{Difference, Directory};
 pub use rest::restore;
@@ -41,7 +40,8 @@ pub use rest::restore;
 /// Differences of one round; the rest is found by the next.
 pub const DIFFERENCES_MAX: usize = 20_000;
 
-/// Rows taken in by one step, so that writers hardly wait for it.
+/// Rows taken in by one step, of however many directories: few enough that writers hardly wait
+/// for it, and many, since each step is a batch of the engine and a pause.
 const STEP_ROWS: usize = 256;
 
 /// What a peer answers; a message is for whoever reads the log.
@@ -108,7 +108,11 @@ pub struct Report {
     pub n_items: u64,
     /// Rows fetched.
     pub n_rows: u64,
-    /// Bytes of keys, hashes and rows that arrived.
+    /// Questions asked.
+    pub n_messages: u64,
+    /// Bytes of questions.
+    pub n_sent_bytes: u64,
+    /// Bytes of answers.
     pub n_bytes: u64,
     /// What was taken in.
     pub repaired: Repaired,
@@ -139,7 +143,6 @@ pub fn run(
 ) -> Result<Report, String> {
     let mut round = Round {
         report: Report::default(),
-        left: BTreeSet::new(),
         local,
         peer,
         others,
@@ -159,27 +162,22 @@ pub fn run(
     // Order: what a trusted peer has first; else a stray would be merged with what it is
     // a stray of.
     let (trusted, others): (Vec<_>, Vec<_>) = compared.iter().partition(|dir| dir.is_trusted());
-    for dir in trusted {
-        round.replace(dir)?;
-    }
+    round.replace(&trusted)?;
     round.merge(&others)?;
-    for dir in &compared {
-        round.correct(dir)?;
-    }
+    round.correct(&compared)?;
     Ok(round.report)
 }
 
 struct Round<'a, 'b> {
     report: Report,
-    /// Directories of which something could not be merged: it says more than is applied here,
-    /// or another damaged row stood in its way.
-    left: BTreeSet<Bytes>,
     local: &'a mut dyn Local,
     peer: &'a mut dyn Peer,
     others: &'a mut [&'b mut dyn Peer],
 }
 
 impl Round<'_, '_> {
+    /// A snapshot. None is held while something is taken in: an engine may have to copy what a
+    /// snapshot still reads.
     fn census(&self) -> Result<Census, String> {
         self.local.shared().census().map_err(|e| e.to_string())
     }
@@ -190,179 +188,55 @@ impl Round<'_, '_> {
         Ok(())
     }
 
-    /// Makes a directory what the peer has there.
-    fn replace(&mut self, dir: &Directory) -> Result<(), String> {
-        if dir.differing.is_empty() {
-            return Ok(());
+    /// Takes a step in once it is big enough.
+    fn take_in_full(&mut self, step: &mut Repair) -> Result<(), String> {
+        let n_rows = step.restored.len() + step.replaced.len() + step.merged.len();
+        match n_rows >= STEP_ROWS {
+            true => self.take_in(std::mem::take(step)),
+            false => Ok(()),
         }
-        let keys: Vec<Bytes> = dir.differing.iter().map(|d| d.key.clone()).collect();
-        if let Some(space) = dir.space() {
-            return self.restore(dir, space, &keys);
-        }
-        let mut names: Vec<Bytes> = keys
-            .iter()
-            .map(|key| key.slice(..name_of(key).len()))
-            .collect();
-        names.sort();
-        names.dedup();
-        for names in names.chunks(STEP_ROWS) {
-            let census = self.census()?;
-            let found = self.fetch_rows(&dir.name, names)?;
-            let mut repair = Repair::default();
-            for (name, rows) in names.iter().zip(found) {
-                let path: Bytes = join_path(&dir.name, name).into();
-                let seen = census.print_of(&path).map_err(|e| e.to_string())?;
-                let is_name = |(key, _): &(Bytes, Bytes)| {
-                    [Space::Entries, Space::Shadows]
-                        .iter()
-                        .any(|space| key.first() == Some(&(*space as u8)))
-                };
-                let (rows, beside): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_name);
-                repair.replaced.push(Replacement { path, seen, rows });
-                repair.merged.extend(beside.into_iter().map(|row| Foreign {
-                    row,
-                    tie: Tie::Ours,
-                    paths: Vec::new(),
-                }));
-            }
-            self.take_in(repair)?;
-        }
-        Ok(())
     }
 
-    /// The same for what is no name.
-    fn restore(&mut self, dir: &Directory, space: Space, keys: &[Bytes]) -> Result<(), String> {
-        for keys in keys.chunks(STEP_ROWS) {
-            let census = self.census()?;
-            let found = self.fetch_rows(&dir.name, keys)?;
-            let mut repair = Repair::default();
-            for (key, rows) in keys.iter().zip(found) {
-                let whole: Bytes = space.key(key).into();
-                let seen = census.rows_by_key(&[space], key);
-                let seen = seen.map_err(|e| e.to_string())?;
-                let theirs = rows.into_iter().find(|(key, _)| *key == whole);
-                let value = theirs.map(|(_, value)| value);
-                // Whether an inode counts hangs on its names, which are repaired themselves.
-                if value.is_none() && space == Space::Inodes {
-                    continue;
-                }
-                repair.restored.push(Restored {
-                    key: whole,
-                    seen: seen.into_iter().next().map(|(_, value)| value),
-                    value,
-                });
+    /// ⚠ Corrects digest rows that do not fit their rows, once those are what the peer has, or
+    /// all of them are merged with what a peer that is whole has: until then they are the witness.
+    fn correct(&mut self, dirs: &[Directory]) -> Result<(), String> {
+        for dirs in dirs.chunks(STEP_ROWS) {
+            let mut corrected = Vec::new();
+            for dir in dirs {
+                corrected.extend(self.correction(dir)?.map(|sum| (dir.name.clone(), sum)));
             }
-            self.take_in(repair)?;
-        }
-        Ok(())
-    }
-
-    /// Merges what differs in directories where nobody is trusted.
-    fn merge(&mut self, dirs: &[&Directory]) -> Result<(), String> {
-        let mut ambiguous = BTreeSet::new();
-        let mut places: BTreeMap<Identity, Vec<Bytes>> = BTreeMap::new();
-        for dir in dirs.iter().filter(|dir| dir.space().is_none()) {
-            for difference in dir.differing.iter().filter(|d| d.is_ambiguous()) {
-                if let Some(name) = identity_of(&difference.key) {
-                    let path = join_path(&dir.name, name_of(&difference.key));
-                    places.entry(name).or_default().push(path.into());
-                    ambiguous.insert(name);
-                }
-            }
-        }
-        // ⚠ A name has one path: what is taken in here must not lie elsewhere here.
-        if !ambiguous.is_empty() {
-            let here = self.census()?.places_of(&ambiguous);
-            for (name, paths) in here.map_err(|e| e.to_string())? {
-                let known = places.entry(name).or_default();
-                known.extend(paths);
-                known.sort();
-                known.dedup();
-            }
-        }
-        for dir in dirs {
-            let before = self.report.repaired;
-            self.clear_damaged(dir)?;
-            for step in dir.differing.chunks(STEP_ROWS) {
-                self.merge_step(dir, step, &places)?;
-            }
-            let after = self.report.repaired;
-            if (after.n_left, after.n_refused) != (before.n_left, before.n_refused) {
-                self.left.insert(dir.name.clone());
+            if !corrected.is_empty() {
+                self.take_in(Repair {
+                    corrected,
+                    ..Repair::default()
+                })?;
             }
         }
         Ok(())
     }
 
-    fn merge_step(
-        &mut self,
-        dir: &Directory,
-        step: &[Difference],
-        places: &BTreeMap<Identity, Vec<Bytes>>,
-    ) -> Result<(), String> {
-        let is_new = |d: &&Difference| d.ours.is_none();
-        let is_taken = |d: &&Difference| !(dir.is_only_peer_damaged() && is_new(d));
-        let there = step.iter().filter(is_taken).filter(|d| d.theirs.is_some());
-        let keys: Vec<Bytes> = there.map(|d| d.key.clone()).collect();
-        let tie = dir.tie();
-        let mut rows = Vec::new();
-        for (key, found) in keys.iter().zip(self.fetch_rows(&dir.name, &keys)?) {
-            let of = identity_of(key).filter(|_| dir.space().is_none());
-            rows.extend(found.into_iter().map(|row| (row, of)));
-        }
-        let ambiguous = step.iter().filter(is_taken).filter(|d| d.is_ambiguous());
-        let ambiguous: Vec<&Difference> = ambiguous.collect();
-        rows.extend(self.ask_all(dir, &ambiguous, places)?);
-        let merged = rows.into_iter().map(|(row, of)| Foreign {
-            row,
-            tie,
-            paths: of
-                .and_then(|of| places.get(&of))
-                .cloned()
-                .unwrap_or_default(),
-        });
-        let repair = Repair {
-            merged: merged.collect(),
-            ..Repair::default()
-        };
-        self.take_in(repair)
-    }
-
-    /// Rows of ours that do not decode give way to what a peer that is whole has there.
-    fn clear_damaged(&mut self, dir: &Directory) -> Result<(), String> {
-        match dir.damaged().filter(|_| dir.is_peer_whole()) {
-            Some(damaged) => self.replace(&damaged),
-            None => Ok(()),
-        }
-    }
-
-    /// ⚠ Corrects a digest row that does not fit its rows, once those are what the peer has, or
-    /// all of them are merged with what a peer that is whole has: until then it is the witness.
-    fn correct(&mut self, dir: &Directory) -> Result<(), String> {
-        let census = self.census()?;
+    /// What the digest row of a directory lacks, where it may be corrected.
+    fn correction(&mut self, dir: &Directory) -> Result<Option<Sum>, String> {
         let fail = |e: dulse_store::Error| e.to_string();
-        let stored = census.stored(&dir.name).map_err(fail)?;
-        let counted = census.counted(&dir.name).map_err(fail)?;
+        let (stored, counted) = {
+            let census = self.census()?;
+            let stored = census.stored(&dir.name).map_err(fail)?;
+            (stored, census.counted(&dir.name).map_err(fail)?)
+        };
         if stored == counted {
-            return Ok(());
+            return Ok(None);
         }
         let theirs = self.sums_of(&dir.name)?;
         let is_equal = theirs.counted == counted && theirs.stored == counted;
         let is_merged = dir.is_peer_whole()
             && !dir.is_trusted()
             && dir.damaged().is_none()
-            && !self.left.contains(&dir.name);
-        if !is_equal && !is_merged {
-            return Ok(());
-        }
+            && !self.report.repaired.left.contains(&dir.name);
         let lacking = Sum {
             sum: counted.sum.wrapping_sub(stored.sum),
             count: counted.count - stored.count,
         };
-        self.take_in(Repair {
-            corrected: vec![(dir.name.clone(), lacking)],
-            ..Repair::default()
-        })
+        Ok((is_equal || is_merged).then_some(lacking))
     }
 }
 

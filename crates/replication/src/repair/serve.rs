@@ -2,7 +2,7 @@
 //! What a filer answers those who repair themselves from it: pure reading.
 
 use bytes::Bytes;
-use dulse_merge::digest::{BUCKETS, CONFLICTS_DIR, INODES_DIR, KV_DIR};
+use dulse_merge::digest::{BUCKETS, CONFLICTS_DIR, INODES_DIR, KV_DIR, Sum};
 use dulse_merge::keys::{Space, join_path};
 use dulse_proto::repair::{
     Bucket, BucketsReply, Differing, DirectoriesReply, DirectoriesRequest, Directory, Found, Item,
@@ -13,7 +13,7 @@ use dulse_store::Error;
 use dulse_types::Identity;
 use dulse_types::wire::Reader;
 
-use super::{REPLY_BYTES_MAX, components, sum_bytes, sum_of};
+use super::{RANGES_MAX, REPLY_BYTES_MAX, components, sum_bytes, sum_of};
 
 /// Directories of one reply.
 const DIRECTORIES_MAX: usize = 10_000;
@@ -28,7 +28,7 @@ const CUT_ITEMS: usize = 8_192;
 pub const WANTED_MAX: usize = 1_000;
 
 /// Items read at once.
-const READ_ITEMS: usize = 1_000;
+pub(super) const READ_ITEMS: usize = 1_000;
 
 /// The sums of all buckets.
 #[must_use]
@@ -89,7 +89,9 @@ pub fn directories(
     Ok(reply)
 }
 
-/// The items of those ranges of a directory that differ from the asker's.
+/// The items of those ranges of a directory that differ from the asker's; the numbers alone
+/// where only those are asked for. Cost: one scan of the directory where its sums are asked
+/// for, else of the ranges.
 ///
 /// # Errors
 ///
@@ -97,25 +99,24 @@ pub fn directories(
 pub fn items(shared: &Shared, request: &ItemsRequest) -> Result<ItemsReply, Error> {
     let census = shared.census()?;
     let dir = &request.directory;
-    let (stored, counted) = (census.stored(dir)?, census.counted(dir)?);
     let mut reply = ItemsReply {
         vector: components(census.vector()),
-        stored_sum: sum_bytes(stored),
-        stored_count: stored.count,
-        counted_sum: sum_bytes(counted),
-        counted_count: counted.count,
         ..ItemsReply::default()
     };
-    let mut reader = ItemReader::new(&census, dir, &request.after);
+    let (differing_max, cut) = match request.without_items {
+        true => (RANGES_MAX, usize::MAX),
+        false => (DIFFERING_MAX, CUT_ITEMS),
+    };
+    let mut reader = ItemReader::new(&census, dir, &request.after, READ_ITEMS);
     let mut n_bytes = 0;
     for (n, range) in (0..).zip(&request.ranges) {
-        if reply.differing.len() >= DIFFERING_MAX || n_bytes >= REPLY_BYTES_MAX {
+        if reply.differing.len() >= differing_max || n_bytes >= REPLY_BYTES_MAX {
             break;
         }
-        let (items, is_cut) = reader.until(&range.until)?;
+        let Section { items, sum, is_cut } =
+            reader.until(&range.until, cut, !request.without_items)?;
         reply.n_compared = n + 1;
-        let is_whole = items.iter().all(|item| item.hash.is_some());
-        if is_whole && !is_cut && Some(sum(&items)) == sum_of(&range.sum, range.count) {
+        if !is_cut && sum.is_some() && sum == sum_of(&range.sum, range.count) {
             continue;
         }
         n_bytes += items.iter().map(|item| item.key.len() + 24).sum::<usize>();
@@ -127,6 +128,17 @@ pub fn items(shared: &Shared, request: &ItemsRequest) -> Result<ItemsReply, Erro
         if is_cut {
             break;
         }
+    }
+    if !request.without_sums {
+        let stored = census.stored(dir)?;
+        let counted = match request.after.is_empty() {
+            true => reader.counted()?,
+            false => census.counted(dir)?,
+        };
+        reply.stored_sum = sum_bytes(stored);
+        reply.stored_count = stored.count;
+        reply.counted_sum = sum_bytes(counted);
+        reply.counted_count = counted.count;
     }
     Ok(reply)
 }
@@ -216,23 +228,39 @@ fn answer<T>(
     Ok(reply)
 }
 
+/// Some items of a directory.
+struct Section {
+    /// Nothing where only the sum was asked for.
+    items: Vec<dulse_replica::Item>,
+    /// `None` where one of them is damaged.
+    sum: Option<Sum>,
+    /// There are more of them than a section may have.
+    is_cut: bool,
+}
+
 /// Reads a directory's items range by range, in bounded memory.
 pub(super) struct ItemReader<'a> {
     census: &'a Census,
     dir: &'a [u8],
+    page_items: usize,
     page: std::collections::VecDeque<dulse_replica::Item>,
     after: Option<Bytes>,
     is_over: bool,
+    /// Of all that was read.
+    total: Sum,
 }
 
 impl<'a> ItemReader<'a> {
-    pub(super) fn new(census: &'a Census, dir: &'a [u8], after: &Bytes) -> Self {
+    /// Items behind `after`, read `page_items` at a time.
+    pub(super) fn new(census: &'a Census, dir: &'a [u8], after: &Bytes, page_items: usize) -> Self {
         Self {
             census,
             dir,
+            page_items,
             page: std::collections::VecDeque::new(),
             after: (!after.is_empty()).then(|| after.clone()),
             is_over: false,
+            total: Sum::default(),
         }
     }
 
@@ -242,22 +270,48 @@ impl<'a> ItemReader<'a> {
         Ok(self.page.pop_front())
     }
 
-    /// The items up to `until`, included; all that are left where it is empty. Whether there
-    /// are more of them than one range may have.
-    fn until(&mut self, until: &Bytes) -> Result<(Vec<dulse_replica::Item>, bool), Error> {
-        let mut items = Vec::new();
+    /// The items up to `until`, included, at most `limit`; all that are left where it is empty.
+    fn until(&mut self, until: &Bytes, limit: usize, is_kept: bool) -> Result<Section, Error> {
+        let (mut items, mut n_items) = (Vec::new(), 0);
+        let (mut total, mut is_whole) = (Sum::default(), true);
+        let mut is_cut = false;
         loop {
             self.fill()?;
-            let Some(front) = self.page.front() else {
-                return Ok((items, false));
+            let front = self.page.front();
+            if front.is_none_or(|item| !until.is_empty() && item.key > *until) {
+                break;
+            }
+            if n_items >= limit {
+                is_cut = true;
+                break;
+            }
+            let Some(item) = self.page.pop_front() else {
+                break;
             };
-            if !until.is_empty() && front.key > *until {
-                return Ok((items, false));
+            n_items += 1;
+            match item.hash {
+                Some(hash) => total.add(hash),
+                None => is_whole = false,
             }
-            if items.len() >= CUT_ITEMS {
-                return Ok((items, true));
+            if is_kept {
+                items.push(item);
             }
-            items.extend(self.page.pop_front());
+        }
+        Ok(Section {
+            items,
+            sum: is_whole.then_some(total),
+            is_cut,
+        })
+    }
+
+    /// The sum of all items behind where it began, those included that were read before.
+    fn counted(mut self) -> Result<Sum, Error> {
+        loop {
+            self.page.clear();
+            self.fill()?;
+            if self.page.is_empty() {
+                return Ok(self.total);
+            }
         }
     }
 
@@ -265,7 +319,8 @@ impl<'a> ItemReader<'a> {
         while self.page.is_empty() && !self.is_over {
             let found = self
                 .census
-                .items(self.dir, self.after.as_ref(), READ_ITEMS)?;
+                .items(self.dir, self.after.as_ref(), self.page_items)?;
+            self.total.merge(sum(&found.items));
             self.page.extend(found.items);
             self.is_over = found.next.is_none();
             self.after = found.next;

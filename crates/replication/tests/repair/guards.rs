@@ -5,16 +5,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dulse_kv::ReadExt;
+use dulse_merge::digest::KV_DIR;
 use dulse_merge::keys::{self, Space};
 use dulse_merge::repair::Tie;
 use dulse_merge::{KvRow, NameRow};
+use dulse_proto::repair::{
+    BucketsReply, DirectoriesReply, DirectoriesRequest, ItemsReply, ItemsRequest, KnownRequest,
+    RowsReply, RowsRequest,
+};
 use dulse_replica::{Foreign, Repair, Replacement, Restored};
-use dulse_replication::repair::round::Target;
+use dulse_replication::repair::round::{Peer, Target, run};
 use dulse_store::Step;
 use dulse_types::{EntryFields, FileChunk, FileId, Stamp};
 
 use crate::world::{
-    self, Filer, cluster, create, entry, exchange, heal, is_healed, one, path, round,
+    self, Filer, Near, Own, cluster, create, entry, exchange, heal, is_healed, one, path, round,
 };
 
 fn name_at(filer: &Filer, path: &[u8]) -> Option<NameRow> {
@@ -206,11 +211,13 @@ fn what_was_written_meanwhile_is_not_undone() {
     let key: Bytes = Space::Kv.key(b"key").into();
     let repair = Repair {
         restored: vec![Restored {
+            dir: KV_DIR.into(),
             seen: ours.row(&key).unwrap(),
             value: theirs.row(&key).unwrap(),
             key,
         }],
         replaced: vec![Replacement {
+            dir: "/d".into(),
             path: "/d/name".into(),
             seen: ours.print_of(b"/d/name").unwrap(),
             rows: theirs.rows_at(b"/d/name").unwrap(),
@@ -232,6 +239,105 @@ fn what_was_written_meanwhile_is_not_undone() {
     assert_eq!(filers[0].dump(), before);
 }
 
+/// A peer that deletes what was found to differ, right before its rows are fetched.
+struct Deleting<'a>(&'a mut Filer);
+
+impl Peer for Deleting<'_> {
+    fn buckets(&mut self) -> Result<BucketsReply, String> {
+        Near(self.0.shared()).buckets()
+    }
+
+    fn directories(&mut self, request: DirectoriesRequest) -> Result<DirectoriesReply, String> {
+        Near(self.0.shared()).directories(request)
+    }
+
+    fn items(&mut self, request: ItemsRequest) -> Result<ItemsReply, String> {
+        Near(self.0.shared()).items(request)
+    }
+
+    fn rows(&mut self, request: RowsRequest) -> Result<RowsReply, String> {
+        assert!(self.0.commit(one(Step::Delete {
+            path: path("/d/name"),
+            delete_chunks: true,
+        })));
+        Near(self.0.shared()).rows(request)
+    }
+
+    fn known(&mut self, request: KnownRequest) -> Result<RowsReply, String> {
+        Near(self.0.shared()).known(request)
+    }
+}
+
+#[test]
+fn what_the_peer_deleted_meanwhile_goes_by_its_change() {
+    let mut filers = cluster(2);
+    assert!(filers[0].commit(create("/d/name", 1)));
+    assert!(filers[0].commit(create("/d/other", 1)));
+    exchange(&mut filers);
+    // Other bytes of the entry: a row that decodes.
+    let (key, value) = filers[0].rows(Space::Entries).remove(1);
+    let flipped = (0..value.len()).rev().find_map(|at| {
+        let mut flipped = value.to_vec();
+        flipped[at] ^= 1;
+        let row = NameRow::decode(&Bytes::from(flipped.clone()), b"/d/name").ok()?;
+        (row.canonical() != name_at(&filers[1], b"/d/name")?.canonical()).then_some(flipped)
+    });
+    filers[0].damage(vec![(key.to_vec(), flipped.map(Bytes::from))]);
+    let target = all_of("/d");
+    let (here, there) = filers.split_at_mut(1);
+    let mut peer = Deleting(&mut there[0]);
+    let report = run(&mut Own(&mut here[0]), &mut peer, &mut [], &target).unwrap();
+    let repaired = &report.repaired;
+    assert_eq!((repaired.n_changed, repaired.n_left), (0, 1), "{report:?}");
+    assert!(name_at(&filers[0], b"/d/name").is_some());
+    exchange(&mut filers);
+    heal(&mut filers);
+    assert_eq!(name_at(&filers[0], b"/d/name"), None);
+    assert_eq!(filers[0].dump(), filers[1].dump());
+}
+
+/// A peer that always has more directories: the same ones.
+struct Endless(Near);
+
+impl Peer for Endless {
+    fn buckets(&mut self) -> Result<BucketsReply, String> {
+        self.0.buckets()
+    }
+
+    fn directories(&mut self, request: DirectoriesRequest) -> Result<DirectoriesReply, String> {
+        let after = None;
+        let reply = self
+            .0
+            .directories(DirectoriesRequest { after, ..request })?;
+        let is_last = false;
+        Ok(DirectoriesReply { is_last, ..reply })
+    }
+
+    fn items(&mut self, request: ItemsRequest) -> Result<ItemsReply, String> {
+        self.0.items(request)
+    }
+
+    fn rows(&mut self, request: RowsRequest) -> Result<RowsReply, String> {
+        self.0.rows(request)
+    }
+
+    fn known(&mut self, request: KnownRequest) -> Result<RowsReply, String> {
+        self.0.known(request)
+    }
+}
+
+#[test]
+fn a_peer_that_tells_the_same_for_ever_is_not_asked_for_ever() {
+    let mut filers = cluster(2);
+    assert!(filers[0].commit(create("/d/name", 1)));
+    exchange(&mut filers);
+    unwitness(&mut filers[0], b"/d");
+    let (here, there) = filers.split_at_mut(1);
+    let mut peer = Endless(Near(there[0].shared()));
+    let found = run(&mut Own(&mut here[0]), &mut peer, &mut [], &Target::All);
+    assert!(found.unwrap_err().contains("again"));
+}
+
 /// Bytes of a peer never stop a filer: what is no row is refused, and said.
 #[test]
 fn rows_that_are_none_are_refused() {
@@ -239,6 +345,7 @@ fn rows_that_are_none_are_refused() {
     assert!(filers[0].commit(create("/d/name", 1)));
     let before = filers[0].dump();
     let foreign = |key: Vec<u8>, value: &'static str| Foreign {
+        dir: "/d".into(),
         row: (key.into(), value.into()),
         tie: Tie::Theirs,
         paths: Vec::new(),

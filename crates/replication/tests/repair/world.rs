@@ -50,16 +50,18 @@ pub(crate) struct Found {
 
 pub(crate) struct Filer {
     pub(crate) disk: MemDisk,
-    pub(crate) engine: MemoryEngine,
+    pub(crate) engine: Arc<dyn Engine>,
+    /// The same engine where it is one that can crash.
+    memory: MemoryEngine,
     clock: Arc<Ticking>,
     random: u64,
     pub(crate) replica: Replica,
 }
 
-fn open(disk: &MemDisk, engine: &MemoryEngine, clock: &Arc<Ticking>, random: u64) -> Replica {
+fn open(disk: &MemDisk, engine: &Arc<dyn Engine>, clock: &Arc<Ticking>, random: u64) -> Replica {
     Replica::open(ReplicaOptions {
         disk: Arc::new(disk.clone()),
-        engine: Arc::new(engine.clone()),
+        engine: Arc::clone(engine),
         clock: Arc::clone(clock) as _,
         random,
         durability: Durability::Fsync,
@@ -70,13 +72,24 @@ fn open(disk: &MemDisk, engine: &MemoryEngine, clock: &Arc<Ticking>, random: u64
 
 impl Filer {
     pub(crate) fn new(n: u64) -> Self {
-        let (disk, engine) = (MemDisk::new(), MemoryEngine::new());
+        let memory = MemoryEngine::new();
+        let engine = Arc::new(memory.clone());
+        Self {
+            memory,
+            ..Self::with_engine(n, engine)
+        }
+    }
+
+    /// On an engine that is not crashed.
+    pub(crate) fn with_engine(n: u64, engine: Arc<dyn Engine>) -> Self {
+        let disk = MemDisk::new();
         let clock = Arc::new(Ticking(AtomicI64::new(1_000_000_000)));
         let random = n << 32 | n;
         let replica = open(&disk, &engine, &clock, random);
         Self {
             disk,
             engine,
+            memory: MemoryEngine::new(),
             clock,
             random,
             replica,
@@ -89,7 +102,7 @@ impl Filer {
 
     /// Power loss right after what was done last; all batches up to `kept` are there.
     pub(crate) fn crash(&mut self, kept: usize) {
-        self.engine.crash(|batch| batch < kept);
+        self.memory.crash(|batch| batch < kept);
         self.disk.crash(|_| 0);
         self.replica = open(&self.disk, &self.engine, &self.clock, self.random);
     }
@@ -155,17 +168,21 @@ impl Filer {
     }
 }
 
-impl Local for Replica2<'_> {
+/// The own replica of a round.
+pub(crate) struct Own<'a>(pub(crate) &'a mut Filer);
+
+impl Local for Own<'_> {
     fn shared(&self) -> Arc<Shared> {
         self.0.shared()
     }
 
     fn repair(&mut self, repair: Repair) -> Result<Repaired, dulse_store::Error> {
-        self.0.repair(repair)
+        // An engine may have to copy all it has when it writes what a snapshot still reads:
+        // that made each step of a repair as dear as the whole store.
+        assert_eq!(self.0.engine.usage().unwrap().n_snapshots, 0);
+        self.0.replica.repair(repair)
     }
 }
-
-struct Replica2<'a>(&'a mut Replica);
 
 /// A peer in this process.
 pub(crate) struct Near(pub(crate) Arc<Shared>);
@@ -232,7 +249,7 @@ pub(crate) fn round(filers: &mut [Filer], at: usize, with: usize, target: &Targe
     let others = (0..filers.len()).filter(|n| *n != at && *n != with);
     let mut others: Vec<Near> = others.map(|n| Near(filers[n].shared())).collect();
     let mut others: Vec<&mut dyn Peer> = others.iter_mut().map(|p| p as &mut dyn Peer).collect();
-    let mut local = Replica2(&mut filers[at].replica);
+    let mut local = Own(&mut filers[at]);
     round::run(&mut local, &mut peer, &mut others, target).unwrap()
 }
 
@@ -240,7 +257,7 @@ fn restore(filers: &mut [Filer], at: usize, keys: &[Bytes]) {
     let others = (0..filers.len()).filter(|n| *n != at);
     let mut others: Vec<Near> = others.map(|n| Near(filers[n].shared())).collect();
     let mut others: Vec<&mut dyn Peer> = others.iter_mut().map(|p| p as &mut dyn Peer).collect();
-    let mut local = Replica2(&mut filers[at].replica);
+    let mut local = Own(&mut filers[at]);
     round::restore(&mut local, &mut others, keys).unwrap();
 }
 

@@ -10,17 +10,28 @@ use dulse_merge::repair::Tie;
 use dulse_proto::repair::{
     Differing, DirectoriesRequest, Directory as Row, ItemsReply, ItemsRequest, Range,
 };
-use dulse_replica::{Census, Item, sum};
+use dulse_replica::Census;
 
 use super::super::serve::ItemReader;
-use super::super::{RANGE_ITEMS, RANGES_MAX, sum_bytes, sum_of};
-use super::{DIFFERENCES_MAX, EXAMPLES_MAX, Round, space_of};
+use super::super::{RANGE_ITEMS, RANGES_MAX, sum_of};
+use super::{DIFFERENCES_MAX, EXAMPLES_MAX, Round, ranges, space_of};
 
 /// Buckets asked for at once.
 const BUCKETS_AT_ONCE: usize = 256;
 
 /// Directories of one round; the rest is found by the next.
 const DIRECTORIES_MAX: usize = 10_000;
+
+/// What is said of a peer that answers what was not asked.
+const NOT_ASKED: &str = "a range that was not asked for";
+
+/// Items of a directory with keys behind `from`, up to `until`, included; empty is the
+/// beginning, and the end.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+struct Span {
+    from: Bytes,
+    until: Bytes,
+}
 
 /// An item that differs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -106,8 +117,7 @@ impl Directory {
 impl Round<'_, '_> {
     /// The directories whose digest rows differ.
     pub(super) fn find(&mut self) -> Result<Vec<Bytes>, String> {
-        let theirs = self.peer.buckets()?;
-        self.report.n_bytes += 26 * theirs.buckets.len() as u64;
+        let theirs = self.ask_buckets()?;
         let shared = self.local.shared();
         let (_, ours) = shared.vector_and_buckets();
         let ours: BTreeMap<u32, Sum> = ours.into_iter().map(|(b, sum)| (b.into(), sum)).collect();
@@ -125,14 +135,19 @@ impl Round<'_, '_> {
         let mut found = Vec::new();
         for buckets in buckets.chunks(BUCKETS_AT_ONCE) {
             let mut theirs = BTreeMap::new();
-            let mut after = None;
+            let (mut after, mut before) = (None, None);
             loop {
-                let reply = self.peer.directories(DirectoriesRequest {
+                let reply = self.ask_directories(DirectoriesRequest {
                     group: String::new(),
                     buckets: buckets.to_vec(),
                     after: after.take(),
                 })?;
+                let last = reply.directories.last().map(|row| row.directory.clone());
+                if last.is_some() && last == before {
+                    return Err("it tells the same directories again".to_owned());
+                }
                 after = reply.directories.last().cloned();
+                before = last;
                 for Row {
                     directory,
                     sum,
@@ -140,7 +155,6 @@ impl Round<'_, '_> {
                     ..
                 } in reply.directories
                 {
-                    self.report.n_bytes += directory.len() as u64 + 28;
                     let sum = sum_of(&sum, count).ok_or("a sum has no 16 bytes")?;
                     theirs.insert(directory, sum);
                 }
@@ -168,69 +182,37 @@ impl Round<'_, '_> {
 
     /// What the peer's digest row and rows of a directory are.
     pub(super) fn sums_of(&mut self, dir: &Bytes) -> Result<Sums, String> {
-        let reply = self.peer.items(ItemsRequest {
-            group: String::new(),
+        let reply = self.ask_items(ItemsRequest {
             directory: dir.clone(),
-            after: Bytes::new(),
-            ranges: Vec::new(),
+            ..ItemsRequest::default()
         })?;
         sums(&reply)
     }
 
-    /// Compares one directory, item by item where ranges differ.
+    /// Compares one directory: by coarse ranges if it is large, by fine ones in those that
+    /// differ, and item by item in those of the fine ones.
     pub(super) fn compare(&mut self, dir: &Bytes) -> Result<Directory, String> {
-        let fail = |e: dulse_store::Error| e.to_string();
         let census = self.census()?;
+        let survey = ranges::survey(&census, dir)?;
         let mut out = Directory {
             name: dir.clone(),
             differing: Vec::new(),
             ours: Sums {
-                stored: census.stored(dir).map_err(fail)?,
-                counted: census.counted(dir).map_err(fail)?,
+                stored: census.stored(dir).map_err(|e| e.to_string())?,
+                counted: survey.counted,
             },
             theirs: Sums::default(),
         };
-        let mut after = Bytes::new();
-        loop {
-            let (ranges, is_end) = ranges(&census, dir, &after)?;
-            let reply = self.peer.items(ItemsRequest {
-                group: String::new(),
-                directory: dir.clone(),
-                after: after.clone(),
-                ranges: ranges.clone(),
-            })?;
-            out.theirs = sums(&reply)?;
-            let n_compared = reply.n_compared as usize;
-            let mut cut = None;
-            for Differing {
-                range,
-                items,
-                is_cut,
-            } in reply.differing
-            {
-                self.report.n_bytes += items.iter().map(|i| i.key.len() as u64 + 20).sum::<u64>();
-                let range = range as usize;
-                let until = ranges.get(range).ok_or("a range that was not asked for")?;
-                let from = match range.checked_sub(1) {
-                    Some(before) => ranges[before].until.clone(),
-                    None => after.clone(),
-                };
-                let mut until = until.until.clone();
-                if is_cut {
-                    until = items.last().ok_or("an empty range is cut")?.key.clone();
-                    cut = Some(until.clone());
-                }
-                differences(&census, dir, (&from, &until), &items, &mut out.differing)?;
-            }
-            let last = n_compared.checked_sub(1).and_then(|n| ranges.get(n));
-            let is_over = is_end && n_compared == ranges.len() && cut.is_none();
-            let is_full = self.report.n_items as usize + out.differing.len() >= DIFFERENCES_MAX;
-            match cut.or(last.map(|range| range.until.clone())) {
-                Some(next) if !is_over && !is_full && next > after => after = next,
-                _ => {
-                    self.report.is_cut |= !is_over;
-                    break;
-                }
+        // The peer's sums are those of its first answer.
+        let is_small = survey.coarse.len() < 2;
+        let mut spans = vec![Span::default()];
+        if !is_small {
+            (spans, out.theirs) = self.differing_spans(dir, &survey.coarse)?;
+        }
+        for span in spans {
+            if !self.compare_span(&census, &span, is_small, &mut out)? {
+                self.report.is_cut = true;
+                break;
             }
         }
         self.report.n_directories += 1;
@@ -240,6 +222,109 @@ impl Round<'_, '_> {
         let examples = examples.map(|d| super::fetch::title(dir, &d.key));
         self.report.examples.extend(examples);
         Ok(out)
+    }
+
+    /// Which of the coarse ranges differ, neighbors as one; and the peer's sums.
+    fn differing_spans(
+        &mut self,
+        dir: &Bytes,
+        coarse: &[Range],
+    ) -> Result<(Vec<Span>, Sums), String> {
+        let (mut spans, mut theirs): (Vec<Span>, _) = (Vec::new(), None);
+        let mut n_done = 0;
+        while n_done < coarse.len() {
+            let begin = |n: usize| match n.checked_sub(1) {
+                Some(before) => coarse[before].until.clone(),
+                None => Bytes::new(),
+            };
+            let ahead = &coarse[n_done..];
+            let ahead = &ahead[..ahead.len().min(RANGES_MAX)];
+            let reply = self.ask_items(ItemsRequest {
+                directory: dir.clone(),
+                after: begin(n_done),
+                ranges: ahead.to_vec(),
+                without_items: true,
+                without_sums: theirs.is_some(),
+                ..ItemsRequest::default()
+            })?;
+            if theirs.is_none() {
+                theirs = Some(sums(&reply)?);
+            }
+            for differing in &reply.differing {
+                let n = n_done + differing.range as usize;
+                let until = &coarse.get(n).ok_or(NOT_ASKED)?.until;
+                let from = begin(n);
+                match spans.last_mut().filter(|span| span.until == from) {
+                    Some(span) => span.until = until.clone(),
+                    None => spans.push(Span {
+                        from,
+                        until: until.clone(),
+                    }),
+                }
+            }
+            let n_compared = reply.n_compared as usize;
+            if n_compared == 0 || n_compared > ahead.len() {
+                return Err("an answer does not fit its question".to_owned());
+            }
+            n_done += n_compared;
+        }
+        Ok((spans, theirs.unwrap_or_default()))
+    }
+
+    /// Compares one span by fine ranges, and asks for the peer's sums if there are none yet;
+    /// whether it was looked at to its end.
+    fn compare_span(
+        &mut self,
+        census: &Census,
+        span: &Span,
+        mut wants_sums: bool,
+        out: &mut Directory,
+    ) -> Result<bool, String> {
+        let dir = out.name.clone();
+        let mut after = span.from.clone();
+        loop {
+            let (ranges, is_end) = ranges::fine(census, &dir, &after, &span.until)?;
+            let reply = self.ask_items(ItemsRequest {
+                directory: dir.clone(),
+                after: after.clone(),
+                ranges: ranges.clone(),
+                without_sums: !wants_sums,
+                ..ItemsRequest::default()
+            })?;
+            if std::mem::take(&mut wants_sums) {
+                out.theirs = sums(&reply)?;
+            }
+            let n_compared = reply.n_compared as usize;
+            let mut cut = None;
+            for Differing {
+                range,
+                items,
+                is_cut,
+            } in reply.differing
+            {
+                let range = range as usize;
+                let until = ranges.get(range).ok_or(NOT_ASKED)?;
+                let from = match range.checked_sub(1) {
+                    Some(before) => ranges[before].until.clone(),
+                    None => after.clone(),
+                };
+                let mut until = until.until.clone();
+                if is_cut {
+                    until = items.last().ok_or("an empty range is cut")?.key.clone();
+                    cut = Some(until.clone());
+                }
+                differences(census, &dir, (&from, &until), &items, &mut out.differing)?;
+            }
+            let last = n_compared.checked_sub(1).and_then(|n| ranges.get(n));
+            if is_end && n_compared == ranges.len() && cut.is_none() {
+                return Ok(true);
+            }
+            let is_full = self.report.n_items as usize + out.differing.len() >= DIFFERENCES_MAX;
+            match cut.or(last.map(|range| range.until.clone())) {
+                Some(next) if !is_full && next > after => after = next,
+                _ => return Ok(false),
+            }
+        }
     }
 }
 
@@ -252,35 +337,6 @@ fn sums(reply: &ItemsReply) -> Result<Sums, String> {
     }
 }
 
-/// The own items behind a key, in ranges; whether they reach the end.
-fn ranges(census: &Census, dir: &Bytes, after: &Bytes) -> Result<(Vec<Range>, bool), String> {
-    let mut reader = ItemReader::new(census, dir, after);
-    let mut ranges = Vec::new();
-    loop {
-        let mut items: Vec<Item> = Vec::with_capacity(RANGE_ITEMS);
-        while items.len() < RANGE_ITEMS
-            && let Some(item) = reader.next().map_err(|e| e.to_string())?
-        {
-            items.push(item);
-        }
-        let is_end = items.len() < RANGE_ITEMS;
-        let until = items.last().map(|item| item.key.clone());
-        let mut total = sum(&items);
-        if items.iter().any(|item| item.hash.is_none()) {
-            // Equal to nothing: what does not decode counts nothing, and must be looked at.
-            total.count = i64::MIN;
-        }
-        ranges.push(Range {
-            until: until.filter(|_| !is_end).unwrap_or_default(),
-            sum: sum_bytes(total),
-            count: total.count,
-        });
-        if is_end || ranges.len() >= RANGES_MAX {
-            return Ok((ranges, is_end));
-        }
-    }
-}
-
 /// Compares the items of one range: the own ones behind `from`, up to `until`.
 fn differences(
     census: &Census,
@@ -290,7 +346,7 @@ fn differences(
     out: &mut Vec<Difference>,
 ) -> Result<(), String> {
     let mut ours: BTreeMap<Bytes, Option<u128>> = BTreeMap::new();
-    let mut reader = ItemReader::new(census, dir, from);
+    let mut reader = ItemReader::new(census, dir, from, RANGE_ITEMS + 1);
     while let Some(item) = reader.next().map_err(|e| e.to_string())? {
         if !until.is_empty() && item.key > *until {
             break;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Fetching rows: of items that the peer has, and what anybody knows of ambiguous ones.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use dulse_merge::keys::{Space, join_path};
 use dulse_proto::repair::{KnownRequest, RowsReply, RowsRequest, Wanted};
@@ -10,10 +8,22 @@ use dulse_replica::{ImportRow, identity_of, name_of};
 use dulse_types::Identity;
 
 use super::super::serve::WANTED_MAX;
+use super::merge::Places;
 use super::{Difference, Directory, Round, space_of};
 
-/// Rows, each with the name that it is about.
-type Told = Vec<(ImportRow, Option<Identity>)>;
+/// What is asked about an item of a directory, and the name that it is about.
+struct Asked<'a> {
+    dir: &'a Directory,
+    wanted: Wanted,
+    name: Option<Identity>,
+}
+
+/// A row that was told about an item of a directory, and the name that it is about.
+pub(super) struct Told<'a> {
+    pub(super) dir: &'a Directory,
+    pub(super) row: ImportRow,
+    pub(super) name: Option<Identity>,
+}
 
 impl Round<'_, '_> {
     /// The peer's rows of some items of a directory; none for those it lacks.
@@ -30,7 +40,7 @@ impl Round<'_, '_> {
                 directory: dir.clone(),
                 keys: ahead[..ahead.len().min(WANTED_MAX)].to_vec(),
             };
-            let rows = self.peer.rows(request)?;
+            let rows = self.ask_rows(request)?;
             let rows = self.count(rows, ahead.len())?;
             found.extend(rows);
         }
@@ -38,44 +48,39 @@ impl Round<'_, '_> {
     }
 
     /// What the peer and all other members know of items that one side lacks.
-    pub(super) fn ask_all(
+    pub(super) fn ask_all<'a>(
         &mut self,
-        dir: &Directory,
-        ambiguous: &[&Difference],
-        places: &BTreeMap<Identity, Vec<Bytes>>,
-    ) -> Result<Told, String> {
+        ambiguous: &[(&'a Directory, &Difference)],
+        places: &Places,
+    ) -> Result<Vec<Told<'a>>, String> {
         let mut told = Vec::new();
         for some in ambiguous.chunks(WANTED_MAX) {
-            let wanted: Vec<(Wanted, Option<Identity>)> = some
+            let asked: Vec<Asked<'a>> = some
                 .iter()
-                .flat_map(|difference| wanted(dir, &difference.key, places))
+                .flat_map(|(dir, difference)| wanted(dir, &difference.key, places))
                 .collect();
-            let request = |from: usize| KnownRequest {
-                group: String::new(),
-                wanted: wanted[from..]
-                    .iter()
-                    .take(WANTED_MAX)
-                    .map(|(wanted, _)| wanted.clone())
-                    .collect(),
-            };
             for at in 0..=self.others.len() {
                 let mut n_answered = 0;
-                while n_answered < wanted.len() {
-                    let request = request(n_answered);
-                    let reply = match at.checked_sub(1) {
-                        None => self.peer.known(request)?,
-                        Some(other) => match self.others[other].known(request) {
-                            Ok(reply) => reply,
-                            Err(_) => {
-                                self.report.n_silent += 1;
-                                break;
-                            }
-                        },
+                while n_answered < asked.len() {
+                    let ahead = asked[n_answered..].iter().take(WANTED_MAX);
+                    let request = KnownRequest {
+                        group: String::new(),
+                        wanted: ahead.map(|asked| asked.wanted.clone()).collect(),
                     };
-                    let found = self.count(reply, wanted.len() - n_answered)?;
+                    let other = at.checked_sub(1);
+                    let reply = match self.ask_known(other, request) {
+                        Ok(reply) => reply,
+                        Err(error) if other.is_none() => return Err(error),
+                        Err(_) => {
+                            self.report.n_silent += 1;
+                            break;
+                        }
+                    };
+                    let found = self.count(reply, asked.len() - n_answered)?;
                     for rows in found {
-                        let of = wanted[n_answered].1;
-                        told.extend(rows.into_iter().map(|row| (row, of)));
+                        let Asked { dir, name, .. } = asked[n_answered];
+                        let rows = rows.into_iter();
+                        told.extend(rows.map(|row| Told { dir, row, name }));
                         n_answered += 1;
                     }
                 }
@@ -93,40 +98,34 @@ impl Round<'_, '_> {
             rows.collect::<Vec<_>>()
         });
         let found: Vec<_> = found.collect();
-        for (key, value) in found.iter().flatten() {
-            self.report.n_rows += 1;
-            self.report.n_bytes += (key.len() + value.len()) as u64;
-        }
+        self.report.n_rows += found.iter().flatten().count() as u64;
         Ok(found)
     }
 }
 
 /// What is asked about one ambiguous item.
-fn wanted(
-    dir: &Directory,
-    key: &Bytes,
-    places: &BTreeMap<Identity, Vec<Bytes>>,
-) -> Vec<(Wanted, Option<Identity>)> {
-    let by_key = |space: Space| {
-        let key = space.key(key).into();
-        let wanted = Wanted {
-            key,
+fn wanted<'a>(dir: &'a Directory, key: &Bytes, places: &Places) -> Vec<Asked<'a>> {
+    let by_key = |space: Space| Asked {
+        dir,
+        wanted: Wanted {
+            key: space.key(key).into(),
             ..Wanted::default()
-        };
-        (wanted, None)
+        },
+        name: None,
     };
     match dir.space() {
         Some(Space::Kv) => vec![by_key(Space::Kv), by_key(Space::KvGraves)],
         Some(space) => vec![by_key(space)],
         None => match identity_of(key) {
-            Some(name) => vec![(
-                Wanted {
+            Some(name) => vec![Asked {
+                dir,
+                wanted: Wanted {
                     identity: name.to_bytes().to_vec().into(),
                     paths: places.get(&name).cloned().unwrap_or_default(),
                     key: Bytes::new(),
                 },
-                Some(name),
-            )],
+                name: Some(name),
+            }],
             None => Vec::new(),
         },
     }

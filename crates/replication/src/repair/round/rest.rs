@@ -6,6 +6,7 @@ use dulse_merge::keys::Space;
 use dulse_merge::repair::is_row;
 use dulse_proto::repair::{KnownRequest, Wanted};
 use dulse_replica::{Repair, Restored};
+use prost::Message;
 
 use super::super::serve::WANTED_MAX;
 use super::{Local, Peer, Report};
@@ -37,25 +38,37 @@ pub fn restore(
         if n_answered == 0 {
             return Err("no other filer answers".to_owned());
         }
-        let mut repair = Repair::default();
-        let census = local.shared().census().map_err(|e| e.to_string())?;
-        for (key, value) in keys.iter().zip(values) {
-            let is_member = key.first() == Some(&(Space::Members as u8));
-            if value.is_none() && is_member {
-                continue;
-            }
-            let seen = census.row(key).map_err(|e| e.to_string())?;
-            report.n_items += 1;
-            repair.restored.push(Restored {
-                key: key.clone(),
-                seen,
-                value,
-            });
-        }
+        let repair = Repair {
+            restored: restored(local, keys, values)?,
+            ..Repair::default()
+        };
+        report.n_items += repair.restored.len() as u64;
         let done = local.repair(repair).map_err(|e| e.to_string())?;
         report.repaired.add(done);
     }
     Ok(report)
+}
+
+fn restored(
+    local: &mut dyn Local,
+    keys: &[Bytes],
+    values: Vec<Option<Bytes>>,
+) -> Result<Vec<Restored>, String> {
+    let census = local.shared().census().map_err(|e| e.to_string())?;
+    let mut restored = Vec::with_capacity(keys.len());
+    for (key, value) in keys.iter().zip(values) {
+        let is_member = key.first() == Some(&(Space::Members as u8));
+        if value.is_none() && is_member {
+            continue;
+        }
+        restored.push(Restored {
+            dir: Bytes::new(),
+            key: key.clone(),
+            seen: census.row(key).map_err(|e| e.to_string())?,
+            value,
+        });
+    }
+    Ok(restored)
 }
 
 fn ask(
@@ -70,10 +83,14 @@ fn ask(
             key: key.clone(),
             ..Wanted::default()
         });
-        let reply = peer.known(KnownRequest {
+        let request = KnownRequest {
             group: String::new(),
             wanted: wanted.collect(),
-        })?;
+        };
+        report.n_messages += 1;
+        report.n_sent_bytes += request.encoded_len() as u64;
+        let reply = peer.known(request)?;
+        report.n_bytes += reply.encoded_len() as u64;
         if reply.found.is_empty() || reply.found.len() > keys.len() - n_done {
             return Err("an answer does not fit its question".to_owned());
         }
@@ -81,7 +98,6 @@ fn ask(
             let row = found.rows.into_iter().find(|row| row.key == keys[n_done]);
             if let Some(row) = row.filter(|row| is_row(&row.key, &row.value)) {
                 report.n_rows += 1;
-                report.n_bytes += (row.key.len() + row.value.len()) as u64;
                 values[n_done].get_or_insert(row.value);
             }
             n_done += 1;
