@@ -100,18 +100,24 @@ impl Replica {
         // Nothing is stable before every member has met this one and said what it has: until
         // then a copy of this store may be about to be found out.
         let are_held = self.shared.are_verdicts_held.load(Ordering::Relaxed);
-        if are_held || self.is_behind_log || self.stable.is_empty() {
+        if are_held || self.is_behind_log {
             return Ok(false);
         }
-        if matches!(self.judging.phase, Phase::Over) && self.held_withdrawals.is_empty() {
-            return Ok(self.begin());
+        let has_held = self.held != Losses::default();
+        if matches!(self.judging.phase, Phase::Over) && !has_held {
+            return Ok(!self.stable.is_empty() && self.begin());
         }
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
         if may_stamp(&Txn::new(&rows), shared.origin).is_err() {
             return Ok(false);
         }
-        self.withdraw_held()?;
+        if has_held {
+            self.say_held()?;
+        }
+        if self.stable.is_empty() {
+            return Ok(false);
+        }
         let phase = std::mem::take(&mut self.judging.phase);
         let done = match phase {
             Phase::Over => return Ok(self.begin()),
@@ -161,18 +167,19 @@ impl Replica {
         })
     }
 
-    /// Withdraws what became void while verdicts were held.
-    fn withdraw_held(&mut self) -> Result<(), Error> {
-        let losses = Losses {
-            back: std::mem::take(&mut self.held_withdrawals),
-            ..Losses::default()
-        };
+    /// Says what was to be said while verdicts were held.
+    fn say_held(&mut self) -> Result<(), Error> {
+        let held = std::mem::take(&mut self.held);
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
-        let steps = conflict::verdicts(&Txn::new(&rows), shared.origin, &losses);
+        let steps = conflict::verdicts(&Txn::new(&rows), shared.origin, &held);
         let said = steps.map_err(unreadable).and_then(|steps| self.say(steps));
-        if said.is_err() {
-            self.held_withdrawals = losses.back;
+        match &said {
+            Ok(()) => {
+                let up_to = shared.vector().get(shared.origin);
+                shared.unsaid.lock().said(up_to);
+            }
+            Err(_) => self.held = held,
         }
         said
     }

@@ -113,7 +113,7 @@ pub fn heartbeat(shared: &Shared, known: Vec<Known>, is_stopping: bool) -> Heart
     // Order: the promise first. What is stamped after it is above it; what was stamped
     // before is at or below the position read next.
     let promise = shared.promise();
-    let durable = shared.durable_vector();
+    let durable = shared.acknowledged_vector();
     let (applied, sum) = shared.digest();
     Heartbeat {
         position: applied.get(shared.origin()).0,

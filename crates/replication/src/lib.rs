@@ -148,7 +148,7 @@ impl Inner {
     pub(crate) fn stable(&self) -> Result<Vector, dulse_store::Error> {
         // The rows are read here once more so that a failed read cannot pass as "alone".
         self.store.shared().members()?;
-        let durable = self.store.shared().durable_vector();
+        let durable = self.store.shared().acknowledged_vector();
         Ok(self.with(|core, view| core.stable(view, &durable)))
     }
 

@@ -255,6 +255,40 @@ fn held_verdicts_stamp_nothing_and_are_said_afterwards() {
     assert!(!left.contains(&"loses".into()), "{left:?}");
 }
 
+/// ⚠ Others let go of their note of a loss, and of its content, once its judge acknowledged what
+/// caused it: so it does not while it has not said its verdict, a restart or not.
+#[test]
+fn what_causes_a_held_verdict_is_acknowledged_with_it() {
+    for is_restarted in [false, true] {
+        let machines = machines(2);
+        let mut replicas = cluster(&machines);
+        conflict(&mut replicas);
+        let mut other = replicas.pop().unwrap();
+        let mut own = replicas.pop().unwrap();
+        other.sync().unwrap();
+        let winner = dulse_types::Version {
+            stamp: other.shared().vector().get(other.shared().origin()),
+            origin: other.shared().origin(),
+        };
+        let has = |own: &Replica| own.shared().acknowledged_vector().covers(winner);
+        own.shared().hold_verdicts(true);
+        pull(&mut other, &mut own);
+        own.sync().unwrap();
+        assert!(own.shared().durable_vector().covers(winner));
+        assert!(!has(&own), "{}", own.shared().acknowledged_vector());
+        if is_restarted {
+            drop(own);
+            own = machines[0].open();
+            assert!(!has(&own), "{}", own.shared().acknowledged_vector());
+        }
+        own.shared().hold_verdicts(false);
+        while own.judge().unwrap() {}
+        assert_eq!(recorded(&own).len(), 1);
+        own.sync().unwrap();
+        assert!(has(&own));
+    }
+}
+
 /// ⚠ Whatever a crash leaves: who has on disk what made its write lose has on disk that it
 /// says so, too. An acknowledgement names what is on disk.
 #[test]
