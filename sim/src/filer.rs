@@ -335,6 +335,14 @@ impl Running {
         Ok(self.core.stable(&view, &shared.acknowledged_vector()))
     }
 
+    /// What it believes that every member has judged, too.
+    pub(crate) fn judged(&self) -> Result<Vector, String> {
+        let shared = self.shared();
+        let (applied, membership) = (shared.vector(), self.membership()?);
+        let view = membership.view(&applied);
+        Ok(self.core.judged(&view, &shared.judged_vector()))
+    }
+
     /// What threads and the director do beside the requests: sync, and tell what is stable.
     /// Whether the log was cut.
     pub(crate) fn in_background(&mut self, stable: Vector) -> Result<bool, Error> {

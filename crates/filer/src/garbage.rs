@@ -33,8 +33,8 @@ pub(crate) async fn collect(state: Arc<FilerState>) {
     let (began, mut grace) = (Instant::now(), Grace::new(GRACE));
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let aged = state.replicator.stable();
-        let aged = aged.map(|stable| grace.pass(began.elapsed(), stable));
+        let aged = state.replicator.judged();
+        let aged = aged.map(|judged| grace.pass(began.elapsed(), judged));
         let done = match aged {
             Ok(aged) => round(&state, &aged, &mut retries).await,
             Err(error) => Err(error),

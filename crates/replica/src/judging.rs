@@ -18,7 +18,7 @@ use dulse_merge::local::CHANGE_BYTES_MAX;
 use dulse_merge::txn::Losses;
 use dulse_merge::{ConflictStep, Txn};
 use dulse_store::{Error, Operation};
-use dulse_types::{Identity, Origin, Version};
+use dulse_types::{Identity, Origin, Stamp, Vector, Version};
 
 use crate::conflicts::{ConflictCounts, pinned_bytes};
 use crate::error;
@@ -39,10 +39,14 @@ const LOOK_AT_LEAST_EVERY_NS: i64 = 60_000_000_000;
 #[derive(Default, Debug)]
 pub(crate) struct Judging {
     phase: Phase,
-    /// More became stable since the pass began.
+    /// There may be more to say than when the pass began.
     is_again: bool,
     began_at_ns: i64,
     counts: ConflictCounts,
+    /// What was on disk when the pass began.
+    durable: Vector,
+    /// The earliest write that lost, of which nothing is said yet.
+    first_pending: Option<Stamp>,
     /// Open records: when they were recorded, and how much they pin.
     open: Vec<(Version, Identity, u64)>,
 }
@@ -60,7 +64,8 @@ enum Phase {
 }
 
 impl Judging {
-    pub(crate) fn more_is_stable(&mut self) {
+    /// More is stable, or something was forgotten.
+    pub(crate) fn look_again(&mut self) {
         self.is_again = true;
     }
 }
@@ -97,15 +102,13 @@ impl Replica {
     ///
     /// `Corrupt`, `DiskFull`, `Io`, `ClockSkew`; then all are looked at anew.
     pub fn judge(&mut self) -> Result<bool, Error> {
-        // Nothing is stable before every member has met this one and said what it has: until
-        // then a copy of this store may be about to be found out.
         let are_held = self.shared.are_verdicts_held.load(Ordering::Relaxed);
         if are_held || self.is_behind_log {
             return Ok(false);
         }
         let has_held = self.held != Losses::default();
         if matches!(self.judging.phase, Phase::Over) && !has_held {
-            return Ok(!self.stable.is_empty() && self.begin());
+            return Ok(self.begin());
         }
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
@@ -114,9 +117,6 @@ impl Replica {
         }
         if has_held {
             self.say_held()?;
-        }
-        if self.stable.is_empty() {
-            return Ok(false);
         }
         let phase = std::mem::take(&mut self.judging.phase);
         let done = match phase {
@@ -140,6 +140,7 @@ impl Replica {
         self.judging = Judging {
             phase: Phase::Conflicts(Vec::new()),
             began_at_ns: now,
+            durable: self.shared.acknowledged_vector(),
             ..Judging::default()
         };
         true
@@ -155,15 +156,31 @@ impl Replica {
             let look = conflict::conflicts(&txn, from, ROWS_MAX).map_err(unreadable)?;
             (look, txn.members().map_err(unreadable)?)
         };
+        // Nothing is stable before every member has met this one and said what it has: until
+        // then a copy of this store may be about to be found out.
+        let may_say = !self.stable.is_empty();
         let mut steps = Vec::new();
         for kept in &look.found {
             self.judging.note(kept);
-            steps.extend(orphan(own, &members, kept).map_err(unreadable)?);
+            let verdict = orphan(own, &members, kept).map_err(unreadable)?;
+            let verdict = verdict.filter(|_| may_say);
+            if kept.row.is_pending() && verdict.is_none() {
+                self.judging.pends(kept.id.stamp);
+            }
+            steps.extend(verdict);
         }
         self.say(steps)?;
-        Ok(match look.next {
-            Some(next) => Phase::Conflicts(next),
-            None => Phase::Expiry(self.over_a_limit(own, &members)),
+        if let Some(next) = look.next {
+            return Ok(Phase::Conflicts(next));
+        }
+        let durable = std::mem::take(&mut self.judging.durable);
+        let applied = self.shared.vector().get(own);
+        let first = self.judging.first_pending;
+        self.shared.judged.lock().looked(durable, first, applied);
+        Ok(if may_say {
+            Phase::Expiry(self.over_a_limit(own, &members))
+        } else {
+            Phase::Shadows(Vec::new())
         })
     }
 
@@ -286,6 +303,11 @@ impl Replica {
 }
 
 impl Judging {
+    fn pends(&mut self, lost: Stamp) {
+        let first = self.first_pending.map_or(lost, |first| first.min(lost));
+        self.first_pending = Some(first);
+    }
+
     fn note(&mut self, kept: &Kept) {
         if kept.row.is_pending() {
             self.counts.n_pending += 1;

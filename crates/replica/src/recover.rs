@@ -69,6 +69,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         is_log_over: AtomicBool::new(false),
         are_verdicts_held: AtomicBool::new(false),
         unsaid: Mutex::default(),
+        judged: Mutex::default(),
         trees: Mutex::default(),
         guard: Guard::default(),
     });

@@ -385,7 +385,7 @@ impl Replica {
     /// `DiskFull`, `Io`; what could not go now goes with a later call.
     pub fn stable(&mut self, vector: Vector) -> Result<(), Error> {
         if self.stable != vector {
-            self.judging.more_is_stable();
+            self.judging.look_again();
         }
         self.stable = vector;
         self.cut_log()?;

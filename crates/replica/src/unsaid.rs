@@ -58,6 +58,43 @@ impl Unsaid {
     }
 }
 
+/// Up to where this replica has said what it had to say of losses, for freeing chunks.
+///
+/// ⚠ A pending loss may still become a record that names what was lost, though another filer
+/// takes it for settled and knows no reason to keep that: whoever has the row may not have heard
+/// what the judge acknowledged before it was lost, or has come after that. So a pending row
+/// anywhere holds back what was dropped after the write that it is about.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Judged {
+    vector: Vector,
+    /// What a look found, and the last stamp of this replica then: what was said in it must be
+    /// on disk first, so that it is sent before.
+    found: Option<(Vector, Stamp)>,
+}
+
+impl Judged {
+    /// A look at all conflicts is over.
+    ///
+    /// - `durable`: what was on disk when it began. Rows that are noted since are about changes
+    ///   behind it.
+    /// - `first`: the earliest write that lost and is pending.
+    pub(crate) fn looked(&mut self, durable: Vector, first: Option<Stamp>, applied: Stamp) {
+        let bound = first.map_or(i64::MAX, |first| first.0 - 1);
+        let found = durable
+            .iter()
+            .map(|(o, stamp)| (o, Stamp(stamp.0.min(bound))));
+        self.found = Some((found.collect(), applied));
+    }
+
+    /// What may be told.
+    pub(crate) fn told(&mut self, durable: Stamp) -> Vector {
+        if let Some((vector, _)) = self.found.take_if(|(_, applied)| durable >= *applied) {
+            self.vector = vector;
+        }
+        self.vector.clone()
+    }
+}
+
 /// Notes those of `losses` that `own` is to judge.
 ///
 /// # Errors
@@ -98,4 +135,42 @@ pub(crate) fn load(txn: &Txn<'_>, own: Origin) -> Result<(Losses, Unsaid), Error
     }
     note(txn, own, &losses, &mut unsaid)?;
     Ok((losses, unsaid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Origin = Origin(1);
+    const PEER: Origin = Origin(2);
+
+    fn vector(own: i64, peer: i64) -> Vector {
+        [(OWN, Stamp(own)), (PEER, Stamp(peer))]
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn what_is_judged_is_told_once_it_is_on_disk() {
+        let mut judged = Judged::default();
+        judged.looked(vector(5, 9), None, Stamp(7));
+        assert!(judged.told(Stamp(6)).is_empty());
+        assert_eq!(judged.told(Stamp(7)), vector(5, 9));
+        judged.looked(vector(9, 12), Some(Stamp(4)), Stamp(9));
+        assert_eq!(judged.told(Stamp(8)), vector(5, 9), "as before");
+        assert_eq!(judged.told(Stamp(9)), vector(3, 3));
+    }
+
+    #[test]
+    fn a_cause_is_acknowledged_once_its_verdict_is_on_disk() {
+        let mut unsaid = Unsaid::default();
+        unsaid.note(OWN, &vector(3, 8));
+        unsaid.note(OWN, &vector(3, 9));
+        assert_eq!(unsaid.bound(OWN, vector(5, 7)), vector(5, 7));
+        assert_eq!(unsaid.bound(OWN, vector(5, 10)), vector(5, 7));
+        unsaid.said(Stamp(6));
+        assert_eq!(unsaid.bound(OWN, vector(5, 10)), vector(5, 7));
+        assert_eq!(unsaid.bound(OWN, vector(6, 10)), vector(6, 10));
+        assert_eq!(unsaid.bound(OWN, vector(5, 11)), vector(5, 11));
+    }
 }

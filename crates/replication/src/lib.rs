@@ -144,7 +144,7 @@ impl Inner {
         Membership::of(rows, &self.options.address)
     }
 
-    /// See [`Replicator::stable`].
+    /// Everything that every member has merged and on disk.
     pub(crate) fn stable(&self) -> Result<Vector, dulse_store::Error> {
         // The rows are read here once more so that a failed read cannot pass as "alone".
         self.store.shared().members()?;
@@ -291,13 +291,18 @@ impl Replicator {
         peers.map_or(own, |peers| peers.0.min(own))
     }
 
-    /// Everything that every member has merged and on disk, for freeing chunks.
+    /// Everything that every member has merged and on disk, and of whose losses each has said
+    /// what it had to say: for freeing chunks.
     ///
     /// # Errors
     ///
     /// When the members cannot be read.
-    pub fn stable(&self) -> Result<Vector, dulse_store::Error> {
-        self.inner.stable()
+    pub fn judged(&self) -> Result<Vector, dulse_store::Error> {
+        // The rows are read here once more so that a failed read cannot pass as "alone".
+        let shared = self.inner.store.shared();
+        shared.members()?;
+        let judged = shared.judged_vector();
+        Ok(self.inner.with(|core, view| core.judged(view, &judged)))
     }
 
     /// True once this filer must be started again, to open its store under a new origin.
