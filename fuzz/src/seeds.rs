@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use dulse_journal::{Checkpoint, Disk, Journal, MemDisk, Record, RecordKind};
 use dulse_merge::keys::{self, Space};
-use dulse_proto::replication::{Heartbeat, Hello, Known, Position, Resume, Row, SnapshotPart};
+use dulse_proto::replication::{
+    FreedReply, FreedRequest, Heartbeat, Hello, Known, Position, Resume, Row, SnapshotPart,
+};
 use dulse_types::entry::split;
 use dulse_types::wire::Writer;
 use dulse_types::{EntryFields, FileChunk, FileId, Identity, Origin, Stamp, Vector, Version};
@@ -289,14 +291,23 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
     };
     let resume = Resume {
         vector: positions.clone(),
-        newest: positions,
+        newest: positions.clone(),
         ..Resume::default()
     };
+    let asked = FreedRequest {
+        asked: 7,
+        covers: positions,
+        chunks: vec![1; 72].into(),
+        ..FreedRequest::default()
+    };
+    let freed = FreedReply { freed: vec![0, 1] };
     vec![
         hello.encode_to_vec(),
         beat.encode_to_vec(),
         part.encode_to_vec(),
         resume.encode_to_vec(),
+        asked.encode_to_vec(),
+        freed.encode_to_vec(),
     ]
 }
 

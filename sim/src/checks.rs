@@ -101,7 +101,7 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(i04::StaysDeleted),
         Box::new(i05::Tree),
         Box::new(i06::OnePath),
-        Box::new(i07::Chunks::default()),
+        Box::new(i07::Chunks),
         Box::new(i08::Watching::default()),
         Box::new(i09::NothingSkipped),
         Box::new(i10::ReadYourWrites),

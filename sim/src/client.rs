@@ -46,7 +46,6 @@ impl World {
             Action::Pull {
                 stream,
                 link,
-                instance,
                 origin,
                 after,
                 is_once,
@@ -58,7 +57,7 @@ impl World {
                     link,
                     Kind::Pull(stream),
                     cursor,
-                    Request::Pull { instance, is_once },
+                    Request::Pull { is_once },
                 )
             }
             Action::Join { stream, link } => {
@@ -164,7 +163,7 @@ impl World {
         cursor: Cursor,
         request: Request,
     ) {
-        let is_once = matches!(request, Request::Pull { is_once: true, .. });
+        let is_once = matches!(request, Request::Pull { is_once: true });
         let id = self.net.add(Connection {
             kind,
             client: f,
@@ -192,6 +191,7 @@ impl World {
             Kind::Greet(link) => core.greeted(since, link, Err(Refusal::Broken(why.to_owned()))),
             Kind::Pull(stream) => core.ended(since, stream, Some(why.to_owned())),
             Kind::Join(stream) => core.joined(stream, Err(why.to_owned())),
+            Kind::Freed(_) => {}
         })
     }
 
@@ -264,6 +264,7 @@ impl World {
                     is_last,
                 },
             ) => self.take_part(f, stream, begins, (part, kept), is_last),
+            (Kind::Freed(question), Reply::Freed(reply)) => self.told_freed(f, question, &reply),
             _ => Err("a reply of another kind".to_owned()),
         }
     }

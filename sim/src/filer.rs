@@ -24,6 +24,8 @@ use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use crate::freed::Asking;
+
 /// Bytes of journal after which a filer checkpoints: small, so that crashes find all ages.
 const CHECKPOINT_EVERY_BYTES: u64 = 8_000;
 
@@ -94,6 +96,8 @@ pub(crate) struct Running {
     pub(crate) hub: Hub,
     pub(crate) head: Head,
     grace: Grace,
+    /// Questions about dropped chunks that are under way.
+    pub(crate) asking: Asking,
     pub(crate) instance: u64,
     pub(crate) started: u64,
     /// The greatest watermark told to subscribers in this life.
@@ -201,6 +205,7 @@ impl Filer {
             hub,
             head: Head::default(),
             grace: Grace::new(GRACE),
+            asking: Asking::default(),
             instance,
             started: now,
             watermark: Stamp::ZERO,
@@ -332,15 +337,7 @@ impl Running {
         let shared = self.shared();
         let (applied, membership) = (shared.vector(), self.membership()?);
         let view = membership.view(&applied);
-        Ok(self.core.stable(&view, &shared.acknowledged_vector()))
-    }
-
-    /// What it believes that every member has judged, too.
-    pub(crate) fn judged(&self) -> Result<Vector, String> {
-        let shared = self.shared();
-        let (applied, membership) = (shared.vector(), self.membership()?);
-        let view = membership.view(&applied);
-        Ok(self.core.judged(&view, &shared.judged_vector()))
+        Ok(self.core.stable(&view, &shared.durable_vector()))
     }
 
     /// What threads and the director do beside the requests: sync, and tell what is stable.

@@ -15,6 +15,7 @@ mod client;
 mod expiry;
 mod faults;
 mod filer;
+mod freed;
 mod life;
 mod master;
 mod membership;

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use dulse_proto::replication::Heartbeat;
+use dulse_proto::replication::{FreedReply, FreedRequest, Heartbeat};
 use dulse_replica::{Export, ExportPart, ImportCursor};
 use dulse_replication::core::{Greeting, LinkId, StreamId};
 use dulse_replication::feed::{Cursor, KeptCursor};
@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     Greet(LinkId),
     Pull(StreamId),
     Join(StreamId),
+    /// A question about dropped chunks, by its number.
+    Freed(u64),
 }
 
 /// To the one who called.
@@ -29,6 +31,7 @@ pub(crate) enum Reply {
         kept: Vec<Bytes>,
         is_last: bool,
     },
+    Freed(FreedReply),
     /// The stream ended by itself.
     End,
     /// The connection broke, or the other side refused.
@@ -42,7 +45,6 @@ pub(crate) enum Request {
         address: ServerAddress,
     },
     Pull {
-        instance: u64,
         is_once: bool,
     },
     Join {
@@ -50,6 +52,7 @@ pub(crate) enum Request {
         address: ServerAddress,
         resume: Option<ImportCursor>,
     },
+    Freed(FreedRequest),
 }
 
 /// The first part of a transfer: of which state it is, and whether it goes on.

@@ -56,10 +56,6 @@ impl World {
                 self.push_reply(c, Reply::Hello(hello));
                 self.poll(server)
             }
-            Request::Pull { instance, .. } if !feed::is_asked(running.instance, instance) => {
-                self.push_reply(c, Reply::Broken(feed::ANOTHER_FILER.to_owned()));
-                Ok(())
-            }
             Request::Pull { .. } => {
                 self.at(0, Event::Feed(c));
                 Ok(())
@@ -69,6 +65,7 @@ impl World {
                 address,
                 resume,
             } => self.serve_join(c, server, joiner, &address, resume.as_ref()),
+            Request::Freed(request) => self.serve_freed(c, server, &request),
         }
     }
 

@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The volume servers, as far as chunks go: which were written, named and freed. And what
-//! filers do with them: the real decision of what may be freed.
+//! The volume servers, as far as chunks go: which were written, named and freed.
 
 use std::collections::BTreeMap;
 
-use dulse_replica::share;
 use dulse_store::{Commit, Error, Outcome, Step, Transaction};
 use dulse_types::entry::split;
 use dulse_types::{Entry, FileId};
-use rand::Rng;
-
-use crate::checks::Seen;
-use crate::world::World;
 
 /// How far a chunk is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -91,41 +85,4 @@ impl Volumes {
 /// The chunks that an entry names.
 pub(crate) fn chunks_of(entry: &Entry) -> Vec<FileId> {
     split(entry).data.file_ids()
-}
-
-impl World {
-    /// A filer frees what it may, and now and then dies before it notes that.
-    pub(crate) fn collect(&mut self, f: usize) -> Result<(), String> {
-        let since = self.now;
-        let Some(running) = &mut self.filers[f].running else {
-            return Ok(());
-        };
-        let judged = running.judged()?;
-        let aged = running.aged(since, judged);
-        let shared = running.shared();
-        let rows = shared.garbage(None, usize::MAX);
-        let members = &running.membership()?.members;
-        let live: Vec<_> = members.iter().map(|(origin, _)| *origin).collect();
-        let rows = rows.map_err(|e| format!("garbage: {e}"))?;
-        let shares = share(rows, &aged, shared.origin(), &live);
-        if shares == dulse_replica::Share::default() {
-            return Ok(());
-        }
-        for garbage in &shares.free {
-            self.trace.note(&[garbage.chunk.key]);
-            self.volumes.chunks.insert(garbage.chunk, Chunk::Freed);
-        }
-        self.counts.freed += shares.free.len() as u64;
-        self.say(|| format!("filer {f} frees {:?}", shares.free));
-        let freed: Vec<FileId> = shares.free.iter().map(|g| g.chunk).collect();
-        if !freed.is_empty() {
-            self.show(&Seen::Freed(&freed))?;
-        }
-        if !self.is_over && self.rng.random_bool(0.05) {
-            return self.kill(f);
-        }
-        let done: Vec<_> = shares.free.into_iter().chain(shares.forget).collect();
-        self.tolerate(f, |running| running.replica.garbage_freed(&done))?;
-        Ok(())
-    }
 }

@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod chaos;
+pub mod chunks;
 pub mod compare;
 pub mod raw;
 pub mod secured;

@@ -3,8 +3,11 @@
 //!
 //! A chunk goes when the change that dropped it and the data that lacks it have been stable
 //! for a grace, and this filer is the inode's birth origin, or the smallest live one when that
-//! is no member any more ([`dulse_replica::share`]). What fails is tried again for ever, at growing distances; a volume that masters deny for a
-//! day is gone.
+//! is no member any more ([`dulse_replica::share`]). What fails is tried again for ever, at
+//! growing distances; a volume that masters deny for a day is gone. Of what others free, rows
+//! are kept until they say that it is freed.
+
+mod asking;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,26 +20,31 @@ use dulse_types::{Origin, Vector};
 
 use crate::metrics;
 use crate::state::FilerState;
+use asking::Asking;
 
-/// How long a dropped chunk stays after every member is known to have dropped it.
-const GRACE: Duration = Duration::from_secs(3_600);
+/// How long a dropped chunk stays after every member is known to have dropped it, unless told
+/// otherwise.
+pub const CHUNK_GRACE: Duration = Duration::from_secs(3_600);
 
-/// How often the dropped chunks are looked through.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How often the dropped chunks are looked through: often within the grace, and seldom at all.
+fn look_every(grace: Duration) -> Duration {
+    (grace / 8).clamp(Duration::from_millis(500), Duration::from_secs(30))
+}
 
 /// Chunks deleted at once.
 const PART_MAX: usize = 1_000;
 
 /// Runs until the filer stops.
 pub(crate) async fn collect(state: Arc<FilerState>) {
-    let mut retries = Retries::default();
-    let (began, mut grace) = (Instant::now(), Grace::new(GRACE));
+    let (mut retries, mut asking) = (Retries::default(), Asking::default());
+    let chunk_grace = state.options.chunk_grace;
+    let (began, mut grace) = (Instant::now(), Grace::new(chunk_grace));
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let aged = state.replicator.judged();
-        let aged = aged.map(|judged| grace.pass(began.elapsed(), judged));
+        tokio::time::sleep(look_every(chunk_grace)).await;
+        let aged = state.replicator.stable();
+        let aged = aged.map(|stable| grace.pass(began.elapsed(), stable));
         let done = match aged {
-            Ok(aged) => round(&state, &aged, &mut retries).await,
+            Ok(aged) => round(&state, &aged, &mut retries, &mut asking).await,
             Err(error) => Err(error),
         };
         if let Err(error) = done {
@@ -51,24 +59,32 @@ struct Counts {
     waiting: u64,
     freed: u64,
     failed: u64,
+    told: u64,
 }
 
 async fn round(
     state: &FilerState,
     aged: &Vector,
     retries: &mut Retries,
+    asking: &mut Asking,
 ) -> Result<(), dulse_store::Error> {
     let members = state.store.shared().members()?.into_iter();
     let live = members.filter(|(_, row)| row.state == MemberRow::MEMBER);
     let live: Vec<Origin> = live.map(|(origin, _)| origin).collect();
     let mut counts = Counts::default();
     let mut after = None;
+    asking.begin();
     loop {
         let rows = state.store.shared().garbage(after, PART_MAX)?;
         after = rows.last().copied();
         let is_end = rows.len() < PART_MAX;
         counts.waiting += rows.len() as u64;
-        let done = part(state, (aged, &live), rows, retries, &mut counts).await;
+        let shares = share(rows, aged, state.namespace.origin(), &live);
+        let mut done = shares.forget;
+        done.extend(free(state, shares.free, retries, &mut counts).await);
+        let told = asking.ask(&state.replicator, aged, shares.asked).await;
+        counts.told += told.len() as u64;
+        done.extend(told);
         if !done.is_empty() {
             counts.waiting -= done.len() as u64;
             state.store.garbage_freed(done).await?;
@@ -78,29 +94,27 @@ async fn round(
         }
     }
     metrics::GARBAGE_FREED.add(counts.freed);
+    metrics::GARBAGE_TOLD.add(counts.told);
     metrics::GARBAGE_FAILED.add(counts.failed);
     metrics::GARBAGE_WAITING.set(counts.waiting as f64);
     metrics::VOLUMES_FAILING.set(retries.n_failing() as f64);
     Ok(())
 }
 
-/// Frees what may go of some rows; returns the rows that are of no use any longer.
-async fn part(
+/// Frees chunks; returns the rows of those that are gone.
+async fn free(
     state: &FilerState,
-    (aged, live): (&Vector, &[Origin]),
     rows: Vec<Garbage>,
     retries: &mut Retries,
     counts: &mut Counts,
 ) -> Vec<Garbage> {
     let now = Instant::now();
-    let shares = share(rows, aged, state.namespace.origin(), live);
-    let mut done = shares.forget;
-    let tried = shares.free.into_iter();
+    let tried = rows.into_iter();
     let tried: Vec<Garbage> = tried
         .filter(|g| retries.is_due(g.chunk.volume_id, now))
         .collect();
     if tried.is_empty() {
-        return done;
+        return tried;
     }
     let ids: Vec<_> = tried.iter().map(|g| g.chunk).collect();
     let deleted = state.blobs.delete(&ids).await;
@@ -112,8 +126,7 @@ async fn part(
     for volume in volumes(&freed).difference(&volumes(&failed)) {
         retries.forget(*volume);
     }
-    done.extend(freed);
-    done
+    freed
 }
 
 /// Notes what failed; the volumes that are gone for good.

@@ -18,6 +18,7 @@ pub mod session;
 pub mod state;
 pub mod status;
 
+pub use garbage::CHUNK_GRACE;
 pub use state::{FilerOptions, FilerState};
 
 use std::net::SocketAddr;

@@ -24,11 +24,13 @@ dulse_telemetry::declare! {
     JOURNAL: gauge "dulse_journal_bytes", Bytes, [], Stable,
         "What the log takes on disk.";
     GARBAGE_WAITING: gauge "dulse_chunks_waiting", Count, [], Stable,
-        "Dropped chunks that are not freed yet, as of the last look, every 30 s.";
+        "Dropped chunks that are not known to be freed, as of the last look, every 30 s.";
     GARBAGE_FREED: counter "dulse_chunks_freed_total", Count, [], Stable,
         "Dropped chunks that this filer freed.";
     GARBAGE_FAILED: counter "dulse_chunks_free_failed_total", Count, [], Stable,
         "Attempts to free a chunk that failed; they are repeated for ever.";
+    GARBAGE_TOLD: counter "dulse_chunks_told_freed_total", Count, [], Stable,
+        "Dropped chunks that this filer waits for no more, because the filer that frees them did.";
     ENTRIES_EXPIRED: counter "dulse_entries_expired_total", Count, [], Stable,
         "Entries that this filer removed because their time to live was over.";
     VOLUMES_FAILING: gauge "dulse_chunks_failing_volumes", Count, [], Stable,

@@ -33,6 +33,8 @@ pub struct FilerOptions {
     pub offline_max: Duration,
     /// Leave the cluster when stopped in order, waiting this long for the others.
     pub leaves_within: Option<Duration>,
+    /// How long a dropped chunk stays after every member is known to have dropped it.
+    pub chunk_grace: Duration,
     /// Size of chunks in MiB.
     pub max_mb: u32,
     /// Rows that the scrub looks at in a second; 0 for no scrub.

@@ -16,11 +16,12 @@
 use bytes::Bytes;
 use dulse_types::entry::hard_link_id_of;
 use dulse_types::wire::Reader;
-use dulse_types::{FileId, Identity, Vector};
+use dulse_types::{FileId, Identity, Origin, Vector, Version};
 
 use crate::apply::{
     chunks, decode_moved, drop_conflict, find, find_by_hard_link_id, names_of, put_inodes_of_id,
 };
+use crate::conflict::judge;
 use crate::keys::{self, Space};
 use crate::row::{ConflictRow, Content, InodeRow, KvRow, NameRow};
 use crate::txn::{ReadError, Txn, decode_name};
@@ -50,6 +51,7 @@ fn ranges() -> [(Vec<u8>, Vec<u8>); 3] {
 /// Looks at up to `limit` rows from the key `from` on, an empty one being the start, and
 /// forgets those that may be.
 ///
+/// - `own`: the replica's origin: it records what it judges, and forgets nothing of that.
 /// - `stable`: what every member had acknowledged by the time of this replica's last
 ///   checkpoint. ⚠ No later: what is merged since is not on disk here, and a replay of it
 ///   must find the rows it speaks of.
@@ -60,6 +62,7 @@ fn ranges() -> [(Vec<u8>, Vec<u8>); 3] {
 /// When rows cannot be read; then nothing of the transaction must be written.
 pub fn forget(
     txn: &mut Txn<'_>,
+    own: Origin,
     stable: &Vector,
     from: &[u8],
     limit: usize,
@@ -78,7 +81,7 @@ pub fn forget(
             at.push(0);
             for (key, value) in rows {
                 pass.n_read += 1;
-                pass.n_forgotten += usize::from(row(txn, stable, &key, &value)?);
+                pass.n_forgotten += usize::from(row(txn, own, stable, &key, &value)?);
             }
         }
     }
@@ -86,7 +89,13 @@ pub fn forget(
 }
 
 /// Forgets one row if it may; true when it did.
-fn row(txn: &mut Txn<'_>, stable: &Vector, key: &Bytes, value: &Bytes) -> Result<bool, ReadError> {
+fn row(
+    txn: &mut Txn<'_>,
+    own: Origin,
+    stable: &Vector,
+    key: &Bytes,
+    value: &Bytes,
+) -> Result<bool, ReadError> {
     let space = key.first().copied().unwrap_or_default();
     let is = |wanted: Space| space == wanted as u8;
     if is(Space::Moved) {
@@ -107,19 +116,31 @@ fn row(txn: &mut Txn<'_>, stable: &Vector, key: &Bytes, value: &Bytes) -> Result
         Ok(drop_if(txn, key, stable.covers(row.version)))
     } else if is(Space::Conflicts) {
         let row = ConflictRow::decode(value).map_err(|e| corrupt(Space::Conflicts, e))?;
-        conflict(txn, stable, key, row)
+        conflict(txn, own, stable, key, row)
     } else {
         Ok(false)
     }
 }
 
-/// A dropped chunk was freed: its row goes, and with it who owned it.
+/// A dropped chunk was freed: its row goes, and with it who owned it. ⚠ A row that changed
+/// since stays.
+///
+/// - `dropped`: the change that dropped it and the data that lacks it, as the row said.
 ///
 /// # Errors
 ///
 /// When rows cannot be read.
-pub fn freed(txn: &mut Txn<'_>, inode: Identity, chunk: FileId) -> Result<(), ReadError> {
-    txn.delete(keys::garbage(inode, chunk));
+pub fn freed(
+    txn: &mut Txn<'_>,
+    inode: Identity,
+    chunk: FileId,
+    (cause, winner): (Version, Version),
+) -> Result<(), ReadError> {
+    let key = keys::garbage(inode, chunk);
+    if txn.get(&key)?.as_deref() != Some(&chunks::value(cause, winner)[..]) {
+        return Ok(());
+    }
+    txn.delete(key);
     chunks::disown(txn, inode, chunk)
 }
 
@@ -246,6 +267,7 @@ fn first_path(
 /// A settled conflict, or one that its judge has had the time to record.
 fn conflict(
     txn: &mut Txn<'_>,
+    own: Origin,
     stable: &Vector,
     key: &Bytes,
     row: ConflictRow,
@@ -253,9 +275,7 @@ fn conflict(
     let id = Identity::read(&mut Reader::new(key.get(1..).unwrap_or_default()));
     let id = id.map_err(|e| corrupt(Space::Conflicts, e))?;
     let is_over = if row.is_pending() {
-        // ⚠ Its judge has everything that made it lose, and what it said of it is here.
-        // Once that is no member any more, somebody else judges, and has not yet.
-        stable.includes(&row.cause) && txn.members()?.contains(&id.origin)
+        stable.includes(&row.cause) && has_judged(txn, own, stable, id.origin)?
     } else {
         !row.is_open() && stable.covers(row.settled)
     };
@@ -263,6 +283,30 @@ fn conflict(
         drop_conflict(txn, id, row)?;
     }
     Ok(is_over)
+}
+
+/// Whether what some origin lost has been judged by whoever does, given that all members have
+/// what made it lose, and what was said of it is here.
+///
+/// ⚠ Once the origin is no member any more, the smallest member judges, and may do so until
+/// everybody has the end of the origin. Pending rows depend on the order in which changes
+/// arrived: that one may have none where others do, and says nothing then; theirs would pin
+/// chunks for ever.
+fn has_judged(
+    txn: &Txn<'_>,
+    own: Origin,
+    stable: &Vector,
+    loser: Origin,
+) -> Result<bool, ReadError> {
+    let members = txn.members()?;
+    if members.contains(&loser) {
+        return Ok(true);
+    }
+    if judge(loser, &members) == Some(own) {
+        return Ok(false);
+    }
+    let end = txn.member(loser)?.map(|row| row.version);
+    Ok(end.is_some_and(|end| stable.covers(end)))
 }
 
 /// The content of an inode with a hard link id, wherever that lies.

@@ -447,6 +447,17 @@ impl<'a> Txn<'a> {
         Ok(members)
     }
 
+    /// What is known of a member, or of one that was.
+    ///
+    /// # Errors
+    ///
+    /// `Rows`, `Corrupt`.
+    pub fn member(&self, origin: Origin) -> Result<Option<MemberRow>, ReadError> {
+        let row = self.get(&keys::member(origin))?;
+        let row = row.map(|value| MemberRow::decode(&value)).transpose();
+        row.map_err(|e| corrupt(Space::Members, e))
+    }
+
     /// Takes the collected writes, digest rows brought up to date among them, and the
     /// differences of the digests.
     ///

@@ -68,7 +68,7 @@ pub(crate) enum Request {
     HintsFollowed(Vec<Bytes>, oneshot::Sender<Result<(), Error>>),
     Renew(Renewal, oneshot::Sender<Result<u64, Error>>),
     Reissue(oneshot::Sender<Result<Reissued, Error>>),
-    Heard(Vec<(Origin, i64)>, oneshot::Sender<Result<(), Error>>),
+    Silences(Vec<(Origin, Duration)>, oneshot::Sender<Result<(), Error>>),
     Stop,
 }
 
@@ -180,6 +180,7 @@ impl Driver {
         // One step, so that writers hardly wait, and often: a filer that is asked for promises
         // each second never rests either.
         self.judge(1);
+        self.forget(1);
         true
     }
 
@@ -360,8 +361,8 @@ impl Driver {
             Request::Reissue(answer) => {
                 let _ = answer.send(self.replica.reissue());
             }
-            Request::Heard(heard, answer) => {
-                let _ = answer.send(self.replica.note_heard(&heard));
+            Request::Silences(silences, answer) => {
+                let _ = answer.send(self.replica.note_silences(&silences));
             }
             Request::Commit(..) | Request::Stop => {}
         }
@@ -376,9 +377,9 @@ impl Driver {
         }
     }
 
-    /// Nobody waits: forgets a good deal of what may be forgotten.
-    fn forget(&mut self) {
-        for _ in 0..IDLE_FORGETS_MAX {
+    /// Forgets some of what may be forgotten.
+    fn forget(&mut self, n_steps: usize) {
+        for _ in 0..n_steps {
             match self.replica.forget() {
                 Ok(true) => {}
                 Ok(false) => return,
@@ -412,7 +413,7 @@ impl Driver {
             tracing::error!(%error, "checkpoint failed; tried again soon");
         }
         self.judge(IDLE_FORGETS_MAX);
-        self.forget();
+        self.forget(IDLE_FORGETS_MAX);
         self.reporter.tell();
     }
 }

@@ -58,7 +58,13 @@ impl Replica {
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&rows);
-        let pass = forget(&mut txn, &self.forgetting.stable, &from, ROWS_MAX);
+        let pass = forget(
+            &mut txn,
+            shared.origin,
+            &self.forgetting.stable,
+            &from,
+            ROWS_MAX,
+        );
         let pass = pass.map_err(|e| error::read(Operation::Checkpoint, e))?;
         if pass.n_forgotten > 0 {
             let (writes, _) = txn
@@ -67,8 +73,6 @@ impl Replica {
             let written = shared.engine.write(Batch { writes });
             written.map_err(|e| error::engine(Operation::Checkpoint, e))?;
             tracing::debug!(n_rows = pass.n_forgotten, "forgot what is stable");
-            // Pending conflicts may be among it, which hold back what may be freed.
-            self.judging.look_again();
         }
         self.forgetting.next = pass.next;
         if self.forgetting.next.is_none() && std::mem::take(&mut self.forgetting.is_again) {

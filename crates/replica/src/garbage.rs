@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which dropped chunks may be freed, and by whom. No clock, no IO: the filer and the
-//! simulation run the same.
+//! Which dropped chunks may be freed, and by whom; and which are. No clock, no network: the
+//! filer and the simulation run the same.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use dulse_types::{Origin, Vector};
+use dulse_merge::keys;
+use dulse_store::{Error, Operation};
+use dulse_types::{FileId, Identity, Origin, Vector};
 
-use crate::shared::Garbage;
+use crate::error;
+use crate::shared::{Garbage, Shared};
+
+/// Most chunks that one question may name: 144 kB of them.
+pub const ASKED_MAX: usize = 4_000;
 
 /// Parts of a grace that are told apart: it lasts at most this part longer than asked for.
 const PARTS: u32 = 64;
@@ -60,30 +66,85 @@ impl Grace {
 pub struct Share {
     /// This filer frees them on the volume servers, then forgets them.
     pub free: Vec<Garbage>,
-    /// Others free them: forgotten here.
+    /// By who frees them: kept until that filer says that they are freed.
+    pub asked: BTreeMap<Origin, Vec<Garbage>>,
+    /// They are another inode's: forgotten here.
     pub forget: Vec<Garbage>,
 }
 
-/// Sorts dropped chunks; those that must wait are in neither part.
+/// Sorts dropped chunks; those that must wait are in no part.
 ///
 /// ⚠ A chunk goes when the change that dropped it and the data that lacks it have both been
 /// stable for the grace (`aged`, see [`Grace`]). The inode's birth origin frees it, or, when
 /// that is no member any more, the smallest of the `live` ones; of those that moved to
 /// another inode, the one they moved to. ⚠ None goes while a conflict pins it: whoever
-/// restores what was lost finds its content.
+/// restores what was lost finds its content. ⚠ Who does not free it keeps its row until it
+/// hears that it is freed ([`Shared::freed`]): a machine that is lost just then would
+/// otherwise take with it the last knowledge of the chunk. ⚠ Whoever is no member frees
+/// nothing: it does not hear any more which conflicts pin what.
 #[must_use]
 pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin, live: &[Origin]) -> Share {
-    let smallest = live.iter().min().copied().unwrap_or(own);
-    let is_ours = |birth: Origin| birth == own || !live.contains(&birth) && smallest == own;
+    let mut share = Share::default();
+    let Some(smallest) = live.iter().min().copied().filter(|_| live.contains(&own)) else {
+        return share;
+    };
     let is_over = |g: &Garbage| aged.covers(g.cause) && aged.covers(g.winner) && !g.is_pinned;
-    let due = rows.into_iter().filter(is_over);
-    let (free, forget) = due.partition(|g| is_ours(g.inode.origin) && !g.is_moved);
-    Share { free, forget }
+    for row in rows.into_iter().filter(is_over) {
+        let birth = row.inode.origin;
+        let frees = if live.contains(&birth) {
+            birth
+        } else {
+            smallest
+        };
+        if row.is_moved {
+            share.forget.push(row);
+        } else if frees == own {
+            share.free.push(row);
+        } else {
+            share.asked.entry(frees).or_default().push(row);
+        }
+    }
+    share
+}
+
+impl Shared {
+    /// Of chunks that another filer holds for dropped, the ones that are freed, or named again
+    /// by something that it will hear of: places in `chunks`. Whoever asked may forget them.
+    ///
+    /// ⚠ Having no row says so only of what was applied here, so nothing is said before `asked`
+    /// is covered: what makes all of those rows.
+    ///
+    /// - `chunks`: at most [`ASKED_MAX`]; what is behind is not looked at.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn freed(
+        &self,
+        asked: &Vector,
+        chunks: &[(Identity, FileId)],
+    ) -> Result<Vec<usize>, Error> {
+        // Order: the vector first. What comes in between makes rows and frees none that counts.
+        if !self.vector().includes(asked) {
+            return Ok(Vec::new());
+        }
+        let mut freed = Vec::new();
+        for (at, (inode, chunk)) in chunks.iter().take(ASKED_MAX).enumerate() {
+            let row = self.engine.get(&keys::garbage(*inode, *chunk));
+            if row
+                .map_err(|e| error::engine(Operation::Find, e))?
+                .is_none()
+            {
+                freed.push(at);
+            }
+        }
+        Ok(freed)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use dulse_types::{FileId, Identity, Stamp, Version};
+    use dulse_types::{Stamp, Version};
 
     use super::*;
 
@@ -149,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_birth_origin_frees_the_others_forget_and_what_is_pinned_stays() {
+    fn the_birth_origin_frees_the_others_ask_it_and_what_is_pinned_stays() {
         let aged = vector(&[(A, 10), (B, 10)]);
         let (own, other) = (dropped(A, B, 10), dropped(B, A, 10));
         let late = dropped(A, B, 11);
@@ -164,10 +225,14 @@ mod tests {
         let rows = vec![own, other, late, moved, pinned];
         let shared = share(rows.clone(), &aged, A, &[A, B]);
         assert_eq!(shared.free, [own]);
-        assert_eq!(shared.forget, [other, moved]);
+        assert_eq!(shared.asked, [(B, vec![other])].into());
+        assert_eq!(shared.forget, [moved]);
         let alone = share(rows.clone(), &aged, A, &[A]);
         assert_eq!(alone.free, [own, other], "nobody else is left to do it");
-        let larger = share(rows, &aged, Origin(3), &[A, Origin(3)]);
+        let larger = share(rows.clone(), &aged, Origin(3), &[A, Origin(3)]);
         assert_eq!(larger.free, [], "the smallest of the live ones does");
+        assert_eq!(larger.asked, [(A, vec![own, other])].into());
+        let out = share(rows, &aged, A, &[B, Origin(3)]);
+        assert_eq!(out, Share::default(), "who is no member frees nothing");
     }
 }

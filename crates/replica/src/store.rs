@@ -353,13 +353,14 @@ impl ReplicaStore {
         self.ask(Request::Reissue).await?
     }
 
-    /// See [`Replica::note_heard`].
+    /// See [`Replica::note_silences`].
     ///
     /// # Errors
     ///
     /// As there.
-    pub async fn note_heard(&self, heard: Vec<(Origin, i64)>) -> Result<(), Error> {
-        self.ask(|answer| Request::Heard(heard, answer)).await?
+    pub async fn note_silences(&self, silences: Vec<(Origin, Duration)>) -> Result<(), Error> {
+        self.ask(|answer| Request::Silences(silences, answer))
+            .await?
     }
 
     /// Finishes what is queued, checkpoints, and ends the thread.

@@ -139,8 +139,15 @@ fn transferred() -> VecDeque<Space> {
 }
 
 /// Spaces of which a transfer that goes on sends again all that it had sent: they are
-/// small, or change without a change in the log.
-const SENT_AGAIN: [Space; 3] = [Space::Garbage, Space::Members, Space::Digest];
+/// small, or change without a change in the log. ⚠ Pending conflicts are each replica's own,
+/// and the garbage says which chunks they pin: rows of one provider and pins of another would
+/// pin chunks for ever that no conflict names.
+const SENT_AGAIN: [Space; 4] = [
+    Space::Conflicts,
+    Space::Garbage,
+    Space::Members,
+    Space::Digest,
+];
 
 impl Export {
     /// The vector of the snapshot.

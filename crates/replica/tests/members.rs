@@ -124,10 +124,11 @@ fn nothing_counts_that_comes_after_a_leave_and_whoever_left_stamps_nothing() {
 }
 
 #[test]
-fn when_members_were_heard_is_kept() {
+fn how_long_members_are_silent_is_kept() {
     let mut one = open(1 << 32 | 1);
     let (a, b) = (Origin(7), Origin(8));
-    one.note_heard(&[(a, 5), (b, 6)]).unwrap();
-    one.note_heard(&[(a, 9)]).unwrap();
-    assert_eq!(one.shared().heard().unwrap(), [(a, 9), (b, 6)]);
+    let of = std::time::Duration::from_secs;
+    one.note_silences(&[(a, of(5)), (b, of(6))]).unwrap();
+    one.note_silences(&[(a, of(9))]).unwrap();
+    assert_eq!(one.shared().silences().unwrap(), [(a, of(9)), (b, of(6))]);
 }

@@ -62,9 +62,6 @@ pub enum Action {
         stream: StreamId,
         /// Over which link.
         link: LinkId,
-        /// Whom: the process that was met there. ⚠ Whoever else answers by now refuses, so that
-        /// nothing it states is taken for the other's.
-        instance: u64,
         /// Whose changes.
         origin: Origin,
         /// Behind which stamp.
@@ -176,8 +173,9 @@ pub struct Core {
     is_renewing: bool,
     is_leaving: bool,
     renew_not_before: Now,
-    /// How long members had been silent when this filer started.
-    silent_before: BTreeMap<Origin, Duration>,
+    /// How long members are silent, and when this filer listened last.
+    silences: BTreeMap<Origin, fencing::Silence>,
+    listened: Now,
     is_log_over: bool,
     fence_not_before: Now,
     phase: Phase,
@@ -211,7 +209,8 @@ impl Core {
             is_renewing: false,
             is_leaving: false,
             renew_not_before: Now::ZERO,
-            silent_before: BTreeMap::new(),
+            silences: BTreeMap::new(),
+            listened: Now::ZERO,
             is_log_over: false,
             fence_not_before: Now::ZERO,
             phase: Phase::Start,
@@ -245,6 +244,7 @@ impl Core {
                 self.directory.told(now, *origin, address);
             }
         }
+        self.listen(now, view);
         self.look_at_gone(now, view);
         self.look_at_own(now, view);
         self.expire(now);
@@ -333,28 +333,12 @@ impl Core {
     /// anything of it may still arrive.
     #[must_use]
     pub fn stable(&self, view: &View<'_>, durable: &Vector) -> Vector {
-        let own = self.settings.origin;
-        self.acks
-            .stable(own, self.counted(view), durable, view.applied)
-    }
-
-    /// Everything of which every member has said what it had to say, too: what may be freed.
-    #[must_use]
-    pub fn judged(&self, view: &View<'_>, judged: &Vector) -> Vector {
-        let own = self.settings.origin;
-        self.acks
-            .judged(own, self.counted(view), judged, view.applied)
-    }
-
-    fn counted<'v>(&self, view: &View<'v>) -> impl Iterator<Item = Origin> + use<'_, 'v> {
         let members = view.members.iter().map(|(origin, _)| *origin);
-        let uncut: Vec<Origin> = view
-            .gone
-            .iter()
-            .filter(|gone| !self.is_cut(view, gone))
-            .map(|gone| gone.origin)
-            .collect();
-        members.chain(uncut)
+        let uncut = view.gone.iter().filter(|gone| !self.is_cut(view, gone));
+        let uncut = uncut.map(|gone| gone.origin);
+        let own = self.settings.origin;
+        self.acks
+            .stable(own, members.chain(uncut), durable, view.applied)
     }
 
     /// What each member that is connected has of this filer's own log on disk.

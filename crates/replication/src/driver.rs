@@ -26,7 +26,7 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 /// It moves with every heartbeat; what hangs on it, forgetting, is in no hurry.
 const STABLE_EVERY: Duration = Duration::from_millis(500);
 
-/// How often it is kept when members were heard.
+/// How often it is kept how long members are silent.
 const HEARD_EVERY: Duration = Duration::from_secs(60);
 
 /// How long connecting may take; the core gives up the handshake a little later.
@@ -65,8 +65,8 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
     // At most one message per greeting that runs, and those are bounded by the addresses.
     let (meet, mut met) = tokio::sync::mpsc::unbounded_channel::<(Met, Greeting)>();
     let mut stable = Told::default();
-    let mut heard = Now::ZERO;
-    remember_heard(&inner);
+    let mut noted = Now::ZERO;
+    remember_silences(&inner);
     let mut refuses = false;
     loop {
         if let Some(listing) = listed.borrow_and_update().clone() {
@@ -87,7 +87,7 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
         tell_ready(&inner);
         tell_holders(&inner);
         tell_stable(&inner, &mut stable);
-        note_heard(&inner, &mut heard);
+        note_silences(&inner, &mut noted);
         if !is_idle {
             continue;
         }
@@ -105,22 +105,19 @@ pub(crate) async fn direct(inner: Arc<Inner>) {
 }
 
 /// Tells the core how long members had been silent when this filer started.
-fn remember_heard(inner: &Inner) {
-    let now_ns = inner.store.shared().wall_ns();
-    match inner.store.shared().heard() {
+fn remember_silences(inner: &Inner) {
+    match inner.store.shared().silences() {
         Ok(rows) => {
-            for (member, at_ns) in rows {
-                let silent = u64::try_from(now_ns.saturating_sub(at_ns)).unwrap_or(0);
-                let silent = Duration::from_nanos(silent);
+            for (member, silent) in rows {
                 inner.core.lock().silent_before(member, silent);
             }
         }
-        Err(error) => tracing::warn!(%error, "when members were heard cannot be read"),
+        Err(error) => tracing::warn!(%error, "how long members were silent cannot be read"),
     }
 }
 
-/// Keeps when members were heard, so that a restart does not forget it.
-fn note_heard(inner: &Arc<Inner>, noted: &mut Now) {
+/// Keeps how long members are silent, so that a restart does not forget it.
+fn note_silences(inner: &Arc<Inner>, noted: &mut Now) {
     let now = inner.now();
     inner
         .core
@@ -130,17 +127,11 @@ fn note_heard(inner: &Arc<Inner>, noted: &mut Now) {
         return;
     }
     *noted = now;
-    let now_ns = inner.store.shared().wall_ns();
-    let heard = inner.with(|core, view| core.heard_lately(now, view));
-    let rows = heard.into_iter().map(|(member, silent)| {
-        let silent = i64::try_from(silent.as_nanos()).unwrap_or(i64::MAX);
-        (member, now_ns.saturating_sub(silent))
-    });
-    let rows: Vec<_> = rows.collect();
+    let rows = inner.with(|core, view| core.silences(view));
     let inner = Arc::clone(inner);
     tokio::spawn(async move {
-        if let Err(error) = inner.store.note_heard(rows).await {
-            tracing::debug!(%error, "when members were heard was not noted");
+        if let Err(error) = inner.store.note_silences(rows).await {
+            tracing::debug!(%error, "how long members are silent was not noted");
         }
     });
 }
@@ -248,7 +239,6 @@ fn carry_out(
         Action::Pull {
             stream,
             link,
-            instance,
             origin,
             after,
             is_once,
@@ -264,7 +254,6 @@ fn carry_out(
                 after: after.0,
                 is_once,
                 group: inner.options.group.clone(),
-                instance,
             };
             let task = tokio::spawn(pull(Arc::clone(inner), stream, client, request));
             running.streams.insert(stream, task.abort_handle());

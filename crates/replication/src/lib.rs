@@ -9,6 +9,7 @@ pub mod convert;
 pub mod core;
 mod driver;
 pub mod feed;
+pub mod freed;
 mod join;
 mod membership;
 pub mod metrics;
@@ -29,7 +30,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dulse_cluster::{Judgement, Now};
-use dulse_replica::{ClockBound, ReplicaStore};
+use dulse_replica::{ClockBound, Garbage, ReplicaStore};
 use dulse_transport::Transport;
 use dulse_types::{Origin, ServerAddress, Vector};
 use futures::future::BoxFuture;
@@ -144,11 +145,11 @@ impl Inner {
         Membership::of(rows, &self.options.address)
     }
 
-    /// Everything that every member has merged and on disk.
+    /// See [`Replicator::stable`].
     pub(crate) fn stable(&self) -> Result<Vector, dulse_store::Error> {
         // The rows are read here once more so that a failed read cannot pass as "alone".
         self.store.shared().members()?;
-        let durable = self.store.shared().acknowledged_vector();
+        let durable = self.store.shared().durable_vector();
         Ok(self.with(|core, view| core.stable(view, &durable)))
     }
 
@@ -291,18 +292,31 @@ impl Replicator {
         peers.map_or(own, |peers| peers.0.min(own))
     }
 
-    /// Everything that every member has merged and on disk, and of whose losses each has said
-    /// what it had to say: for freeing chunks.
+    /// Everything that every member has merged and on disk, for freeing chunks.
     ///
     /// # Errors
     ///
     /// When the members cannot be read.
-    pub fn judged(&self) -> Result<Vector, dulse_store::Error> {
-        // The rows are read here once more so that a failed read cannot pass as "alone".
-        let shared = self.inner.store.shared();
-        shared.members()?;
-        let judged = shared.judged_vector();
-        Ok(self.inner.with(|core, view| core.judged(view, &judged)))
+    pub fn stable(&self) -> Result<Vector, dulse_store::Error> {
+        self.inner.stable()
+    }
+
+    /// Asks the filer that frees some dropped chunks which of them are freed: their rows are of
+    /// no use any more.
+    ///
+    /// - `covers`: everything that made these rows, stable.
+    /// - `rows`: at most [`dulse_replica::ASKED_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// Why there is no answer, in words; asking again is harmless.
+    pub async fn freed(
+        &self,
+        asked: Origin,
+        covers: &Vector,
+        rows: &[Garbage],
+    ) -> Result<Vec<Garbage>, String> {
+        freed::ask(&self.inner, asked, covers, rows).await
     }
 
     /// True once this filer must be started again, to open its store under a new origin.

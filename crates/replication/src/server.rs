@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What peers call: handshake, pull, snapshot.
+//! What peers call: handshake, pull, snapshot, and which chunks are freed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,15 +8,17 @@ use std::time::Duration;
 use dulse_merge::change::MemberStep;
 use dulse_merge::row::MemberRow;
 use dulse_proto::replication::replication_server::Replication;
-use dulse_proto::replication::{Hello, PullBatch, PullRequest, SnapshotPart, SnapshotRequest};
+use dulse_proto::replication::{
+    FreedReply, FreedRequest, Hello, PullBatch, PullRequest, SnapshotPart, SnapshotRequest,
+};
 use dulse_replica::PART_ROWS;
 use dulse_types::{Origin, Stamp};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::feed::{ANOTHER_FILER, BATCH_BYTES, Cursor, KeptCursor, Next, heartbeat, is_asked};
-use crate::{Inner, convert, metrics};
+use crate::feed::{BATCH_BYTES, Cursor, KeptCursor, Next, heartbeat};
+use crate::{Inner, convert, freed, metrics};
 
 type Sender = mpsc::Sender<Result<PullBatch, Status>>;
 
@@ -40,6 +42,7 @@ const KEPT_BYTES_MAX: u64 = 256 << 20;
 pub struct ReplicationService {
     inner: Arc<Inner>,
     snapshots: Arc<Semaphore>,
+    freed: Arc<Semaphore>,
 }
 
 impl ReplicationService {
@@ -47,6 +50,7 @@ impl ReplicationService {
         Self {
             inner,
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+            freed: freed::slots(),
         }
     }
 }
@@ -77,9 +81,6 @@ impl Replication for ReplicationService {
         let request = request.into_inner();
         if request.group != self.inner.options.group {
             return Err(Status::failed_precondition("another filer group"));
-        }
-        if !is_asked(self.inner.instance, request.instance) {
-            return Err(Status::failed_precondition(ANOTHER_FILER));
         }
         let fed = Fed::new(&self.inner);
         if self.inner.n_feeds.load(Ordering::Relaxed) > FEEDS_MAX {
@@ -125,6 +126,11 @@ impl Replication for ReplicationService {
             drop(slot);
         });
         Ok(Response::new(ReceiverStream::new(receive)))
+    }
+
+    async fn freed(&self, request: Request<FreedRequest>) -> Result<Response<FreedReply>, Status> {
+        let answer = freed::answer(&self.inner, &self.freed, request.into_inner()).await;
+        answer.map(Response::new)
     }
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Messages between filers: handshakes, heartbeats, parts of a transfer.
 
-use dulse_proto::replication::{Heartbeat, Hello, Resume, SnapshotPart};
-use dulse_replication::convert;
+use dulse_proto::replication::{FreedReply, FreedRequest, Heartbeat, Hello, Resume, SnapshotPart};
+use dulse_replication::{convert, freed};
 use prost::Message;
 
 /// Bytes as each message, and what is made of it.
@@ -21,6 +21,14 @@ pub(crate) fn messages(input: &[u8]) {
     if let Ok(resume) = Resume::decode(input) {
         let cursor = convert::cursor(&resume);
         assert_eq!(convert::cursor(&convert::resume(&cursor)), cursor);
+    }
+    if let Ok(asked) = FreedRequest::decode(input)
+        && let Ok(chunks) = freed::decode(&asked.chunks)
+    {
+        assert_eq!(chunks.len() * 36, asked.chunks.len());
+    }
+    if let Ok(reply) = FreedReply::decode(input) {
+        assert!(freed::told(&reply, &[]).is_empty());
     }
     if let Ok(mut part) = SnapshotPart::decode(input) {
         let part = convert::import_part(&mut part);

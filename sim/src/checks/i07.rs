@@ -3,7 +3,8 @@
 //!
 //! Its ground: what a filer holds for stable is on disk at every member that has begun. And
 //! the other way round: once all is stable and the grace is over, no chunk that nothing
-//! names is left on the volume servers.
+//! names is left on the volume servers, whichever machines were lost, and nobody waits for one
+//! that is freed.
 
 use std::collections::BTreeSet;
 
@@ -17,11 +18,8 @@ use crate::filer::{Filer, Rows};
 use crate::volumes::Chunk;
 use crate::world::World;
 
-/// Whether a machine was lost: what it was to free waits until it is removed.
-#[derive(Default)]
-pub(crate) struct Chunks {
-    is_any_lost: bool,
-}
+/// What lies on the volume servers, and who names it.
+pub(crate) struct Chunks;
 
 impl Check for Chunks {
     fn name(&self) -> &'static str {
@@ -30,7 +28,6 @@ impl Check for Chunks {
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
-            Seen::Lost(_) => self.is_any_lost = true,
             Seen::Turned(f) => stability(world, *f)?,
             Seen::Freed(chunks) => {
                 let freed: BTreeSet<FileId> = chunks.iter().copied().collect();
@@ -53,7 +50,7 @@ impl Check for Chunks {
 
     fn at_end(&mut self, world: &World) -> Result<(), String> {
         self.at_rest(world)?;
-        let (false, Some(filer)) = (self.is_any_lost, world.filers.first()) else {
+        let Some(filer) = world.filers.first() else {
             return Ok(());
         };
         let named = named(filer)?;
@@ -68,8 +65,38 @@ impl Check for Chunks {
                 held?
             ));
         }
-        Ok(())
+        let gone = freed(world);
+        (0..world.filers.len()).try_for_each(|f| keeps_none_of_the_freed(world, f, &gone))
     }
+}
+
+/// Whoever did not free a chunk itself has heard that it is freed.
+fn keeps_none_of_the_freed(
+    world: &World,
+    f: usize,
+    freed: &BTreeSet<FileId>,
+) -> Result<(), String> {
+    let Some(running) = &world.filers[f].running else {
+        return Ok(());
+    };
+    let rows = running.shared().garbage(None, usize::MAX);
+    let mut rows = rows.map_err(|e| e.to_string())?.into_iter();
+    match rows.find(|row| freed.contains(&row.chunk)) {
+        Some(row) => Err(format!(
+            "filer {f} still waits for a freed chunk: {row:?}, pinned by {:?}",
+            pinning(&world.filers[f], row.chunk)?
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The conflicts that pin a chunk.
+fn pinning(filer: &Filer, chunk: FileId) -> Result<Vec<ConflictRow>, String> {
+    let rows = filer.rows(Space::Conflicts)?.into_iter();
+    let rows = rows.map(|(_, value)| ConflictRow::decode(&value).map_err(|e| e.to_string()));
+    let rows: Vec<_> = rows.collect::<Result<_, _>>()?;
+    let pinning = rows.into_iter().filter(|row| row.chunks().contains(&chunk));
+    Ok(pinning.collect())
 }
 
 fn freed(world: &World) -> BTreeSet<FileId> {

@@ -13,6 +13,9 @@ use dulse_types::ServerAddress;
 /// Size of chunks, as upstream.
 pub(crate) const CHUNK_SIZE: Size = Size(4 << 20);
 
+/// How long a dropped chunk stays.
+pub(crate) const CHUNK_GRACE: Span = Span(dulse_filer::CHUNK_GRACE);
+
 /// Rows that the scrub looks at in a second: a hundredth of a core, a hundred million in three
 /// hours.
 pub(crate) const SCRUB_RATE: u64 = 10_000;
@@ -148,6 +151,10 @@ pub(crate) struct FilerArgs {
     /// Files are cut into chunks of this size; whole MiB
     #[arg(long, default_value_t = CHUNK_SIZE)]
     pub(crate) chunk_size: Size,
+    /// How long contents stay on the volume servers after they were replaced or deleted and
+    /// every filer has that on disk: for clients that still read them
+    #[arg(long, default_value_t = CHUNK_GRACE)]
+    pub(crate) chunk_grace: Span,
     #[command(flatten)]
     pub(crate) contents: ContentsArgs,
     /// Stored rows that are counted anew in a second, once a day, to find damage; 0 for none

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeSet;
 
+use dulse_types::entry::{DataPart, FileChunk};
 use dulse_types::wire::{Reader, WireError, Writer};
 use dulse_types::{FileId, Identity, Origin, Stamp, Version};
 
@@ -47,19 +48,45 @@ pub(super) fn merged(
     for chunk in step.moved_chunks.iter().filter(|c| arrived.contains(c)) {
         own(txn, *chunk, (cause, inode))?;
     }
-    let mut known = before.data.file_ids();
-    known.extend(arrived);
-    for chunk in known.into_iter().collect::<BTreeSet<_>>() {
+    let had = before.data.file_ids();
+    let (mut known, mut dropped) = (BTreeSet::new(), BTreeSet::new());
+    for named in [had, arrived] {
+        if !is_listed_perhaps(&named, &present, &after.data) {
+            dropped.extend(named.iter().copied());
+        }
+        known.extend(named);
+    }
+    for chunk in known {
         let key = keys::garbage(inode, chunk);
         if present.contains(&chunk) {
             if txn.get(&key)?.is_some() {
                 txn.delete(key);
             }
-        } else {
+        } else if dropped.contains(&chunk) {
             txn.put(key, value(cause, after.data_version));
         }
     }
     Ok(())
+}
+
+/// Whether chunks of some data may be listed in a manifest of the winner, so that they are
+/// not dropped though it does not name them.
+///
+/// ⚠ Whoever writes a long list of chunks puts most of them into manifests, chunks like any
+/// other, which are not read here: then the data names the manifest instead of what it lists,
+/// and all of that is as present as before. A manifest that both name is older than either,
+/// and lists nothing that one of them names itself.
+fn is_listed_perhaps(named: &[FileId], present: &BTreeSet<FileId>, winner: &DataPart) -> bool {
+    if named.iter().all(|chunk| present.contains(chunk)) {
+        return false;
+    }
+    // What cannot be read may be a manifest.
+    let Ok(chunks) = winner.chunks() else {
+        return true;
+    };
+    let manifests = chunks.iter().filter(|chunk| chunk.is_chunk_manifest);
+    let mut manifests = manifests.filter_map(FileChunk::id);
+    manifests.any(|manifest| !named.contains(&manifest))
 }
 
 /// Merges two states of one inode's content; chunks that only the loser names are dropped.
@@ -69,10 +96,15 @@ pub(crate) fn merge_states(
     into: &mut Content,
     other: &Content,
 ) -> Result<(), ReadError> {
-    let mut known = into.data.file_ids();
-    known.extend(other.data.file_ids());
+    let both = [into.data.file_ids(), other.data.file_ids()];
     into.merge(other);
     let present: BTreeSet<FileId> = into.data.file_ids().into_iter().collect();
+    let mut known = Vec::new();
+    for named in both {
+        if !is_listed_perhaps(&named, &present, &into.data) {
+            known.extend(named);
+        }
+    }
     for chunk in known.into_iter().filter(|chunk| !present.contains(chunk)) {
         let key = keys::garbage(inode, chunk);
         if txn.get(&key)?.is_none_or(|row| is_of_dead(&row)) {
@@ -196,7 +228,7 @@ pub fn is_garbage(value: &[u8]) -> bool {
     value.len() == 32
 }
 
-fn value(cause: Version, winner: Version) -> Vec<u8> {
+pub(crate) fn value(cause: Version, winner: Version) -> Vec<u8> {
     let mut out = Writer::with_capacity(32);
     cause.write(&mut out);
     winner.write(&mut out);

@@ -201,24 +201,36 @@ fn a_pending_loss_of_one_that_is_no_member_waits_for_another_judge() {
         cause,
         ..ConflictRow::default()
     };
-    let is_kept = |state: u8| {
-        let member = MemberRow {
+    let is_kept = |own: u64, state: u8, end: i64| {
+        let member = |state, version| MemberRow {
             state,
-            version: Version::ZERO,
+            version,
             cut: Stamp(i64::MAX),
             address: String::new(),
         };
+        let end = Version {
+            stamp: Stamp(end),
+            origin: Origin(2),
+        };
+        let (gone, other) = (member(state, end), member(MemberRow::MEMBER, end));
         let mut rows = Memory::default();
         let key = keys::by_identity(Space::Conflicts, id);
         rows.write(vec![
             (key.clone(), Some(pending.encode().into())),
-            (keys::member(loser), Some(member.encode().into())),
+            (keys::member(loser), Some(gone.encode().into())),
+            (keys::member(Origin(2)), Some(other.encode().into())),
+            (keys::member(Origin(3)), Some(other.encode().into())),
         ]);
         let all = (1..3).map(|n| (Origin(n), stable)).collect();
         let mut txn = Txn::new(&rows);
-        forget(&mut txn, &all, b"", 100).unwrap();
+        forget(&mut txn, Origin(own), &all, b"", 100).unwrap();
         txn.get(&key).unwrap().is_some()
     };
-    assert!(!is_kept(MemberRow::MEMBER));
-    assert!(is_kept(MemberRow::LEFT));
+    assert!(!is_kept(3, MemberRow::MEMBER, 9));
+    assert!(is_kept(2, MemberRow::LEFT, 9), "it records it itself");
+    assert!(
+        is_kept(3, MemberRow::LEFT, 10),
+        "some do not know of the end"
+    );
+    assert!(!is_kept(3, MemberRow::LEFT, 9));
 }

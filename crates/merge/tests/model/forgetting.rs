@@ -136,7 +136,7 @@ impl Node {
         let pass = self.batch(|replica| {
             let rows = replica.rows.clone();
             let mut txn = Txn::new(&rows);
-            let pass = forget(&mut txn, &stable, &from, limit).unwrap();
+            let pass = forget(&mut txn, replica.origin, &stable, &from, limit).unwrap();
             let (writes, deltas) = txn.finish().unwrap();
             assert!(deltas.is_empty(), "forgetting changes no digest");
             replica.rows.write(writes);
@@ -431,7 +431,7 @@ fn a_settled_conflict_keeps_its_record_until_that_is_stable() {
         for (stamp, is_kept) in [(8, true), (9, false)] {
             let stable = Vector::from_iter([(Origin(1), Stamp(9)), (Origin(2), Stamp(stamp))]);
             let mut txn = Txn::new(&rows);
-            forget(&mut txn, &stable, b"", 100).unwrap();
+            forget(&mut txn, Origin(9), &stable, b"", 100).unwrap();
             assert_eq!(txn.get(&key).unwrap().is_some(), is_kept);
         }
     }

@@ -205,7 +205,7 @@ fn a_grave_stays_until_its_birth_and_every_version_merged_into_it_are_stable() {
     let all = fresh(&changes.iter().collect::<Vec<_>>());
     let n_graves = |stable: &Vector| {
         let mut txn = Txn::new(&all.rows);
-        forget(&mut txn, stable, b"", 100).unwrap();
+        forget(&mut txn, dulse_types::Origin(9), stable, b"", 100).unwrap();
         let (from, to) = dulse_merge::keys::Space::Graves.range();
         txn.scan(&from, &to, 9).unwrap().len()
     };
@@ -227,7 +227,7 @@ fn a_name_that_waits_for_its_birth_is_not_forgotten() {
     let late = fresh(&[&written]);
     let is_kept = |stable: &Vector| {
         let mut txn = Txn::new(&late.rows);
-        forget(&mut txn, stable, b"", 100).unwrap();
+        forget(&mut txn, dulse_types::Origin(9), stable, b"", 100).unwrap();
         let name = name_steps(&made)[0].name;
         let kept = txn.kept(dulse_merge::keys::Space::Partial, name);
         kept.unwrap().is_some()
@@ -333,7 +333,7 @@ fn a_name_that_nobody_acknowledges_is_not_moved_for_ever_and_trimmed_when_they_d
     let places_after = |stable: Stamp| {
         let stable = Vector::from_iter([(replica.origin, stable)]);
         let mut txn = Txn::new(&replica.rows);
-        forget(&mut txn, &stable, b"", 10).unwrap();
+        forget(&mut txn, dulse_types::Origin(9), &stable, b"", 10).unwrap();
         let name: Identity = name_steps(&replica.log[0])[0].name;
         dulse_merge::apply::moved_paths(&txn, name).unwrap().len()
     };

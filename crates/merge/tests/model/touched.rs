@@ -29,7 +29,7 @@ fn moved_and_forgotten(change: impl FnOnce(&mut Replica) -> Change) -> (Replica,
         .collect();
     let writes = {
         let mut txn = Txn::new(&provider.rows);
-        forget(&mut txn, &stable, &[], usize::MAX).unwrap();
+        forget(&mut txn, dulse_types::Origin(9), &stable, &[], usize::MAX).unwrap();
         txn.finish().unwrap().0
     };
     provider.rows.write(writes);

@@ -5,6 +5,7 @@ mod conflicts;
 mod crashes;
 mod forgetting;
 mod formats;
+mod freed;
 mod groups;
 mod guards;
 mod machine;

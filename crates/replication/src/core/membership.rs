@@ -91,9 +91,8 @@ impl Core {
         let own = &self.settings;
         let of_member = |(origin, joined_at): &(Origin, ServerAddress)| {
             let is_own = *origin == own.origin;
-            let is_known =
-                self.acks.heard_at(*origin).is_some() || self.silent_before.contains_key(origin);
-            let silent_for = (is_known && !is_own).then(|| self.silent_for(now, *origin));
+            let is_known = self.is_silence_known(*origin);
+            let silent_for = (is_known && !is_own).then(|| self.silent_for(*origin));
             let state = match is_own {
                 true => MemberState::Own,
                 false if self.is_live(now, *origin) => MemberState::Live,

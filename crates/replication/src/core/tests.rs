@@ -170,7 +170,8 @@ fn what_a_member_has_only_applied_acknowledges_nothing() {
     assert_eq!(core.holders(Now::ZERO, &alone), [], "no member");
 }
 
-/// A filer that is ready, with members 1, 2 and 3; those named were heard at `now`.
+/// Whom a filer that is ready shuts out within some seconds, with members 1, 2 and 3 of which
+/// those named are heard each second.
 fn fenced_by(own: u64, now: u64, heard: &[u64], is_log_over: bool) -> Vec<Origin> {
     let mut core = Core::new(Settings {
         origin: origin(own),
@@ -191,20 +192,23 @@ fn fenced_by(own: u64, now: u64, heard: &[u64], is_log_over: bool) -> Vec<Origin
     core.phase = Phase::Ready;
     core.not_ready = None;
     core.log_is_over(is_log_over);
-    let now = Duration::from_secs(now);
-    for peer in heard {
-        let all = Statement {
-            durable: applied.clone(),
-            ..Statement::default()
-        };
-        core.acks.stated(now, origin(*peer), all);
+    let mut fenced = Vec::new();
+    for second in 0..=now {
+        let now = Duration::from_secs(second);
+        for peer in heard {
+            let all = Statement {
+                durable: applied.clone(),
+                ..Statement::default()
+            };
+            core.acks.stated(now, origin(*peer), all);
+        }
+        let actions = core.poll(now, &view);
+        fenced.extend(actions.iter().filter_map(|action| match action {
+            Action::Fence { member } => Some(*member),
+            _ => None,
+        }));
     }
-    let actions = core.poll(now, &view);
-    let fenced = actions.iter().filter_map(|action| match action {
-        Action::Fence { member } => Some(*member),
-        _ => None,
-    });
-    fenced.collect()
+    fenced
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub(crate) fn compared(inner: &Inner, peer: Origin, is_equal: bool) {
 }
 
 /// Filers that can be asked now.
-pub(super) fn reachable(inner: &Inner) -> Vec<(Origin, ServerAddress)> {
+pub(crate) fn reachable(inner: &Inner) -> Vec<(Origin, ServerAddress)> {
     let applied = inner.store.shared().vector();
     let peers = inner.core.lock().peers(&applied).into_iter();
     peers

@@ -161,24 +161,57 @@ fn a_change_that_cannot_be_applied_is_shown_until_it_can() {
     assert_eq!(core.peers(&applied)[0].state, PeerState::Streaming);
 }
 
-#[test]
-fn a_pull_names_the_process_that_was_greeted() {
-    let applied = vector(&[(1, 5), (2, 10)]);
-    let mut core = listing(&[1, 2]);
-    let members = [(origin(1), address(1)), (origin(2), address(2))];
-    let actions = core.poll(Now::ZERO, &view(&applied, &members));
-    let link = link_to(&actions, 2);
-    let greeting = Greeting {
-        instance: 77,
-        ..says(origin(2), 2, applied.clone())
-    };
-    core.greeted(Now::ZERO, link, Ok(greeting));
-    let actions = core.poll(Now::ZERO, &view(&applied, &members));
-    let asked = actions.iter().find_map(|action| match action {
-        Action::Pull { instance, .. } => Some(*instance),
-        _ => None,
+/// A ready filer beside a member that it never hears, which is shut out after an hour.
+fn beside_a_silent_one() -> (Core, Vector, [(Origin, ServerAddress); 2]) {
+    let core = Core::new(Settings {
+        origin: origin(1),
+        instance: 1,
+        address: address(1),
+        started_ns: 1,
+        must_join: false,
+        is_alone: true,
+        offline_max: Duration::from_secs(3600),
     });
-    assert_eq!(asked, Some(77));
-    assert!(crate::feed::is_asked(77, 77) && crate::feed::is_asked(77, 0));
-    assert!(!crate::feed::is_asked(78, 77));
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    (core, vector(&[(1, 1)]), members)
+}
+
+fn fences(actions: &[Action]) -> bool {
+    let fence = |action: &Action| matches!(action, Action::Fence { .. });
+    actions.iter().any(fence)
+}
+
+/// Polls each second; the second at which somebody is shut out.
+fn fenced_at(core: &mut Core, view: &View<'_>, seconds: std::ops::Range<u64>) -> Option<u64> {
+    let mut seconds = seconds;
+    seconds.find(|second| fences(&core.poll(Duration::from_secs(*second), view)))
+}
+
+/// When members had been heard was kept by the wall clock: one that was an hour behind then,
+/// and right when the filer started again, made a member silent for an hour that had been
+/// heard a minute ago, and it was shut out.
+#[test]
+fn silence_is_counted_while_a_filer_listens_and_goes_on_after_a_restart() {
+    let (mut core, applied, members) = beside_a_silent_one();
+    let view = view(&applied, &members);
+    assert_eq!(fenced_at(&mut core, &view, 0..3_000), None);
+    let kept = core.silences(&view);
+    assert_eq!(kept, [(origin(2), Duration::from_secs(2_999))]);
+    // A week passes in which this filer does not run.
+    let (mut core, ..) = beside_a_silent_one();
+    for (member, silent) in kept {
+        core.silent_before(member, silent);
+    }
+    assert_eq!(fenced_at(&mut core, &view, 0..2_000), Some(601));
+}
+
+/// A filer that stood still for a day has heard nobody for a day, and knows nothing of them.
+#[test]
+fn time_in_which_a_filer_stood_still_is_nobodys_silence() {
+    let (mut core, applied, members) = beside_a_silent_one();
+    let view = view(&applied, &members);
+    assert_eq!(fenced_at(&mut core, &view, 0..100), None);
+    assert_eq!(fenced_at(&mut core, &view, 86_400..86_500), None);
+    let silent = core.silent_for(origin(2));
+    assert!(silent < Duration::from_secs(300), "{silent:?}");
 }

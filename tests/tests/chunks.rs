@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+//! I7 with real processes: no entry at any filer names a chunk that is gone, and once every
+//! filer has everything and the grace is over, nothing else lies on the volume servers.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use dulse_proto::filer::{CreateEntryRequest, DeleteEntryRequest, LookupDirectoryEntryRequest};
+use dulse_tests::{Cluster, program, wait_for};
+use dulse_types::entry::UnknownFields;
+use serde_json::Value;
+
+/// Short, so that a test sees what goes; see `dulse filer --help`.
+const GRACE: &str = "--chunk-grace=1s";
+
+fn run(arguments: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new(program()?).args(arguments).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{arguments:?}: {said}");
+    Ok(output.stdout)
+}
+
+async fn append(cluster: &Cluster, filer: usize, path: &str, content: &str) -> Result<()> {
+    let url = cluster.url(filer, &format!("{path}?op=append"));
+    let request = cluster.http.put(url).body(content.to_owned());
+    request.send().await?.error_for_status()?;
+    Ok(())
+}
+
+async fn rename(cluster: &Cluster, filer: usize, from: &str, to: &str) -> Result<()> {
+    let url = cluster.url(filer, &format!("{to}?mv.from={from}"));
+    cluster.http.post(url).send().await?.error_for_status()?;
+    Ok(())
+}
+
+/// A further name in the same directory, as mounts make it: both entries carry one id.
+async fn link(cluster: &Cluster, filer: usize, dir: &str, from: &str, to: &str) -> Result<()> {
+    let mut client = cluster.grpc(filer).await?;
+    let request = LookupDirectoryEntryRequest {
+        directory: dir.to_owned(),
+        name: from.to_owned(),
+    };
+    let found = client.lookup_directory_entry(request).await?.into_inner();
+    let mut fields = found.entry.context("an entry")?.fields()?;
+    if fields.hard_link_id.is_empty() {
+        fields.hard_link_id = Bytes::from(format!("{dir}/{from} is linked"));
+        fields.hard_link_counter = 1;
+    }
+    fields.hard_link_counter += 1;
+    for name in [from, to] {
+        fields.name = name.to_owned();
+        let entry = fields.to_entry(&UnknownFields::default());
+        let request = CreateEntryRequest {
+            directory: dir.to_owned(),
+            entry: Some(entry),
+            ..CreateEntryRequest::default()
+        };
+        let answer = client.create_entry(request).await?.into_inner();
+        ensure!(answer.error.is_empty(), "{name}: {}", answer.error);
+    }
+    Ok(())
+}
+
+/// Removes one of several names: mounts ask to keep the content then.
+async fn unlink(
+    cluster: &Cluster,
+    filer: usize,
+    (dir, name): (&str, &str),
+    is_last: bool,
+) -> Result<()> {
+    let request = DeleteEntryRequest {
+        directory: dir.to_owned(),
+        name: name.to_owned(),
+        is_delete_data: is_last,
+        ..DeleteEntryRequest::default()
+    };
+    let answer = cluster.grpc(filer).await?.delete_entry(request).await?;
+    let error = answer.into_inner().error;
+    ensure!(error.is_empty(), "{dir}/{name}: {error}");
+    Ok(())
+}
+
+/// What each filer does while the other one is dead; the second one does it later.
+async fn apart(
+    cluster: &mut Cluster,
+    first: impl AsyncFn(&Cluster) -> Result<()>,
+    second: impl AsyncFn(&Cluster) -> Result<()>,
+) -> Result<()> {
+    cluster.wait_converged().await?;
+    cluster.filers[1].kill()?;
+    first(cluster).await?;
+    cluster.filers[0].kill()?;
+    cluster.filers[1].restart()?;
+    cluster.wait_ready(1).await?;
+    second(cluster).await?;
+    cluster.filers[0].restart()?;
+    cluster.wait_ready(0).await?;
+    cluster.wait_converged().await
+}
+
+/// Everything that lost is let go: until then its content is kept.
+async fn dismiss_all(cluster: &Cluster) -> Result<usize> {
+    let address = format!("127.0.0.1:{}", cluster.filer_ports[0]);
+    let list = || -> Result<Vec<Value>> {
+        let arguments = ["conflicts", "list", "--format=json", "--filer", &address];
+        let answer: Value = serde_json::from_slice(&run(&arguments)?)?;
+        Ok(answer["conflicts"].as_array().context("a list")?.clone())
+    };
+    let is_recorded = || async {
+        list().is_ok_and(|all| all.iter().all(|conflict| conflict["pending"] == false))
+    };
+    let waited = wait_for("conflicts that are recorded", is_recorded).await;
+    waited.with_context(|| format!("listed: {:?}", list()))?;
+    let all = list()?;
+    for conflict in &all {
+        let id = conflict["id"].as_str().context("an id")?;
+        run(&["conflicts", "dismiss", id, "--filer", &address])?;
+    }
+    Ok(all.len())
+}
+
+/// Filers that found a cluster, with a short grace.
+async fn cluster(engines: &[&str]) -> Result<Cluster> {
+    Cluster::start_with(engines, &[GRACE]).await
+}
+
+#[tokio::test]
+async fn s25_s29_chunks_of_files_written_apart_are_all_there_or_all_freed() -> Result<()> {
+    let mut cluster = cluster(&["redb", "sqlite"]).await?;
+    for name in [
+        "renamed",
+        "deleted",
+        "appended",
+        "rewritten",
+        "linked",
+        "unlinked",
+    ] {
+        cluster
+            .put(0, &format!("/d/{name}"), b"first".to_vec())
+            .await?;
+    }
+    for name in ["linked", "unlinked"] {
+        link(&cluster, 0, "/d", name, &format!("{name}-too")).await?;
+    }
+    apart(
+        &mut cluster,
+        async |at| {
+            rename(at, 0, "/d/renamed", "/d/renamed-since").await?;
+            unlink(at, 0, ("/d", "deleted"), true).await?;
+            append(at, 0, "/d/appended", "here").await?;
+            at.put(0, "/d/rewritten", b"here".to_vec()).await?;
+            append(at, 0, "/d/linked", "here").await?;
+            link(at, 0, "/d", "linked", "linked-thrice").await?;
+            unlink(at, 0, ("/d", "unlinked"), false).await?;
+            unlink(at, 0, ("/d", "unlinked-too"), true).await
+        },
+        async |at| {
+            append(at, 1, "/d/renamed", "there").await?;
+            append(at, 1, "/d/deleted", "there").await?;
+            at.put(1, "/d/appended", b"there".to_vec()).await?;
+            append(at, 1, "/d/rewritten", "there").await?;
+            append(at, 1, "/d/linked-too", "there").await?;
+            append(at, 1, "/d/unlinked", "there").await
+        },
+    )
+    .await?;
+    for filer in 0..2 {
+        let found = cluster.get(filer, "/d/renamed-since").await?;
+        assert_eq!(found.as_deref(), Some(&b"firstthere"[..]), "S25");
+        let named = cluster.named(&[filer]).await?;
+        ensure!(!named.is_empty(), "filer {filer} names something");
+    }
+    let n_conflicts = dismiss_all(&cluster).await?;
+    ensure!(n_conflicts >= 3, "{n_conflicts} conflicts");
+    cluster.wait_no_leak(&[0, 1]).await?;
+    let url = cluster.url(0, "/d?recursive=true");
+    cluster.http.delete(url).send().await?.error_for_status()?;
+    cluster.wait_converged().await?;
+    cluster.wait_no_leak(&[0, 1]).await?;
+    assert_eq!(cluster.stored()?, [].into(), "nothing names anything");
+    Ok(())
+}
+
+/// Writers at three filers append to, rewrite, move, link and delete the same few files, while
+/// a reader looks for what they name.
+#[tokio::test]
+async fn whoever_writes_where_no_entry_names_a_chunk_that_is_gone_and_none_is_left() -> Result<()> {
+    const ROUNDS: usize = 60;
+    let cluster = cluster(&["redb", "sqlite", "redb"]).await?;
+    let writers = (0..3).map(|filer| {
+        let at = &cluster;
+        async move {
+            for n in 0..ROUNDS {
+                let (path, to) = (format!("/hot/{}", n * 7 % 5), format!("/hot/{}", n % 5));
+                let done = match (n + filer) % 6 {
+                    0 | 1 => {
+                        at.put(filer, &path, format!("{filer} {n}").into_bytes())
+                            .await
+                    }
+                    2 | 3 => append(at, filer, &path, "more").await,
+                    4 => rename(at, filer, &path, &to).await,
+                    _ => {
+                        let asked = at.http.delete(at.url(filer, &path)).send().await?;
+                        asked.error_for_status().map(drop).map_err(Into::into)
+                    }
+                };
+                // Who loses a race is told so; what counts is what is left behind.
+                drop(done);
+            }
+            Ok::<_, anyhow::Error>(())
+        }
+    });
+    let looks = async {
+        for n in 0..12 {
+            cluster.named(&[n % 3]).await?;
+        }
+        Ok(Vec::new())
+    };
+    let written = futures::future::try_join_all(writers);
+    let (looked, _): (Vec<()>, _) = futures::future::try_join(looks, written).await?;
+    drop(looked);
+    cluster.wait_converged().await?;
+    dismiss_all(&cluster).await?;
+    cluster.wait_converged().await?;
+    cluster.wait_no_leak(&[0, 1, 2]).await?;
+    assert_eq!(cluster.verify()?, Some(0));
+    Ok(())
+}
+
+/// The filer at which files were born frees what they drop. It is lost for good just before:
+/// the others still know, and the smallest of them does once it is removed. Before, they had
+/// forgotten those chunks when the grace was over, and nobody freed them.
+#[tokio::test]
+async fn what_a_lost_filer_was_to_free_is_freed_once_it_is_removed() -> Result<()> {
+    let mut cluster =
+        Cluster::start_with(&["redb", "sqlite", "redb"], &["--chunk-grace=4s"]).await?;
+    for n in 0..8 {
+        cluster.put(1, &format!("/lost/{n}"), vec![n; 100]).await?;
+    }
+    cluster.wait_converged().await?;
+    for n in 0..4 {
+        cluster.put(0, &format!("/lost/{n}"), vec![n; 50]).await?;
+    }
+    let url = cluster.url(1, "/lost/7");
+    cluster.http.delete(url).send().await?.error_for_status()?;
+    cluster.wait_converged().await?;
+    let before = cluster.leaked(&[0, 2]).await?;
+    cluster.filers[1].kill()?;
+    std::fs::remove_dir_all(cluster.dir.path().join("filer-1"))?;
+    ensure!(before.len() == 5, "the grace was over too soon: {before:?}");
+    let master = format!("127.0.0.1:{}", cluster.master_port);
+    let lost = format!("127.0.0.1:{}", cluster.filer_ports[1]);
+    let remove = ["cluster", "remove", &lost, "--yes", "--master", &master];
+    let is_removed = || async { run(&remove).is_ok() };
+    wait_for("a silent filer that is removed", is_removed).await?;
+    cluster.wait_no_leak(&[0, 2]).await?;
+    for filer in [0, 2] {
+        for n in 0..7 {
+            let size = if n < 4 { 50 } else { 100 };
+            let found = cluster.get(filer, &format!("/lost/{n}")).await?;
+            assert_eq!(found, Some(vec![n; size]), "{n} at filer {filer}");
+        }
+    }
+    assert_eq!(cluster.verify_of(&[0, 2])?, Some(0));
+    Ok(())
+}
+
+/// The one that frees is killed again and again meanwhile, and so are those that ask.
+#[tokio::test]
+async fn restarts_on_either_side_leave_no_chunk_behind() -> Result<()> {
+    let mut cluster = cluster(&["redb", "sqlite"]).await?;
+    for round in 0..4 {
+        for n in 0..6 {
+            let path = format!("/again/{n}");
+            cluster
+                .put(n % 2, &path, format!("{round} {n}").into_bytes())
+                .await?;
+        }
+        cluster.wait_converged().await?;
+        cluster.filers[round % 2].kill()?;
+        cluster.filers[round % 2].restart()?;
+        cluster.wait_ready(round % 2).await?;
+    }
+    cluster.wait_converged().await?;
+    cluster.wait_no_leak(&[0, 1]).await?;
+    assert_eq!(cluster.stored()?.len(), 6);
+    Ok(())
+}
