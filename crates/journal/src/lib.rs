@@ -25,5 +25,5 @@ pub use error::JournalError;
 pub use journal::{Journal, JournalOptions, Oldest};
 pub use memory::MemDisk;
 pub use open::{Recovery, store_of};
-pub use real::RealDisk;
+pub use real::{RealDisk, make_durably};
 pub use record::{Record, RecordKind};

@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, DiskError, Space};
 
@@ -20,6 +20,8 @@ const ZEROS: usize = 1 << 20;
 pub struct RealDisk {
     dir: PathBuf,
     open: Mutex<HashMap<String, Handle>>,
+    /// A file whose name may not be on disk and that could not be removed.
+    doubtful: Mutex<Option<String>>,
     /// Locked as long as this lives; the system unlocks it when the process ends.
     _lock: File,
 }
@@ -38,8 +40,8 @@ impl RealDisk {
     /// [`DiskError::is_locked`] when another process uses it; else when it cannot be made.
     pub fn open(dir: &Path) -> Result<Self, DiskError> {
         let shown = dir.display().to_string();
-        std::fs::create_dir_all(dir).map_err(|e| DiskError::new("create directory", &shown, e))?;
-        let lock = || {
+        make_durably(dir).map_err(|e| DiskError::new("create directory", &shown, e))?;
+        let take = || {
             let file = OpenOptions::new()
                 .write(true)
                 .create(true)
@@ -54,17 +56,21 @@ impl RealDisk {
                 Err(TryLockError::Error(error)) => Err(error),
             }
         };
-        let lock = lock().map_err(|e| DiskError::new("lock directory", &shown, e))?;
-        Ok(Self {
+        let lock = take().map_err(|e| DiskError::new("lock directory", &shown, e))?;
+        let disk = Self {
             dir: dir.to_owned(),
             open: Mutex::default(),
+            doubtful: Mutex::default(),
             _lock: lock,
-        })
+        };
+        // Whoever was killed here may not have come to it.
+        let synced = disk.sync_directory();
+        synced.map_err(|e| DiskError::new("sync directory", &shown, e))?;
+        Ok(disk)
     }
 
     fn known(&self, name: &str) -> Option<Handle> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(name).cloned()
+        lock(&self.open).get(name).cloned()
     }
 
     fn keep(&self, name: &str, file: File, is_writable: bool) -> Arc<File> {
@@ -73,8 +79,7 @@ impl RealDisk {
             file: Arc::clone(&file),
             is_writable,
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(name.to_owned(), handle);
+        lock(&self.open).insert(name.to_owned(), handle);
         file
     }
 
@@ -86,9 +91,19 @@ impl RealDisk {
         let path = self.dir.join(name);
         let is_new = !path.try_exists()?;
         let mut options = OpenOptions::new();
-        let file = options.read(true).append(true).create(true).open(path)?;
-        if is_new {
-            self.sync_directory()?;
+        let file = options.read(true).append(true).create(true).open(&path)?;
+        let mut doubtful = lock(&self.doubtful);
+        if is_new && let Err(error) = self.sync_directory() {
+            // The next try would take it for one whose name is on disk, and what is synced
+            // into it would go with the power.
+            if std::fs::remove_file(&path).is_err() {
+                *doubtful = Some(name.to_owned());
+            }
+            return Err(error);
+        }
+        if let Some(name) = doubtful.as_ref() {
+            let why = format!("the name of `{name}` may not be on disk");
+            return Err(std::io::Error::other(why));
         }
         Ok(self.keep(name, file, true))
     }
@@ -107,11 +122,45 @@ impl RealDisk {
     }
 
     fn forget(&self, name: &str) {
-        self.open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(name);
+        lock(&self.open).remove(name);
     }
+}
+
+/// Makes a directory and those above it that are missing, durably: the name of each is synced.
+///
+/// That of one which was there is synced where that is permitted: whoever made it may have been
+/// killed before.
+///
+/// # Errors
+///
+/// When one cannot be made or synced.
+pub fn make_durably(dir: &Path) -> std::io::Result<()> {
+    let mut missing = Vec::new();
+    let mut at = dir;
+    while !at.try_exists()? {
+        missing.push(at);
+        at = parent(at);
+    }
+    if missing.is_empty() {
+        let _ = File::open(parent(dir)).and_then(|parent| parent.sync_all());
+    }
+    for made in missing.into_iter().rev() {
+        // Another process may be about the same.
+        std::fs::create_dir_all(made)?;
+        File::open(parent(made))?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Disk for RealDisk {

@@ -164,7 +164,7 @@ pub fn open_with_clock(
     if !ENGINES.contains(&engine) {
         return Err(OpenError::UnknownEngine(engine.to_owned()));
     }
-    std::fs::create_dir_all(dir).map_err(OpenError::Dir)?;
+    dulse_journal::make_durably(dir).map_err(OpenError::Dir)?;
     // Order: nothing is looked at before the directory is ours alone. The lock lives as long as
     // the journal's disk, which the replica holds.
     let disk = lock(dir)?;
@@ -198,6 +198,10 @@ pub fn open_with_clock(
         _ if check.is_some() => Arc::new(SqliteEngine::open_checked(dir)?),
         _ => Arc::new(SqliteEngine::open(dir)?),
     };
+    // Order: before anything rests on the engine's files. Whoever made them may have been
+    // killed before their names were synced, and nothing would ever sync them.
+    let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(OpenError::Dir)?;
     let replica = Replica::open(ReplicaOptions {
         disk: Arc::new(MeteredDisk(disk)),
         engine: MeteredEngine::around(opened),
