@@ -164,6 +164,15 @@ fn notes(filer: &Filer) -> String {
             holder.address, holder.state, holder.seconds
         ));
     }
+    if filer.log_failed {
+        let said = "writes are refused: its log could not be written or synced; restart it";
+        notes.push(said.to_owned());
+    }
+    if filer.engine_failed {
+        let said = "writes are refused: its engine does not take in what the log has; when that \
+            lasts, look at its disk and restart it";
+        notes.push(said.to_owned());
+    }
     if filer.clock_refuses {
         notes.push(format!(
             "writes are refused: its clock leads by {:.3} s",

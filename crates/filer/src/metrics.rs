@@ -62,6 +62,10 @@ dulse_telemetry::declare! {
         "How far the wall clock leads most of the other filers' and the master's; negative when it is behind, 0 when nobody can tell.";
     CLOCK_REFUSES: gauge "dulse_clock_refuses", Flag, [], Stable,
         "Whether local writes are refused because of the wall clock.";
+    JOURNAL_FAILED: gauge "dulse_journal_failed", Flag, [], Stable,
+        "Whether the log could not be written or synced: this filer takes no changes until it is restarted.";
+    ENGINE_FAILED: gauge "dulse_engine_failed", Flag, [], Stable,
+        "Whether the engine did not take in what the log has: writes are refused until it does; after a failed sync that takes a restart.";
     SUBSCRIBERS: gauge "dulse_subscribers", Count, [], Stable,
         "Open metadata subscriptions.";
     EVENTS_LATE: counter "dulse_events_late_total", Count, [], Stable,
@@ -92,6 +96,8 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
     DIGEST.set((sum.sum & ((1 << DIGEST_BITS) - 1)) as f64);
     CHANGES.total(state.store.progress().borrow().n_changes);
     JOURNAL.set(shared.journal().size_bytes() as f64);
+    JOURNAL_FAILED.set(f64::from(u8::from(shared.journal().is_poisoned())));
+    ENGINE_FAILED.set(f64::from(u8::from(shared.is_behind())));
     dulse_replica::metrics::WAITING.set(state.store.n_waiting() as f64);
     dulse_replica::metrics::PEERS_WAITING.set(state.store.n_awaited() as f64);
     let clock = state.replicator.clock();

@@ -175,6 +175,8 @@ impl FilerStatus for StatusService {
             clock_lead_seconds: crate::metrics::lead_seconds(state.replicator.clock()),
             clock_refuses: state.replicator.clock().refuses(),
             writes_awaited: state.store.n_awaited() as u64,
+            log_failed: shared.journal().is_poisoned(),
+            engine_failed: shared.is_behind(),
         }))
     }
 

@@ -116,6 +116,13 @@ impl Replica {
         if !self.is_behind_log {
             return Ok(());
         }
+        let caught = self.replay_what_it_lacks();
+        let is_behind = caught.is_err();
+        self.shared.is_behind.store(is_behind, Ordering::Relaxed);
+        caught
+    }
+
+    fn replay_what_it_lacks(&mut self) -> Result<(), Error> {
         // Order: what the engine takes in without carrying it is on disk in the log.
         self.shared.sync()?;
         let (vector, _) = recover::replay(&self.shared, self.checkpointed)?;

@@ -67,6 +67,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         clock: HybridClock::restart(noted.ceiling),
         wall: options.clock,
         is_log_over: AtomicBool::new(false),
+        is_behind: AtomicBool::new(false),
         are_verdicts_held: AtomicBool::new(false),
         trees: Mutex::default(),
         guard: Guard::default(),

@@ -175,7 +175,7 @@ impl Replica {
         let ready = self.ready().and_then(|()| shared.check_clock());
         let ready = ready.and_then(|()| may_stamp(&txn, shared.origin));
         if let Err(error) = ready {
-            return group.iter().map(|_| Err(same(&error))).collect();
+            return group.iter().map(|_| Err(error.repeated())).collect();
         }
         let mut records = Vec::with_capacity(group.len());
         let mut vector = shared.vector();
@@ -200,7 +200,7 @@ impl Replica {
         };
         if let Err(failure) = self.write(txn, &records, vector, sync) {
             for result in results.iter_mut().filter(|r| r.is_ok()) {
-                *result = Err(same(&failure));
+                *result = Err(failure.repeated());
             }
         }
         self.landed();
@@ -715,15 +715,6 @@ pub(crate) fn parts(steps: Vec<ConflictStep>) -> Vec<Vec<ConflictStep>> {
         }
     }
     parts
-}
-
-/// The same failure for each caller of a group.
-fn same(error: &Error) -> Error {
-    let copy = Error::new(error.operation(), error.kind()).with("because", error);
-    match error.outcome() {
-        dulse_store::Outcome::Unknown => copy.unknown_outcome(),
-        dulse_store::Outcome::NotApplied => copy,
-    }
 }
 
 /// The origin kept in an engine, `None` in a new one.

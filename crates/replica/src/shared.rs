@@ -35,6 +35,8 @@ pub struct Shared {
     pub(crate) conflicts: Mutex<ConflictCounts>,
     pub(crate) clock: HybridClock,
     pub(crate) wall: Arc<dyn Clock>,
+    /// See [`Shared::is_behind`].
+    pub(crate) is_behind: AtomicBool,
     /// See [`Shared::is_log_over`].
     pub(crate) is_log_over: AtomicBool,
     /// See [`Shared::hold_verdicts`].
@@ -224,6 +226,13 @@ impl Shared {
     pub fn digest(&self) -> (Vector, Sum) {
         let vectors = self.vectors.read();
         (vectors.applied.clone(), self.sums.lock().total)
+    }
+
+    /// Whether the engine did not take in what the log has when that was last tried: writes are
+    /// refused until it does.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Relaxed)
     }
 
     /// Whether the log is over its budget and cannot be cut, since a member lacks what is in it.

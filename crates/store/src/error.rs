@@ -109,6 +109,26 @@ impl Error {
         self
     }
 
+    /// The same failure for one more caller, with its causes as text.
+    #[must_use]
+    pub fn repeated(&self) -> Self {
+        let mut causes = Vec::new();
+        let mut next = StdError::source(self);
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        let mut copy = Self {
+            context: self.context.clone(),
+            outcome: self.outcome,
+            ..Self::new(self.operation, self.kind)
+        };
+        if !causes.is_empty() {
+            copy = copy.with("because", causes.join(": "));
+        }
+        copy
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -167,5 +187,27 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|e| e as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_failure_says_why() {
+        let disk = std::io::Error::other("no such disk");
+        let first = Error::new(Operation::Commit, ErrorKind::Unavailable)
+            .with("file", "a")
+            .source(disk)
+            .unknown_outcome();
+        let again = first.repeated();
+        assert_eq!(
+            (again.kind(), again.outcome()),
+            (ErrorKind::Unavailable, Outcome::Unknown)
+        );
+        let text = "Commit: store is not available now, file `a`, because `no such disk`";
+        assert_eq!(again.to_string(), text);
+        assert_eq!(again.repeated().to_string(), text);
     }
 }

@@ -64,6 +64,10 @@ pub(crate) struct Filer {
     pub(crate) clock_lead_seconds: f64,
     pub(crate) clock_refuses: bool,
     pub(crate) writes_awaited: u64,
+    /// Its log could not be written.
+    pub(crate) log_failed: bool,
+    /// Its engine does not take in what the log has.
+    pub(crate) engine_failed: bool,
     /// A running bootstrap.
     pub(crate) transfer: Option<Transfer>,
     /// Filers with the same changes and another digest.
@@ -296,6 +300,8 @@ impl Filer {
             clock_lead_seconds: reply.clock_lead_seconds,
             clock_refuses: reply.clock_refuses,
             writes_awaited: reply.writes_awaited,
+            log_failed: reply.log_failed,
+            engine_failed: reply.engine_failed,
             transfer: reply.transfer.map(|t| Transfer {
                 rows: t.rows,
                 rows_total: t.rows_total,
