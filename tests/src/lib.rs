@@ -5,6 +5,7 @@ pub mod authority;
 pub mod chaos;
 pub mod chunks;
 pub mod compare;
+pub mod disk;
 pub mod raw;
 pub mod secured;
 
@@ -504,8 +505,17 @@ impl Cluster {
     ///
     /// When it cannot be started.
     pub fn add_filer_with(&mut self, engine: &str, flags: &[&str]) -> Result<usize> {
+        let dir = self.dir.path().join(format!("filer-{}", self.filers.len()));
+        self.add_filer_at(&dir, engine, flags)
+    }
+
+    /// The same in a directory of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn add_filer_at(&mut self, dir: &Path, engine: &str, flags: &[&str]) -> Result<usize> {
         let (n, port) = (self.filers.len(), free_port()?);
-        let dir = self.dir.path().join(format!("filer-{n}"));
         let mut arguments = vec![
             "filer".to_owned(),
             format!("--port={port}"),

@@ -40,6 +40,23 @@ const PROGRAMS: &[Program] = &[
 /// What keeps this machine from mounting FUSE file systems, which no set-up can mend; `None`
 /// when it can.
 pub(crate) fn lacks_fuse() -> Option<String> {
+    // Who may make a mount namespace may mount.
+    lacks_mount(may_unshare(&["--mount"]))
+}
+
+/// The same for mounts in a namespace of the test's own, which needs no rights where the system
+/// lets anybody have one.
+pub(crate) fn lacks_fuse_inside() -> Option<String> {
+    let needs_none = ["--user", "--map-root-user", "--mount"];
+    lacks_mount(may_unshare(&needs_none) || may_unshare(&["--mount"]))
+}
+
+fn may_unshare(what: &[&str]) -> bool {
+    let tried = Command::new("unshare").args(what).arg("true").output();
+    tried.is_ok_and(|o| o.status.success())
+}
+
+fn lacks_mount(may_mount: bool) -> Option<String> {
     let device = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -47,11 +64,7 @@ pub(crate) fn lacks_fuse() -> Option<String> {
     if let Err(error) = device {
         return Some(format!("/dev/fuse cannot be opened: {error}"));
     }
-    // Who may make a mount namespace may mount; an installed helper has the right itself.
-    let may_mount = Command::new("unshare")
-        .args(["--mount", "true"])
-        .output()
-        .is_ok_and(|o| o.status.success());
+    // An installed helper has the right itself.
     let has_helper = installed(&OsString::from("fusermount3")).is_some();
     let lacks = !may_mount && !has_helper;
     lacks.then(|| "only root may mount here; install Debian's package `fuse3`".to_owned())

@@ -14,6 +14,7 @@ mod dist;
 mod fetch;
 mod mutate;
 mod plan;
+mod power;
 mod run;
 mod supply;
 mod test;
@@ -75,6 +76,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Cuts the power of filers' disks at random writes, and looks for what was acknowledged.
+    Power {
+        /// Cuts in each test.
+        #[arg(long, default_value_t = 20)]
+        rounds: usize,
+        /// Repeats a run, as far as real processes permit.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Real filers under random faults for some minutes, judged by what was acknowledged.
     Chaos {
         /// How long faults are inflicted.
@@ -111,6 +121,7 @@ fn main() -> anyhow::Result<()> {
         Command::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         Command::Bench { arguments } => bench::bench(&arguments),
         Command::Chaos { minutes, seed } => chaos::chaos(minutes, seed),
+        Command::Power { rounds, seed } => power::power(rounds, seed),
         Command::Compare { seed, only } => compare::compare(seed, only.as_deref()),
         Command::Setup => fetch::setup(),
         Command::Dist => dist::dist(),

@@ -29,8 +29,11 @@ pub(crate) struct Step {
     pub(crate) cannot: Option<fn() -> Option<String>>,
 }
 
-/// The black-box file that mounts file systems.
+/// The black-box file that mounts file systems for everybody to see.
 const MOUNTS: &str = "tests/upstream_mount";
+
+/// The one that mounts disks for itself, and cuts their power.
+const POWER: &str = "tests/power";
 
 /// Estimate of one black-box test file, in seconds.
 const BLACK_BOX_ESTIMATE_S: u64 = 45;
@@ -45,7 +48,11 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             estimate_s,
             action,
             lacks: (ring == Ring::Upstream).then_some(fetch::lacks_weed as fn() -> Option<String>),
-            cannot: (name == MOUNTS).then_some(debian::lacks_fuse as fn() -> Option<String>),
+            cannot: match name {
+                MOUNTS => Some(debian::lacks_fuse),
+                POWER => Some(debian::lacks_fuse_inside),
+                _ => None,
+            },
         });
     };
     push(
