@@ -46,6 +46,7 @@ impl World {
             Action::Pull {
                 stream,
                 link,
+                instance,
                 origin,
                 after,
                 is_once,
@@ -57,7 +58,7 @@ impl World {
                     link,
                     Kind::Pull(stream),
                     cursor,
-                    Request::Pull { is_once },
+                    Request::Pull { instance, is_once },
                 )
             }
             Action::Join { stream, link } => {
@@ -163,7 +164,7 @@ impl World {
         cursor: Cursor,
         request: Request,
     ) {
-        let is_once = matches!(request, Request::Pull { is_once: true });
+        let is_once = matches!(request, Request::Pull { is_once: true, .. });
         let id = self.net.add(Connection {
             kind,
             client: f,

@@ -337,7 +337,15 @@ impl Running {
         let shared = self.shared();
         let (applied, membership) = (shared.vector(), self.membership()?);
         let view = membership.view(&applied);
-        Ok(self.core.stable(&view, &shared.durable_vector()))
+        Ok(self.core.stable(&view, &shared.acknowledged_vector()))
+    }
+
+    /// What it believes that every member has judged, too.
+    pub(crate) fn judged(&self) -> Result<Vector, String> {
+        let shared = self.shared();
+        let (applied, membership) = (shared.vector(), self.membership()?);
+        let view = membership.view(&applied);
+        Ok(self.core.judged(&view, &shared.judged_vector()))
     }
 
     /// What threads and the director do beside the requests: sync, and tell what is stable.

@@ -43,8 +43,8 @@ impl World {
         let Some(running) = &mut self.filers[f].running else {
             return Ok(());
         };
-        let stable = running.stable()?;
-        let aged = running.aged(since, stable);
+        let judged = running.judged()?;
+        let aged = running.aged(since, judged);
         let shared = running.shared();
         let rows = shared.garbage(None, usize::MAX);
         let members = &running.membership()?.members;

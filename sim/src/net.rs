@@ -45,6 +45,7 @@ pub(crate) enum Request {
         address: ServerAddress,
     },
     Pull {
+        instance: u64,
         is_once: bool,
     },
     Join {

@@ -56,6 +56,10 @@ impl World {
                 self.push_reply(c, Reply::Hello(hello));
                 self.poll(server)
             }
+            Request::Pull { instance, .. } if !feed::is_asked(running.instance, instance) => {
+                self.push_reply(c, Reply::Broken(feed::ANOTHER_FILER.to_owned()));
+                Ok(())
+            }
             Request::Pull { .. } => {
                 self.at(0, Event::Feed(c));
                 Ok(())

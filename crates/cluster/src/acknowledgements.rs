@@ -20,6 +20,9 @@ pub struct Statement {
     pub durable: Vector,
     /// Merged there.
     pub applied: Vector,
+    /// Of `durable` that of whose losses there is nothing left to say: no later verdict there
+    /// names content that these changes dropped.
+    pub judged: Vector,
     /// No later change of it is stamped at or below this.
     pub promise: Stamp,
     /// It stops: it changes nothing until it is met again.
@@ -78,17 +81,41 @@ impl Acknowledgements {
         durable: &Vector,
         applied: &Vector,
     ) -> Vector {
-        let mut stable = durable.clone();
+        self.least(own, members, (durable, |said| &said.durable), applied)
+    }
+
+    /// What every member has judged, too ([`Statement::judged`]): chunks that changes up to there
+    /// dropped are named by no later verdict. Counted as in [`Acknowledgements::stable`].
+    #[must_use]
+    pub fn judged(
+        &self,
+        own: Origin,
+        members: impl IntoIterator<Item = Origin>,
+        judged: &Vector,
+        applied: &Vector,
+    ) -> Vector {
+        self.least(own, members, (judged, |said| &said.judged), applied)
+    }
+
+    /// The least of what this filer has and what the others state.
+    fn least(
+        &self,
+        own: Origin,
+        members: impl IntoIterator<Item = Origin>,
+        (has, stated): (&Vector, fn(&Statement) -> &Vector),
+        applied: &Vector,
+    ) -> Vector {
+        let mut least = has.clone();
         for member in members.into_iter().filter(|m| *m != own) {
             let statement = self.of(member);
             let counted = statement.filter(|s| applied.get(member) >= s.position);
-            let acknowledged = counted.map(|s| s.durable.clone()).unwrap_or_default();
-            stable = stable
+            let other = counted.map(|s| stated(s).clone()).unwrap_or_default();
+            least = least
                 .iter()
-                .map(|(origin, stamp)| (origin, stamp.min(acknowledged.get(origin))))
+                .map(|(origin, stamp)| (origin, stamp.min(other.get(origin))))
                 .collect();
         }
-        stable
+        least
     }
 
     /// Whether nothing of `gone`, which was shut out, can arrive here any more, so that it need

@@ -41,8 +41,8 @@ pub(crate) async fn collect(state: Arc<FilerState>) {
     let (began, mut grace) = (Instant::now(), Grace::new(chunk_grace));
     loop {
         tokio::time::sleep(look_every(chunk_grace)).await;
-        let aged = state.replicator.stable();
-        let aged = aged.map(|stable| grace.pass(began.elapsed(), stable));
+        let aged = state.replicator.judged();
+        let aged = aged.map(|judged| grace.pass(began.elapsed(), judged));
         let done = match aged {
             Ok(aged) => round(&state, &aged, &mut retries, &mut asking).await,
             Err(error) => Err(error),

@@ -73,6 +73,8 @@ impl Replica {
             let written = shared.engine.write(Batch { writes });
             written.map_err(|e| error::engine(Operation::Checkpoint, e))?;
             tracing::debug!(n_rows = pass.n_forgotten, "forgot what is stable");
+            // Pending conflicts may be among it, which hold back what may be freed.
+            self.judging.look_again();
         }
         self.forgetting.next = pass.next;
         if self.forgetting.next.is_none() && std::mem::take(&mut self.forgetting.is_again) {

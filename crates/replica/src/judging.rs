@@ -18,7 +18,7 @@ use dulse_merge::local::CHANGE_BYTES_MAX;
 use dulse_merge::txn::Losses;
 use dulse_merge::{ConflictStep, Txn};
 use dulse_store::{Error, Operation};
-use dulse_types::{Identity, Origin, Version};
+use dulse_types::{Identity, Origin, Stamp, Vector, Version};
 
 use crate::conflicts::{ConflictCounts, pinned_bytes};
 use crate::error;
@@ -39,10 +39,14 @@ const LOOK_AT_LEAST_EVERY_NS: i64 = 60_000_000_000;
 #[derive(Default, Debug)]
 pub(crate) struct Judging {
     phase: Phase,
-    /// More became stable since the pass began.
+    /// There may be more to say than when the pass began.
     is_again: bool,
     began_at_ns: i64,
     counts: ConflictCounts,
+    /// What was on disk when the pass began.
+    durable: Vector,
+    /// The earliest write that lost, of which nothing is said yet.
+    first_pending: Option<Stamp>,
     /// Open records: when they were recorded, and how much they pin.
     open: Vec<(Version, Identity, u64)>,
 }
@@ -60,7 +64,8 @@ enum Phase {
 }
 
 impl Judging {
-    pub(crate) fn more_is_stable(&mut self) {
+    /// More is stable, or something was forgotten.
+    pub(crate) fn look_again(&mut self) {
         self.is_again = true;
     }
 }
@@ -97,13 +102,12 @@ impl Replica {
     ///
     /// `Corrupt`, `DiskFull`, `Io`, `ClockSkew`; then all are looked at anew.
     pub fn judge(&mut self) -> Result<bool, Error> {
-        // Nothing is stable before every member has met this one and said what it has: until
-        // then a copy of this store may be about to be found out.
         let are_held = self.shared.are_verdicts_held.load(Ordering::Relaxed);
-        if are_held || self.is_behind_log || self.stable.is_empty() {
+        if are_held || self.is_behind_log {
             return Ok(false);
         }
-        if matches!(self.judging.phase, Phase::Over) && self.held_withdrawals.is_empty() {
+        let has_held = self.held != Losses::default();
+        if matches!(self.judging.phase, Phase::Over) && !has_held {
             return Ok(self.begin());
         }
         let shared = Arc::clone(&self.shared);
@@ -111,7 +115,9 @@ impl Replica {
         if may_stamp(&Txn::new(&rows), shared.origin).is_err() {
             return Ok(false);
         }
-        self.withdraw_held()?;
+        if has_held {
+            self.say_held()?;
+        }
         let phase = std::mem::take(&mut self.judging.phase);
         let done = match phase {
             Phase::Over => return Ok(self.begin()),
@@ -134,6 +140,7 @@ impl Replica {
         self.judging = Judging {
             phase: Phase::Conflicts(Vec::new()),
             began_at_ns: now,
+            durable: self.shared.acknowledged_vector(),
             ..Judging::default()
         };
         true
@@ -149,30 +156,47 @@ impl Replica {
             let look = conflict::conflicts(&txn, from, ROWS_MAX).map_err(unreadable)?;
             (look, txn.members().map_err(unreadable)?)
         };
+        // Nothing is stable before every member has met this one and said what it has: until
+        // then a copy of this store may be about to be found out.
+        let may_say = !self.stable.is_empty();
         let mut steps = Vec::new();
         for kept in &look.found {
             self.judging.note(kept);
-            steps.extend(orphan(own, &members, kept).map_err(unreadable)?);
+            let verdict = orphan(own, &members, kept).map_err(unreadable)?;
+            let verdict = verdict.filter(|_| may_say);
+            if kept.row.is_pending() && verdict.is_none() {
+                self.judging.pends(kept.id.stamp);
+            }
+            steps.extend(verdict);
         }
         self.say(steps)?;
-        Ok(match look.next {
-            Some(next) => Phase::Conflicts(next),
-            None => Phase::Expiry(self.over_a_limit(own, &members)),
+        if let Some(next) = look.next {
+            return Ok(Phase::Conflicts(next));
+        }
+        let durable = std::mem::take(&mut self.judging.durable);
+        let applied = self.shared.vector().get(own);
+        let first = self.judging.first_pending;
+        self.shared.judged.lock().looked(durable, first, applied);
+        Ok(if may_say {
+            Phase::Expiry(self.over_a_limit(own, &members))
+        } else {
+            Phase::Shadows(Vec::new())
         })
     }
 
-    /// Withdraws what became void while verdicts were held.
-    fn withdraw_held(&mut self) -> Result<(), Error> {
-        let losses = Losses {
-            back: std::mem::take(&mut self.held_withdrawals),
-            ..Losses::default()
-        };
+    /// Says what was to be said while verdicts were held.
+    fn say_held(&mut self) -> Result<(), Error> {
+        let held = std::mem::take(&mut self.held);
         let shared = Arc::clone(&self.shared);
         let rows = EngineRows(&*shared.engine);
-        let steps = conflict::verdicts(&Txn::new(&rows), shared.origin, &losses);
+        let steps = conflict::verdicts(&Txn::new(&rows), shared.origin, &held);
         let said = steps.map_err(unreadable).and_then(|steps| self.say(steps));
-        if said.is_err() {
-            self.held_withdrawals = losses.back;
+        match &said {
+            Ok(()) => {
+                let up_to = shared.vector().get(shared.origin);
+                shared.unsaid.lock().said(up_to);
+            }
+            Err(_) => self.held = held,
         }
         said
     }
@@ -279,6 +303,11 @@ impl Replica {
 }
 
 impl Judging {
+    fn pends(&mut self, lost: Stamp) {
+        let first = self.first_pending.map_or(lost, |first| first.min(lost));
+        self.first_pending = Some(first);
+    }
+
     fn note(&mut self, kept: &Kept) {
         if kept.row.is_pending() {
             self.counts.n_pending += 1;

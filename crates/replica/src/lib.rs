@@ -41,6 +41,7 @@ mod syncer;
 mod tail;
 mod transfer;
 mod trees;
+mod unsaid;
 mod waits;
 
 pub use acknowledged::PEERS_WAIT;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opening a store: formats, origin, and replay of what the engine may lack.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -29,6 +28,7 @@ use crate::shared::{EngineRows, Shared, Sums, Vectors};
 use crate::tail::{self, Tail};
 use crate::trees::Trees;
 use crate::trees::rows::{self, Replayed};
+use crate::unsaid;
 
 /// Format of the rows as a whole.
 const FORMAT: u8 = 1;
@@ -69,6 +69,8 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         is_log_over: AtomicBool::new(false),
         is_behind: AtomicBool::new(false),
         are_verdicts_held: AtomicBool::new(false),
+        unsaid: Mutex::default(),
+        judged: Mutex::default(),
         trees: Mutex::default(),
         guard: Guard::default(),
     });
@@ -91,13 +93,15 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         applied: vector.clone(),
         durable: vector,
     };
+    let (held, unsaid) = unsaid::load(&Txn::new(&EngineRows(&*shared.engine)), origin)?;
+    *shared.unsaid.lock() = unsaid;
     let mut replica = Replica {
         durability: options.durability,
         limits: options.limits,
         stable: Vector::new(),
         forgetting: Forgetting::default(),
         judging: Judging::default(),
-        held_withdrawals: BTreeSet::new(),
+        held,
         checkpointed: noted.position,
         checkpointed_at_ns: shared.wall.now_ns(),
         has_checkpoint_failed: false,

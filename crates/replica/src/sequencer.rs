@@ -2,7 +2,6 @@
 //! The sequencer: makes stamp, revalidate and append of local operations atomic
 //! against applying peers' changes, because it is one state with one owner.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,7 +19,7 @@ use dulse_store::{
     Commit, Error, ErrorKind, Expect, Operation, Step, StepResult, Token, Transaction,
 };
 use dulse_types::wire::Writer;
-use dulse_types::{FullPath, Identity, Origin, Stamp, Vector};
+use dulse_types::{FullPath, Origin, Stamp, Vector};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error;
@@ -32,6 +31,7 @@ use crate::room::{Look, Room};
 use crate::shared::{EngineRows, Garbage, STORE_ID_KEY, Shared};
 use crate::tail::{TAIL_BYTES_MAX, Tail};
 use crate::trees::{Tree, Trees};
+use crate::unsaid;
 
 /// One replica. Not shared: whoever owns it is the sequencer.
 pub struct Replica {
@@ -42,9 +42,9 @@ pub struct Replica {
     pub(crate) stable: Vector,
     pub(crate) forgetting: Forgetting,
     pub(crate) judging: Judging,
-    /// Records that are void, to be withdrawn once verdicts are no longer held. At most as many
-    /// as there are open records.
-    pub(crate) held_withdrawals: BTreeSet<Identity>,
+    /// What is to be said once verdicts are no longer held: losses of which there is a pending
+    /// row each, and records that are void. At most as many as there are rows of conflicts.
+    pub(crate) held: Losses,
     /// Position of the last checkpoint, and when it was.
     pub(crate) checkpointed: u64,
     pub(crate) checkpointed_at_ns: i64,
@@ -266,13 +266,18 @@ impl Replica {
     /// What this replica has to say of the conflicts that a batch of others' changes caused.
     fn verdicts(&mut self, txn: &mut Txn<'_>, vector: &mut Vector) -> Result<Vec<Record>, Error> {
         let mut losses = txn.losses.take().unwrap_or_default();
-        // What was lost is a pending row, and recorded by the pass that goes by levels.
-        for id in &losses.lost {
-            self.held_withdrawals.remove(id);
-        }
-        losses.back.append(&mut self.held_withdrawals);
         if self.shared.are_verdicts_held.load(Ordering::Relaxed) {
-            self.held_withdrawals = losses.back;
+            unsaid::note(
+                txn,
+                self.shared.origin,
+                &losses,
+                &mut self.shared.unsaid.lock(),
+            )?;
+            for id in &losses.lost {
+                self.held.back.remove(id);
+            }
+            self.held.lost.append(&mut losses.lost);
+            self.held.back.append(&mut losses.back);
             return Ok(Vec::new());
         }
         // Who is no member any more says nothing: the smallest that is left judges.
@@ -380,7 +385,7 @@ impl Replica {
     /// `DiskFull`, `Io`; what could not go now goes with a later call.
     pub fn stable(&mut self, vector: Vector) -> Result<(), Error> {
         if self.stable != vector {
-            self.judging.more_is_stable();
+            self.judging.look_again();
         }
         self.stable = vector;
         self.cut_log()?;

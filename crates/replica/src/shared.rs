@@ -23,6 +23,7 @@ use crate::conflicts::ConflictCounts;
 use crate::error;
 use crate::guard::{ClockBound, Guard};
 use crate::trees::TreeProgress;
+use crate::unsaid::{Judged, Unsaid};
 
 /// Lives as long as the replica; cheap to clone behind an `Arc`.
 pub struct Shared {
@@ -41,6 +42,10 @@ pub struct Shared {
     pub(crate) is_log_over: AtomicBool,
     /// See [`Shared::hold_verdicts`].
     pub(crate) are_verdicts_held: AtomicBool,
+    /// See [`Shared::acknowledged_vector`].
+    pub(crate) unsaid: Mutex<Unsaid>,
+    /// See [`Shared::judged_vector`].
+    pub(crate) judged: Mutex<Judged>,
     /// Written by the sequencer.
     pub(crate) trees: Mutex<Vec<TreeProgress>>,
     pub(crate) guard: Guard,
@@ -165,6 +170,22 @@ impl Shared {
     #[must_use]
     pub fn durable_vector(&self) -> Vector {
         self.vectors.read().durable.clone()
+    }
+
+    /// What others may be told to be on disk here: [`Shared::durable_vector`], ⚠ without what
+    /// made own writes lose while this replica has not said so in its log.
+    #[must_use]
+    pub fn acknowledged_vector(&self) -> Vector {
+        let durable = self.durable_vector();
+        self.unsaid.lock().bound(self.origin, durable)
+    }
+
+    /// Up to where this replica has said what it had to say of losses. It lags behind
+    /// [`Shared::acknowledged_vector`] by a look at all conflicts, which is made once in a while.
+    #[must_use]
+    pub fn judged_vector(&self) -> Vector {
+        let durable = self.durable_vector().get(self.origin);
+        self.judged.lock().told(durable)
     }
 
     /// A stamp at or below which no later change of this replica will be: its clock promise.

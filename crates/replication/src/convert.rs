@@ -104,6 +104,7 @@ pub fn statement(beat: &Heartbeat) -> Statement {
         position: Stamp(beat.position),
         durable: vector(&beat.durable),
         applied: vector(&beat.applied),
+        judged: vector(&beat.judged),
         promise: Stamp(beat.promise),
         is_stopping: beat.is_stopping,
     }

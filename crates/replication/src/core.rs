@@ -62,6 +62,9 @@ pub enum Action {
         stream: StreamId,
         /// Over which link.
         link: LinkId,
+        /// Whom: the process that was met there. ⚠ Whoever else answers by now refuses, so that
+        /// nothing it states is taken for the other's.
+        instance: u64,
         /// Whose changes.
         origin: Origin,
         /// Behind which stamp.
@@ -333,12 +336,28 @@ impl Core {
     /// anything of it may still arrive.
     #[must_use]
     pub fn stable(&self, view: &View<'_>, durable: &Vector) -> Vector {
-        let members = view.members.iter().map(|(origin, _)| *origin);
-        let uncut = view.gone.iter().filter(|gone| !self.is_cut(view, gone));
-        let uncut = uncut.map(|gone| gone.origin);
         let own = self.settings.origin;
         self.acks
-            .stable(own, members.chain(uncut), durable, view.applied)
+            .stable(own, self.counted(view), durable, view.applied)
+    }
+
+    /// Everything of which every member has said what it had to say, too: what may be freed.
+    #[must_use]
+    pub fn judged(&self, view: &View<'_>, judged: &Vector) -> Vector {
+        let own = self.settings.origin;
+        self.acks
+            .judged(own, self.counted(view), judged, view.applied)
+    }
+
+    fn counted<'v>(&self, view: &View<'v>) -> impl Iterator<Item = Origin> + use<'_, 'v> {
+        let members = view.members.iter().map(|(origin, _)| *origin);
+        let uncut: Vec<Origin> = view
+            .gone
+            .iter()
+            .filter(|gone| !self.is_cut(view, gone))
+            .map(|gone| gone.origin)
+            .collect();
+        members.chain(uncut)
     }
 
     /// What each member that is connected has of this filer's own log on disk.

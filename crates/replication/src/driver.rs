@@ -239,6 +239,7 @@ fn carry_out(
         Action::Pull {
             stream,
             link,
+            instance,
             origin,
             after,
             is_once,
@@ -254,6 +255,7 @@ fn carry_out(
                 after: after.0,
                 is_once,
                 group: inner.options.group.clone(),
+                instance,
             };
             let task = tokio::spawn(pull(Arc::clone(inner), stream, client, request));
             running.streams.insert(stream, task.abort_handle());

@@ -107,18 +107,30 @@ impl KeptCursor {
     }
 }
 
+/// What a puller is told that asks for another process than this one.
+pub const ANOTHER_FILER: &str =
+    "another filer process is here than the one that was greeted; expected a new handshake";
+
+/// Whether a pull is meant for this process. ⚠ A connection outlives the process at its other
+/// end: what this one states would be taken for the word of the filer that was there before.
+#[must_use]
+pub fn is_asked(instance: u64, asked: u64) -> bool {
+    asked == 0 || asked == instance
+}
+
 /// What this filer states about itself now.
 #[must_use]
 pub fn heartbeat(shared: &Shared, known: Vec<Known>, is_stopping: bool) -> Heartbeat {
     // Order: the promise first. What is stamped after it is above it; what was stamped
     // before is at or below the position read next.
     let promise = shared.promise();
-    let durable = shared.durable_vector();
+    let (durable, judged) = (shared.acknowledged_vector(), shared.judged_vector());
     let (applied, sum) = shared.digest();
     Heartbeat {
         position: applied.get(shared.origin()).0,
         durable: convert::positions(&durable),
         applied: convert::positions(&applied),
+        judged: convert::positions(&judged),
         digest: sum.sum.to_be_bytes().to_vec().into(),
         promise: promise.0,
         now_ns: shared.wall_ns(),

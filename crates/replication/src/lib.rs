@@ -145,11 +145,11 @@ impl Inner {
         Membership::of(rows, &self.options.address)
     }
 
-    /// See [`Replicator::stable`].
+    /// Everything that every member has merged and on disk.
     pub(crate) fn stable(&self) -> Result<Vector, dulse_store::Error> {
         // The rows are read here once more so that a failed read cannot pass as "alone".
         self.store.shared().members()?;
-        let durable = self.store.shared().durable_vector();
+        let durable = self.store.shared().acknowledged_vector();
         Ok(self.with(|core, view| core.stable(view, &durable)))
     }
 
@@ -292,13 +292,18 @@ impl Replicator {
         peers.map_or(own, |peers| peers.0.min(own))
     }
 
-    /// Everything that every member has merged and on disk, for freeing chunks.
+    /// Everything that every member has merged and on disk, and of whose losses each has said
+    /// what it had to say: for freeing chunks.
     ///
     /// # Errors
     ///
     /// When the members cannot be read.
-    pub fn stable(&self) -> Result<Vector, dulse_store::Error> {
-        self.inner.stable()
+    pub fn judged(&self) -> Result<Vector, dulse_store::Error> {
+        // The rows are read here once more so that a failed read cannot pass as "alone".
+        let shared = self.inner.store.shared();
+        shared.members()?;
+        let judged = shared.judged_vector();
+        Ok(self.inner.with(|core, view| core.judged(view, &judged)))
     }
 
     /// Asks the filer that frees some dropped chunks which of them are freed: their rows are of

@@ -119,7 +119,7 @@ impl Replicator {
     #[must_use]
     pub fn members(&self) -> Vec<MemberStatus> {
         let now = self.inner.now();
-        let durable = self.inner.store.shared().durable_vector();
+        let durable = self.inner.store.shared().acknowledged_vector();
         self.inner
             .with(|core, view| core.members(now, view, &durable))
     }

@@ -65,6 +65,7 @@ async fn parted(inner: &Inner, mut client: Client, behind: Stamp) -> Option<Stam
         after: behind.0,
         is_once: true,
         group: inner.options.group.clone(),
+        instance: 0,
     };
     let first = async {
         let mut batches = client.pull(request).await.ok()?.into_inner();

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::feed::{BATCH_BYTES, Cursor, KeptCursor, Next, heartbeat};
+use crate::feed::{ANOTHER_FILER, BATCH_BYTES, Cursor, KeptCursor, Next, heartbeat, is_asked};
 use crate::{Inner, convert, freed, metrics};
 
 type Sender = mpsc::Sender<Result<PullBatch, Status>>;
@@ -81,6 +81,9 @@ impl Replication for ReplicationService {
         let request = request.into_inner();
         if request.group != self.inner.options.group {
             return Err(Status::failed_precondition("another filer group"));
+        }
+        if !is_asked(self.inner.instance, request.instance) {
+            return Err(Status::failed_precondition(ANOTHER_FILER));
         }
         let fed = Fed::new(&self.inner);
         if self.inner.n_feeds.load(Ordering::Relaxed) > FEEDS_MAX {

@@ -81,7 +81,7 @@ impl Replicator {
     #[must_use]
     pub fn why_not_stop(&self) -> Vec<String> {
         let inner = &self.inner;
-        let (now, durable) = (inner.now(), inner.store.shared().durable_vector());
+        let (now, durable) = (inner.now(), inner.store.shared().acknowledged_vector());
         let own = inner.origin();
         let (over, n_live) = inner.with(|core, view| {
             let others = view.members.iter().filter(|(origin, _)| *origin != own);

@@ -256,6 +256,88 @@ fn held_verdicts_stamp_nothing_and_are_said_afterwards() {
     assert!(!left.contains(&"loses".into()), "{left:?}");
 }
 
+/// ⚠ Others let go of their note of a loss, and of its content, once its judge acknowledged what
+/// caused it: so it does not while it has not said its verdict, a restart or not.
+#[test]
+fn what_causes_a_held_verdict_is_acknowledged_with_it() {
+    for is_restarted in [false, true] {
+        let machines = machines(2);
+        let mut replicas = cluster(&machines);
+        conflict(&mut replicas);
+        let mut other = replicas.pop().unwrap();
+        let mut own = replicas.pop().unwrap();
+        other.sync().unwrap();
+        let winner = dulse_types::Version {
+            stamp: other.shared().vector().get(other.shared().origin()),
+            origin: other.shared().origin(),
+        };
+        let has = |own: &Replica| own.shared().acknowledged_vector().covers(winner);
+        own.shared().hold_verdicts(true);
+        pull(&mut other, &mut own);
+        own.sync().unwrap();
+        assert!(own.shared().durable_vector().covers(winner));
+        assert!(!has(&own), "{}", own.shared().acknowledged_vector());
+        if is_restarted {
+            drop(own);
+            own = machines[0].open();
+            assert!(!has(&own), "{}", own.shared().acknowledged_vector());
+        }
+        own.shared().hold_verdicts(false);
+        while own.judge().unwrap() {}
+        assert_eq!(recorded(&own).len(), 1);
+        own.sync().unwrap();
+        assert!(has(&own));
+    }
+}
+
+/// ⚠ Whoever has a pending row may be the one to record it after its judge was lost, though others
+/// know that the judge had acknowledged all: so it holds back what they may free.
+#[test]
+fn a_pending_row_anywhere_holds_back_what_may_be_freed() {
+    let machines = machines(3);
+    let mut replicas = cluster(&machines);
+    create(&mut replicas[0], "/f", file(1));
+    all_pull(&mut replicas);
+    update(&mut replicas[0], "/f", file(2));
+    let lost = replicas[0].shared().vector();
+    update(&mut replicas[1], "/f", file(3));
+    let [first, second, third] = &mut replicas[..] else {
+        panic!("three");
+    };
+    pull(first, third);
+    pull(second, third);
+    let winner = third.shared().vector();
+    assert!(listed(third)[0].is_pending);
+    // It looks whatever is stable; before that it has judged nothing.
+    assert!(third.shared().judged_vector().is_empty());
+    let look = |third: &mut Replica| {
+        third.sync().unwrap();
+        third.judge_when_due();
+        third.stable(third.shared().vector()).unwrap();
+        while third.judge().unwrap() {}
+        third.sync().unwrap();
+        third.shared().judged_vector()
+    };
+    third.sync().unwrap();
+    third.judge_when_due();
+    while third.judge().unwrap() {}
+    let judged = third.shared().judged_vector();
+    let from = |vector: &Vector, origin| vector.get(origin);
+    let (a, b) = (first.shared().origin(), second.shared().origin());
+    assert!(from(&judged, a) < from(&lost, a), "{judged}");
+    assert!(from(&judged, b) < from(&winner, b), "{judged}");
+    // Its judge is a member that has acknowledged all: the row goes.
+    third.checkpoint().unwrap();
+    let mut judged = look(third);
+    for _ in 0..4 {
+        third.checkpoint().unwrap();
+        while third.forget().unwrap() {}
+        judged = look(third);
+    }
+    assert!(listed(third).is_empty());
+    assert!(judged.includes(&winner), "{judged} {winner}");
+}
+
 /// ⚠ Whatever a crash leaves: who has on disk what made its write lose has on disk that it
 /// says so, too. An acknowledgement names what is on disk.
 #[test]

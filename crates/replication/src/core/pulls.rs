@@ -194,7 +194,8 @@ impl Core {
         };
         self.streams.insert(stream, opened);
         if let Some(link) = self.links.get(address) {
-            let (link, after) = (link.id, view.applied.get(origin));
+            let (instance, link) = (link.instance, link.id);
+            let after = view.applied.get(origin);
             self.actions.push(match purpose {
                 Purpose::Join => Action::Join { stream, link },
                 _ => {
@@ -202,6 +203,7 @@ impl Core {
                     Action::Pull {
                         stream,
                         link,
+                        instance,
                         origin,
                         after,
                         is_once,

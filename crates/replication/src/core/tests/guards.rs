@@ -215,3 +215,25 @@ fn time_in_which_a_filer_stood_still_is_nobodys_silence() {
     let silent = core.silent_for(origin(2));
     assert!(silent < Duration::from_secs(300), "{silent:?}");
 }
+
+#[test]
+fn a_pull_names_the_process_that_was_greeted() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let mut core = listing(&[1, 2]);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let actions = core.poll(Now::ZERO, &view(&applied, &members));
+    let link = link_to(&actions, 2);
+    let greeting = Greeting {
+        instance: 77,
+        ..says(origin(2), 2, applied.clone())
+    };
+    core.greeted(Now::ZERO, link, Ok(greeting));
+    let actions = core.poll(Now::ZERO, &view(&applied, &members));
+    let asked = actions.iter().find_map(|action| match action {
+        Action::Pull { instance, .. } => Some(*instance),
+        _ => None,
+    });
+    assert_eq!(asked, Some(77));
+    assert!(crate::feed::is_asked(77, 77) && crate::feed::is_asked(77, 0));
+    assert!(!crate::feed::is_asked(78, 77));
+}
