@@ -7,6 +7,8 @@
 
 #[path = "power/cuts.rs"]
 mod cuts;
+#[path = "power/everywhere.rs"]
+mod everywhere;
 #[path = "power/failing.rs"]
 mod failing;
 #[path = "power/left.rs"]
@@ -52,6 +54,11 @@ fn main() -> Result<ExitCode> {
                 cuts::of_three,
             ),
             trial("s30_a_filer_alone_loses_power", engine, cuts::alone),
+            trial(
+                "s30_all_filers_lose_power_at_once",
+                engine,
+                everywhere::at_once,
+            ),
             trial(
                 "s30_power_is_lost_while_the_store_is_made",
                 engine,

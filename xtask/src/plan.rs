@@ -38,6 +38,9 @@ const POWER: &str = "tests/power";
 /// Estimate of one black-box test file, in seconds.
 const BLACK_BOX_ESTIMATE_S: u64 = 45;
 
+/// Estimate of [`POWER`]: some forty cuts, each with a restart and two comparisons.
+const POWER_ESTIMATE_S: u64 = 60;
+
 /// Every step, in order.
 pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
     let mut steps = Vec::new();
@@ -112,7 +115,10 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
         push(
             &name,
             ring,
-            BLACK_BOX_ESTIMATE_S,
+            match name.as_str() {
+                POWER => POWER_ESTIMATE_S,
+                _ => BLACK_BOX_ESTIMATE_S,
+            },
             Box::new(move || {
                 run(&mut cargo(&[
                     "test",

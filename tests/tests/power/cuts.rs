@@ -107,7 +107,7 @@ pub(crate) async fn with_os(engine: &'static str) -> Result<()> {
 /// A first start that is cut off leaves nothing that a second one stumbles over.
 pub(crate) async fn made(engine: &'static str) -> Result<()> {
     let mut rig = Rig::start(seed("made")?, engine, &[], &["--alone"]).await?;
-    for round in 0..rounds(6)? {
+    for round in 0..rounds(4)? {
         rig.cluster.filers[0].kill()?;
         rig.disk.cut_after(0, Loss::All);
         rig.disk.power_on()?;

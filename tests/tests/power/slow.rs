@@ -12,6 +12,9 @@ use crate::rig::{Rig, seed};
 /// How long each of its syncs takes.
 const SYNC: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_millis(500);
 
+/// And each of its writes.
+const WRITE: std::ops::Range<Duration> = Duration::from_millis(1)..Duration::from_millis(5);
+
 /// Writes at the filer on it, after which the test ends.
 const ENOUGH_SLOW: usize = 40;
 
@@ -58,6 +61,7 @@ pub(crate) async fn stalls_nobody(engine: &'static str) -> Result<()> {
         metric(&rig, 0, &syncs[1]).await?,
     );
     rig.disk.slow_syncs(Some(SYNC));
+    rig.disk.slow_writes(Some(WRITE));
     let mut writers = rig.writers();
     let (over, n_over) = (AtomicBool::new(false), AtomicUsize::new(0));
     let before = rig.disk.counts();
@@ -75,8 +79,6 @@ pub(crate) async fn stalls_nobody(engine: &'static str) -> Result<()> {
             if n_over.fetch_add(1, Ordering::Relaxed) + 1 == n_writers {
                 over.store(true, Ordering::Relaxed);
             }
-            // Synced when it was done.
-            writer.filer
         }
     });
     let (watched, _) = futures::join!(watch(&rig, &over), futures::future::join_all(working));
@@ -103,6 +105,7 @@ pub(crate) async fn stalls_nobody(engine: &'static str) -> Result<()> {
     ensure!(memory < MEMORY_MAX, "{memory} bytes of memory");
 
     rig.disk.slow_syncs(None);
+    rig.disk.slow_writes(None);
     rig.settle().await?;
     all_there(&rig, &writers).await
 }
