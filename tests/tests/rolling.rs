@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! S19: filers stopped and started one after the other while clients write.
+//! S19: filers stopped and started one after the other while clients write, of one version and
+//! of two.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -37,37 +38,49 @@ async fn write(http: &reqwest::Client, urls: &[String], path: &str, first: usize
     anyhow::bail!("{path} was not written after {TRIES} tries: {last}")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn s19_a_rolling_restart_under_load_loses_nothing() -> Result<()> {
-    let mut cluster = Cluster::start(&["redb", "sqlite", "redb"]).await?;
+/// Stops and starts a filer: a rolling restart is one of each after the other.
+async fn restart(cluster: &mut Cluster, filer: usize, how: How) -> Result<()> {
+    let role = &mut cluster.filers[filer];
+    match how {
+        How::Stopped => role.terminate()?,
+        How::Killed | How::Speaking(_) => role.kill()?,
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    match how {
+        How::Speaking(protocol) => role.restart_with("test-protocol", &protocol.to_string())?,
+        How::Stopped | How::Killed => role.restart()?,
+    }
+    cluster.wait_ready(filer).await
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    Stopped,
+    Killed,
+    /// Its power cord is pulled, and another version starts.
+    Speaking(u32),
+}
+
+/// Restarts all filers in rounds while clients write, and looks for every write at every filer.
+async fn roll(cluster: &mut Cluster, rounds: &[How]) -> Result<()> {
     let urls: Vec<String> = (0..3).map(|n| cluster.url(n, "")).collect();
     let stop = AtomicBool::new(false);
-    let written = AtomicUsize::new(0);
     let http = cluster.http.clone();
     let client = |client: usize| {
-        let (http, urls, stop, written) = (&http, &urls, &stop, &written);
+        let (http, urls, stop) = (&http, &urls, &stop);
         async move {
             let mut n = 0;
             while !stop.load(Ordering::SeqCst) {
                 write(http, urls, &format!("/s19/{client}-{n}"), client).await?;
                 n += 1;
-                written.fetch_add(1, Ordering::SeqCst);
             }
             anyhow::Ok(n)
         }
     };
     let restarts = async {
-        for round in 0..2 {
+        for how in rounds {
             for filer in 0..3 {
-                // Some are stopped in order, some lose their power cord.
-                if round == 0 {
-                    cluster.filers[filer].terminate()?;
-                } else {
-                    cluster.filers[filer].kill()?;
-                }
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                cluster.filers[filer].restart()?;
-                cluster.wait_ready(filer).await?;
+                restart(cluster, filer, *how).await?;
             }
         }
         stop.store(true, Ordering::SeqCst);
@@ -84,4 +97,23 @@ async fn s19_a_rolling_restart_under_load_loses_nothing() -> Result<()> {
     }
     assert_eq!(cluster.verify()?, Some(0));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s19_a_rolling_restart_under_load_loses_nothing() -> Result<()> {
+    let mut cluster = Cluster::start(&["redb", "sqlite", "redb"]).await?;
+    // Some are stopped in order, some lose their power cord.
+    roll(&mut cluster, &[How::Stopped, How::Killed]).await
+}
+
+/// There is no older release yet, so it is a build that speaks the protocol before: up from it
+/// and back, one filer after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn s19_filers_of_two_versions_are_upgraded_and_downgraded_under_load() -> Result<()> {
+    let mut cluster = Cluster::start(&[]).await?;
+    for engine in ["redb", "sqlite", "redb"] {
+        let filer = cluster.add_filer_with(engine, &["--test-protocol=1"])?;
+        cluster.wait_ready(filer).await?;
+    }
+    roll(&mut cluster, &[How::Speaking(2), How::Speaking(1)]).await
 }

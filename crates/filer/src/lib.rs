@@ -91,6 +91,7 @@ impl Filer {
                 group: options.group.clone(),
                 is_alone: options.is_alone,
                 offline_max: options.offline_max,
+                protocol: options.protocol,
                 listed,
                 master_time,
                 report: discovery::report(&options),

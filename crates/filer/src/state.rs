@@ -31,6 +31,8 @@ pub struct FilerOptions {
     pub is_alone: bool,
     /// A member that is silent for this long is shut out.
     pub offline_max: Duration,
+    /// See [`dulse_replication::Options::protocol`].
+    pub protocol: u32,
     /// Leave the cluster when stopped in order, waiting this long for the others.
     pub leaves_within: Option<Duration>,
     /// How long a dropped chunk stays after every member is known to have dropped it.

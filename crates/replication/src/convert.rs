@@ -9,7 +9,7 @@ use dulse_replica::{ExportPart, ImportCursor};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
 use crate::core::Greeting;
-use crate::{Inner, PROTOCOL};
+use crate::{Inner, PROTOCOL_MIN};
 
 /// Format of changes this version writes and reads.
 pub const FORMAT: u32 = dulse_merge::codec::CHANGE_VERSION as u32;
@@ -147,8 +147,8 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
     let members = membership.members.iter().map(|(origin, _)| origin.0);
     let members = members.collect();
     Hello {
-        protocol_min: PROTOCOL,
-        protocol_max: PROTOCOL,
+        protocol_min: PROTOCOL_MIN,
+        protocol_max: inner.options.protocol,
         features: 0,
         group: inner.options.group.clone(),
         store_kind: "embedded".to_owned(),
@@ -169,20 +169,22 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
 
 /// Why two filers cannot talk; `None` when they can.
 pub(crate) fn mismatch(inner: &Inner, other: &Hello) -> Option<String> {
-    why_not(&inner.options.group, other)
+    why_not(&inner.options.group, inner.options.protocol, other)
 }
 
-/// Why a filer of the group `ours` cannot talk with another; `None` when it can.
-fn why_not(ours: &str, other: &Hello) -> Option<String> {
+/// Why a filer of the group `ours`, which speaks protocols up to `latest`, cannot talk with
+/// another; `None` when it can.
+fn why_not(ours: &str, latest: u32, other: &Hello) -> Option<String> {
     if other.group != ours {
         return Some(format!(
             "filer group `{}` differs from ours, `{ours}`",
             other.group
         ));
     }
-    if other.protocol_min > PROTOCOL || other.protocol_max < PROTOCOL {
+    if other.protocol_min > latest || other.protocol_max < PROTOCOL_MIN {
         return Some(format!(
-            "protocol {}..={} does not include ours, {PROTOCOL}: upgrade the older filer",
+            "its protocols {}..={} are none of ours, {PROTOCOL_MIN}..={latest}: upgrade the older \
+             filer",
             other.protocol_min, other.protocol_max
         ));
     }
@@ -205,10 +207,11 @@ fn why_not(ours: &str, other: &Hello) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PROTOCOL;
 
     fn theirs() -> Hello {
         Hello {
-            protocol_min: PROTOCOL,
+            protocol_min: PROTOCOL_MIN,
             protocol_max: PROTOCOL,
             group: "ours".to_owned(),
             store_kind: "embedded".to_owned(),
@@ -220,17 +223,35 @@ mod tests {
 
     #[test]
     fn filers_that_cannot_talk_are_told_why() {
-        assert_eq!(why_not("ours", &theirs()), None);
+        assert_eq!(why_not("ours", PROTOCOL, &theirs()), None);
         let newer_with_ours = Hello {
             protocol_max: PROTOCOL + 3,
             ..theirs()
         };
-        assert_eq!(why_not("ours", &newer_with_ours), None, "ranges that meet");
-        assert!(why_not("other", &theirs()).unwrap().contains("filer group"));
+        assert_eq!(
+            why_not("ours", PROTOCOL, &newer_with_ours),
+            None,
+            "ranges that meet"
+        );
+        let older = Hello {
+            protocol_max: PROTOCOL_MIN,
+            ..theirs()
+        };
+        assert_eq!(
+            why_not("ours", PROTOCOL, &older),
+            None,
+            "one version behind"
+        );
+        assert_eq!(why_not("ours", PROTOCOL_MIN, &theirs()), None, "one ahead");
+        assert!(
+            why_not("other", PROTOCOL, &theirs())
+                .unwrap()
+                .contains("filer group")
+        );
         type Change = fn(&mut Hello);
         let differing: [(Change, &str); 5] = [
             (|h| h.protocol_min = PROTOCOL + 1, "protocol"),
-            (|h| h.protocol_max = PROTOCOL - 1, "protocol"),
+            (|h| h.protocol_max = PROTOCOL_MIN - 1, "protocol"),
             (
                 |h| h.store_kind = "shared".to_owned(),
                 "store kind `shared`",
@@ -241,7 +262,7 @@ mod tests {
         for (change, says) in differing {
             let mut other = theirs();
             change(&mut other);
-            let why = why_not("ours", &other).unwrap_or_default();
+            let why = why_not("ours", PROTOCOL, &other).unwrap_or_default();
             assert!(why.contains(says), "{says}: `{why}`");
         }
     }

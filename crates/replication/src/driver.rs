@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::core::{Action, Greeting, LinkId, Outcome, ROUND_TRIP_MAX, Refusal, StreamId};
-use crate::{Inner, convert, join, metrics, repair, returning};
+use crate::{Inner, JUDGED_SINCE, convert, join, metrics, repair, returning};
 
 /// The core is polled at least this often.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -255,7 +255,11 @@ fn carry_out(
                 after: after.0,
                 is_once,
                 group: inner.options.group.clone(),
-                instance,
+                instance: if inner.options.protocol < JUDGED_SINCE {
+                    0
+                } else {
+                    instance
+                },
             };
             let task = tokio::spawn(pull(Arc::clone(inner), stream, client, request));
             running.streams.insert(stream, task.abort_handle());

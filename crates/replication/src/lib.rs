@@ -41,8 +41,16 @@ use tokio::task::JoinHandle;
 use crate::core::{Core, Membership, Settings, View};
 use crate::repair::{RepairService, Repairs, ScrubStatus};
 
-/// The protocol this version speaks.
-pub const PROTOCOL: u32 = 1;
+/// The latest protocol this version speaks. 2: a filer states what it has judged, and a pull
+/// names the process that it asks.
+pub const PROTOCOL: u32 = 2;
+
+/// The oldest one that this version speaks. With a peer of protocol 1 no chunk is freed: it does
+/// not say what it has judged.
+pub const PROTOCOL_MIN: u32 = 1;
+
+/// The protocol since which heartbeats say what is judged and pulls name the process they ask.
+pub(crate) const JUDGED_SINCE: u32 = 2;
 
 /// A member that is silent for this long is shut out, unless told otherwise: a weekend and a
 /// machine on order.
@@ -62,6 +70,9 @@ pub struct Options {
     pub is_alone: bool,
     /// A member that is silent for this long is shut out.
     pub offline_max: Duration,
+    /// The latest protocol to speak: [`PROTOCOL`], or one before it in tests of clusters whose
+    /// filers are not of one version.
+    pub protocol: u32,
     /// What the master says; `None` until it has answered.
     pub listed: watch::Receiver<Option<Listing>>,
     /// What its clock said last; `None` while none tells.

@@ -18,7 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::feed::{ANOTHER_FILER, BATCH_BYTES, Cursor, KeptCursor, Next, heartbeat, is_asked};
-use crate::{Inner, convert, freed, metrics};
+use crate::{Inner, JUDGED_SINCE, convert, freed, metrics};
 
 type Sender = mpsc::Sender<Result<PullBatch, Status>>;
 
@@ -227,7 +227,11 @@ async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
         let known = convert::all_known(inner);
         let is_own = cursor.origin == inner.origin();
         let is_awaited = !is_idle && is_own && inner.store.is_awaited();
-        let heartbeat = Some(heartbeat(inner.store.shared(), known, is_last));
+        let mut heartbeat = heartbeat(inner.store.shared(), known, is_last);
+        if inner.options.protocol < JUDGED_SINCE {
+            heartbeat.judged.clear();
+        }
+        let heartbeat = Some(heartbeat);
         if send
             .send(Ok(PullBatch {
                 changes,

@@ -148,6 +148,9 @@ pub(crate) struct FilerArgs {
     /// For tests alone: adds to its clock the milliseconds that the file says
     #[arg(long, hide = true, value_name = "FILE")]
     pub(crate) test_clock_offset_file: Option<PathBuf>,
+    /// For tests alone: the latest protocol that it speaks with other filers
+    #[arg(long, hide = true, default_value_t = dulse_replication::PROTOCOL)]
+    pub(crate) test_protocol: u32,
     /// Files are cut into chunks of this size; whole MiB
     #[arg(long, default_value_t = CHUNK_SIZE)]
     pub(crate) chunk_size: Size,
