@@ -14,6 +14,7 @@ use dulse_types::{Entry, EntryFields, Identity, Stamp, Vector};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::guards::file;
 use crate::histories::assert_same;
 use crate::naive::Naive;
 use crate::world::{Mix, Op, Replica, deliver, op};
@@ -501,4 +502,78 @@ fn a_delete_in_parts_spares_a_write_that_it_had_not_seen() {
     deliver(&mut doer, std::slice::from_ref(&peer.log), rng);
     job.finish(&mut doer, 1);
     assert!(files(&doer).contains(&"/t/b/x".to_owned()));
+}
+
+/// What a replica's changes behind a point killed, with whether its chunks go.
+fn kills(log: &[Change]) -> BTreeMap<Identity, bool> {
+    let steps = log.iter().flat_map(|change| &change.steps);
+    let kills = steps.filter_map(|step| match step {
+        Step::Name(step) if step.kills.is_some() => Some((step.name, step.delete_chunks)),
+        _ => None,
+    });
+    kills.collect()
+}
+
+/// `/t` with a path at which two replicas made something at once, as the first one has it.
+fn collided(mine: Entry, theirs: Entry) -> (Replica, Replica) {
+    let mut doer = Replica::new(1);
+    act(&mut doer, &Op::Create(path("/t"), dir()));
+    let mut peer = Replica::new(2);
+    for change in doer.log.clone() {
+        peer.receive(&change);
+    }
+    act(&mut doer, &Op::Create(path("/t/f"), mine));
+    act(&mut peer, &Op::Create(path("/t/f"), theirs));
+    for change in &peer.log {
+        doer.receive(change);
+    }
+    (doer, peer)
+}
+
+/// ⚠ Who keeps chunks took over those of the entry that it saw: what that shadowed goes with
+/// its chunks, or they would never be freed.
+#[test]
+fn a_part_that_keeps_chunks_keeps_none_of_what_was_shadowed() {
+    let (mut doer, _) = collided(file(1), file(2));
+    let shown = doer.seen().tree[&path("/t/f")].clone();
+    let (winner, shadow) = (shown.winner.unwrap().name, shown.shadows[0].name);
+    let n_before = doer.log.len();
+    let delete_chunks = false;
+    Job::begin(&mut doer, "/t", TreeWork::Delete { delete_chunks }).finish(&mut doer, 1);
+    let kills = kills(&doer.log[n_before..]);
+    assert_eq!((kills[&winner], kills[&shadow]), (false, true), "{kills:?}");
+}
+
+/// The same where the directory stays, since somebody made something in it meanwhile, and
+/// the file that it shadows goes.
+#[test]
+fn a_file_behind_a_directory_that_a_part_spares_goes_with_its_chunks() {
+    let (mut doer, mut peer) = collided(file(1), dir());
+    let shown = doer.seen().tree[&path("/t/f")].clone();
+    let (winner, shadow) = (shown.winner.unwrap().name, shown.shadows[0].name);
+    let delete_chunks = false;
+    let mut job = Job::begin(&mut doer, "/t", TreeWork::Delete { delete_chunks });
+    act(&mut peer, &Op::Create(path("/t/f/new"), file(3)));
+    doer.receive(peer.log.last().unwrap());
+    let n_before = doer.log.len();
+    job.finish(&mut doer, 1);
+    let kills = kills(&doer.log[n_before..]);
+    assert_eq!(
+        (kills.get(&winner), kills.get(&shadow)),
+        (None, Some(&true))
+    );
+}
+
+/// And where a directory moves in one change, and the file that something shadows below is
+/// killed.
+#[test]
+fn a_file_that_does_not_move_with_what_shadows_it_goes_with_its_chunks() {
+    let (mut doer, _) = collided(file(1), file(2));
+    let shadow = doer.seen().tree[&path("/t/f")].shadows[0].name;
+    let n_before = doer.log.len();
+    act(&mut doer, &Op::Rename(path("/t"), path("/u")));
+    assert_eq!(
+        kills(&doer.log[n_before..]),
+        BTreeMap::from([(shadow, true)])
+    );
 }
