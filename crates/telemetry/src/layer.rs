@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use metrics::{Counter, Histogram};
 use parking_lot::RwLock;
 use tower::{Layer, Service};
@@ -20,7 +21,7 @@ use crate::request::{self, RequestId};
 
 crate::declare! {
     GRPC_REQUESTS: counter "dulse_grpc_requests_total", Count, ["role", "operation", "code"], Stable,
-        "gRPC calls by name and status; a stream counts when it begins.";
+        "gRPC calls by name and status, when they are over; one whose client goes away before is cancelled.";
     GRPC_SECONDS: histogram [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]
         "dulse_grpc_request_seconds", Seconds, ["role", "operation"], Stable,
         "Time of gRPC calls by name; of a stream, until it begins.";
@@ -32,7 +33,10 @@ crate::declare! {
 /// by clients.
 const OPERATIONS_MAX: usize = 512;
 
-/// gRPC's number of the status UNIMPLEMENTED.
+/// gRPC's numbers of statuses.
+const OK: &str = "0";
+const CANCELLED: &str = "1";
+const UNKNOWN: &str = "2";
 const UNIMPLEMENTED: &str = "12";
 
 type Answer<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
@@ -90,9 +94,9 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     S::Future: Send + 'static,
     S::Error: 'static,
-    R: 'static,
+    R: Body + Unpin + 'static,
 {
-    type Response = Response<R>;
+    type Response = Response<Told<R>>;
     type Error = S::Error;
     type Future = Answer<Self::Response, Self::Error>;
 
@@ -115,26 +119,108 @@ where
         let observed = async move {
             let mut answer = serving.await?;
             drop(flying);
-            let code = answer.headers().get("grpc-status");
-            let code = code.and_then(|v| v.to_str().ok()).unwrap_or("0");
-            layer.count(&path, code, started);
-            tracing::debug!(
-                code = code_name(code),
-                seconds = started.elapsed().as_secs_f64(),
-                "answered"
-            );
+            let figures = layer.begun(&path, code_of(answer.headers()), started);
             answer.headers_mut().insert(request::HEADER, id.value());
-            Ok(answer)
+            // An answer without a body has its status in front, any other behind.
+            let mut ending = Ending {
+                layer,
+                figures,
+                started,
+                is_told: false,
+                span: tracing::Span::current(),
+            };
+            if let Some(code) = code_of(answer.headers()) {
+                ending.tell(code);
+            }
+            Ok(answer.map(|inner| Told { inner, ending }))
         };
         Box::pin(observed.instrument(span))
     }
 }
 
+/// The body of an answer, whose status comes behind it.
+pub struct Told<B> {
+    inner: B,
+    ending: Ending,
+}
+
+impl<B: Body + Unpin> Body for Told<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.ending.tell(code_of(trailers).unwrap_or(OK));
+                }
+            }
+            Poll::Ready(Some(Err(_))) => self.ending.tell(UNKNOWN),
+            Poll::Ready(None) => self.ending.tell(OK),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// What counts a call once, when it is over.
+struct Ending {
+    layer: GrpcLayer,
+    figures: Arc<Figures>,
+    started: Instant,
+    is_told: bool,
+    span: tracing::Span,
+}
+
+impl Ending {
+    fn tell(&mut self, code: &str) {
+        if std::mem::replace(&mut self.is_told, true) {
+            return;
+        }
+        self.layer.ended(&self.figures, code);
+        let _entered = self.span.enter();
+        tracing::debug!(
+            code = code_name(code),
+            seconds = self.started.elapsed().as_secs_f64(),
+            "answered"
+        );
+    }
+}
+
+impl Drop for Ending {
+    /// Nobody read it to its end.
+    fn drop(&mut self) {
+        self.tell(CANCELLED);
+    }
+}
+
+/// The status in headers or trailers.
+fn code_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get("grpc-status")?.to_str().ok()
+}
+
 impl GrpcLayer {
-    fn count(&self, path: &str, code: &str, started: Instant) {
-        let figures = self.figures(path, code);
+    /// An answer begins; it may have its status with it.
+    fn begun(&self, path: &str, code: Option<&str>, started: Instant) -> Arc<Figures> {
+        let figures = self.figures(path, code.unwrap_or(OK));
         figures.seconds.record(started.elapsed().as_secs_f64());
-        if code == "0" {
+        figures
+    }
+
+    fn ended(&self, figures: &Figures, code: &str) {
+        if code == OK {
             figures.ok.increment(1);
         } else {
             self.counter(&figures.name, code_name(code)).increment(1);
@@ -183,8 +269,8 @@ fn operation_of(path: &str) -> &str {
 /// gRPC's name of a status.
 fn code_name(code: &str) -> &'static str {
     match code {
-        "0" => "ok",
-        "1" => "cancelled",
+        OK => "ok",
+        CANCELLED => "cancelled",
         "3" => "invalid_argument",
         "4" => "deadline_exceeded",
         "5" => "not_found",

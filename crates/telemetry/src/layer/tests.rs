@@ -57,7 +57,7 @@ async fn a_grpc_call_is_answered_with_its_id() {
     let answer = service.oneshot(request.expect("a request")).await;
     let answer = answer.expect("infallible");
     assert_eq!(
-        (answer.body().as_str(), &answer.headers()[HEADER]),
+        (answer.body().inner.as_str(), &answer.headers()[HEADER]),
         ("77", &"77".parse().expect("a value"))
     );
 }
@@ -67,9 +67,82 @@ fn invented_operations_share_one_row() {
     let layer = GrpcLayer::new("test");
     let started = Instant::now();
     for n in 0..OPERATIONS_MAX * 2 {
-        layer.count(&format!("/a.B/C{n}"), UNIMPLEMENTED, started);
+        layer.begun(&format!("/a.B/C{n}"), Some(UNIMPLEMENTED), started);
     }
     assert_eq!(layer.known.read().len(), 1);
-    layer.count("/a.B/Real", "0", started);
+    layer.begun("/a.B/Real", None, started);
     assert_eq!(layer.known.read().len(), 2);
+}
+
+/// A body of one message and what comes behind it.
+struct Stream {
+    frames: std::collections::VecDeque<Frame<&'static [u8]>>,
+}
+
+impl Stream {
+    fn of(code: Option<&'static str>) -> Self {
+        let trailers = code.map(|code| {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", code.parse().expect("a value"));
+            Frame::trailers(trailers)
+        });
+        let message = Frame::data(&b"message"[..]);
+        Self {
+            frames: [Some(message), trailers].into_iter().flatten().collect(),
+        }
+    }
+}
+
+impl Body for Stream {
+    type Data = &'static [u8];
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Infallible>>> {
+        Poll::Ready(self.frames.pop_front().map(Ok))
+    }
+}
+
+/// Reads so many frames of an answer and lets it go.
+async fn read(code: Option<&'static str>, n_frames: usize) {
+    let answer =
+        move |_: Request<()>| async move { Ok::<_, Infallible>(Response::new(Stream::of(code))) };
+    let service = GrpcLayer::new("test").layer(service_fn(answer));
+    let request = Request::builder().uri("/a.B/Call").body(());
+    let answer = service.oneshot(request.expect("a request")).await;
+    let mut body = answer.expect("infallible").into_body();
+    for _ in 0..n_frames {
+        std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+    }
+}
+
+/// The failure of a stream comes behind what it sent: it was counted as a success when the
+/// stream began.
+#[test]
+fn a_stream_counts_when_it_is_over_with_the_status_behind_it() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.expect("a runtime");
+    metrics::with_local_recorder(&recorder, || {
+        runtime.block_on(async {
+            read(Some("0"), 2).await;
+            read(Some("14"), 2).await;
+            read(Some("14"), 2).await;
+            // Its client goes away.
+            read(Some("0"), 1).await;
+            read(None, 2).await;
+        });
+    });
+    let text = recorder.handle().render();
+    let count = |code: &str| {
+        let start = format!(
+            "dulse_grpc_requests_total{{role=\"test\",operation=\"Call\",code=\"{code}\"}} "
+        );
+        let mut found = text.lines().filter_map(|line| line.strip_prefix(&start));
+        found.next().unwrap_or("none").to_owned()
+    };
+    let counts = ["ok", "unavailable", "cancelled"].map(count);
+    assert_eq!(counts, ["2", "2", "1"], "{text}");
 }
