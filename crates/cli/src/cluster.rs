@@ -26,9 +26,9 @@ enum ClusterCommand {
 /// Where the cluster is.
 #[derive(Args, Clone, Debug)]
 struct Where {
-    /// The master, `host:port`
-    #[arg(long, default_value = "127.0.0.1:9333")]
-    master: ServerAddress,
+    /// Masters, `host:port`, a comma list
+    #[arg(long, default_value = "127.0.0.1:9333", value_delimiter = ',')]
+    master: Vec<ServerAddress>,
     /// The filers' group
     #[arg(long, default_value = "")]
     filer_group: String,

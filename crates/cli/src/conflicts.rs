@@ -79,9 +79,9 @@ struct Common {
     /// The filer to ask, `host:port`; any one knows all, so by default one that the master lists
     #[arg(long)]
     filer: Option<ServerAddress>,
-    /// The master, `host:port`
-    #[arg(long, default_value = "127.0.0.1:9333")]
-    master: ServerAddress,
+    /// Masters, `host:port`, a comma list
+    #[arg(long, default_value = "127.0.0.1:9333", value_delimiter = ',')]
+    master: Vec<ServerAddress>,
     /// The filers' group
     #[arg(long, default_value = "")]
     filer_group: String,
@@ -106,7 +106,8 @@ impl Common {
         let until = Instant::now() + status::ANSWER_TIME_MAX;
         let cluster = ask::cluster(&self.master, &self.filer_group, until).await?;
         let Some(ready) = cluster.filers.iter().find(|filer| filer.ready) else {
-            bail!("no filer that the master {} lists is ready", self.master);
+            let masters: Vec<String> = self.master.iter().map(|m| m.http()).collect();
+            bail!("no filer that {} lists is ready", masters.join(" or "));
         };
         Ok(ready.address.parse()?)
     }

@@ -19,12 +19,12 @@ pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_millis(1_800);
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Exit code: 0 when the state could be shown, whatever it is (see `converged`); 2 \
-                  when the call cannot work as typed; 3 when the master does not answer."
+                  when the call cannot work as typed; 3 when no master answers."
 )]
 pub(crate) struct StatusArgs {
-    /// The master, `host:port`
-    #[arg(long, default_value = "127.0.0.1:9333")]
-    pub(crate) master: ServerAddress,
+    /// Masters, `host:port`, a comma list
+    #[arg(long, default_value = "127.0.0.1:9333", value_delimiter = ',')]
+    pub(crate) master: Vec<ServerAddress>,
     /// The filers' group
     #[arg(long, default_value = "")]
     pub(crate) filer_group: String,
@@ -46,7 +46,7 @@ pub(crate) enum Format {
 ///
 /// # Errors
 ///
-/// When the master does not answer.
+/// When no master answers.
 pub(crate) async fn status(args: StatusArgs) -> Result<()> {
     let until = Instant::now() + ANSWER_TIME_MAX;
     let cluster = ask::cluster(&args.master, &args.filer_group, until).await?;

@@ -25,9 +25,9 @@ use compare::{Differences, compare};
                   of them is down."
 )]
 pub(crate) struct VerifyArgs {
-    /// The master, `host:port`
-    #[arg(long, default_value = "127.0.0.1:9333")]
-    pub(crate) master: ServerAddress,
+    /// Masters, `host:port`, a comma list
+    #[arg(long, default_value = "127.0.0.1:9333", value_delimiter = ',')]
+    pub(crate) master: Vec<ServerAddress>,
     /// The filers' group
     #[arg(long, default_value = "")]
     pub(crate) filer_group: String,
@@ -47,7 +47,7 @@ pub(crate) struct VerifyArgs {
 ///
 /// # Errors
 ///
-/// When the master or a filer does not answer.
+/// When no master answers, or a filer does not.
 pub(crate) async fn verify(args: VerifyArgs) -> Result<bool> {
     let mut is_whole = true;
     if args.scrub {

@@ -89,6 +89,7 @@ async fn other_copy(args: &FilerArgs, own: &ServerAddress) -> Option<String> {
     loop {
         for master in &args.master {
             let until = Instant::now() + ANSWER_TIME_MAX;
+            let master = std::slice::from_ref(master);
             let Ok(cluster) = ask::cluster(master, &args.filer_group, until).await else {
                 continue;
             };

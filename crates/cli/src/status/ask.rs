@@ -14,6 +14,8 @@ use dulse_proto::status::StatusRequest;
 use dulse_proto::status::filer_status_client::FilerStatusClient;
 use dulse_transport::Dial;
 use dulse_types::ServerAddress;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tonic::transport::Channel;
 
 use crate::edges;
@@ -31,20 +33,17 @@ struct Known {
     origin: String,
 }
 
-/// Asks the master and every filer that it lists, remembers, or that a filer knows.
+/// Asks a master and every filer that it lists, remembers, or that a filer knows.
 ///
 /// # Errors
 ///
-/// When the master does not answer by `until`.
+/// When no master answers by `until`.
 pub(crate) async fn cluster(
-    master: &ServerAddress,
+    masters: &[ServerAddress],
     group: &str,
     until: Instant,
 ) -> Result<Cluster> {
-    let mut known = tokio::time::timeout_at(until.into(), of_master(master, group))
-        .await
-        .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))
-        .with_context(|| format!("the master {} does not answer", master.http()))?;
+    let mut known = of_masters(masters, group, until).await?;
     let mut answers = Vec::new();
     let mut missing = Vec::new();
     ask_all(&known, until, &mut answers, &mut missing).await;
@@ -103,6 +102,30 @@ async fn ask_all(
                 error: format!("{error:#}"),
             }),
         }
+    }
+}
+
+/// What the first of the masters says that knows anybody. All are asked at once: one whose
+/// machine is off would use up the time. One that knows nobody, as one that does not lead may,
+/// counts when no other one answers.
+async fn of_masters(masters: &[ServerAddress], group: &str, until: Instant) -> Result<Vec<Known>> {
+    let asked = masters.iter().map(|master| async move {
+        let known = tokio::time::timeout_at(until.into(), of_master(master, group)).await;
+        let known = known.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")));
+        known.with_context(|| format!("the master {} does not answer", master.http()))
+    });
+    let mut answers: FuturesUnordered<_> = asked.collect();
+    let (mut is_answered, mut failure) = (false, None);
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(known) if !known.is_empty() => return Ok(known),
+            Ok(_) => is_answered = true,
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        Some(error) if !is_answered => Err(error),
+        _ => Ok(Vec::new()),
     }
 }
 
