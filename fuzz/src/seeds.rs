@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What mutations start from: golden files, and good inputs made here.
 
+mod repair;
+mod stores;
+mod texts;
+
 use bytes::Bytes;
 use dulse_journal::{Checkpoint, Disk, Journal, MemDisk, Record, RecordKind};
 use dulse_merge::keys::{self, Space};
@@ -14,6 +18,10 @@ use dulse_volume::needle::Needle;
 use prost::Message;
 
 use crate::targets::OPTIONS;
+
+pub(crate) use repair::{repair_answers, repair_requests, repair_rows};
+pub(crate) use stores::{items, stores, transactions};
+pub(crate) use texts::{leaves, manifests, rules, sealed, sessions, settings};
 
 const CHANGES: &str = include_str!("../../crates/merge/tests/golden/changes.txt");
 const INTENTS: &str = include_str!("../../crates/merge/tests/golden/intents.txt");

@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The targets, by the crate whose decoders they call.
 
+mod blobs;
 mod config;
 mod http;
 mod journal;
 mod master;
 mod merge;
 mod messages;
+mod repair;
 mod replica;
+mod texts;
 mod types;
 mod volume;
 
 use crate::{Target, seeds};
 
 pub(crate) use journal::OPTIONS;
+pub(crate) use repair::Own;
+pub(crate) use replica::{filled, filled_on, reopened};
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
@@ -35,6 +40,21 @@ pub const TARGETS: &[Target] = &[
     of("journal", journal::journal, seeds::journals, 3_000),
     of("recovery", replica::recovery, seeds::recoveries, 1_500),
     of("transfer", replica::transfer, seeds::transfers, 1_500),
+    of("store", replica::store, seeds::stores, 600),
+    of("reissue", replica::reissue, seeds::items, 2_000),
+    of(
+        "repair_requests",
+        repair::requests,
+        seeds::repair_requests,
+        5_000,
+    ),
+    of(
+        "repair_answers",
+        repair::answers,
+        seeds::repair_answers,
+        1_000,
+    ),
+    of("repair_rows", repair::rows, seeds::repair_rows, 600),
     of("messages", messages::messages, seeds::messages, 10_000),
     of("http_range", http::range, seeds::http_ranges, 20_000),
     of("http_request", http::request, seeds::http_requests, 20_000),
@@ -45,6 +65,12 @@ pub const TARGETS: &[Target] = &[
         10_000,
     ),
     of("http_form", http::form, seeds::http_forms, 3_000),
+    of("session", texts::session, seeds::sessions, 20_000),
+    of("settings", texts::settings, seeds::settings, 20_000),
+    of("rules", texts::rules, seeds::rules, 10_000),
+    of("leave", texts::leave, seeds::leaves, 5_000),
+    of("chunks", blobs::chunks, seeds::manifests, 10_000),
+    of("sealed", blobs::sealed, seeds::sealed, 5_000),
     of("needle", volume::needle, seeds::needles, 20_000),
     of("volume_files", volume::files, seeds::volume_files, 600),
     of(

@@ -10,6 +10,8 @@ mod blobs;
 mod control;
 mod delete;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod grpc;
 mod locations;
 mod manifest;

@@ -25,9 +25,9 @@ const MANIFEST_LEN_MAX: usize = 256 << 20;
 
 /// The content of a manifest chunk.
 #[derive(Clone, PartialEq, Message)]
-struct Manifest {
+pub(crate) struct Manifest {
     #[prost(message, repeated, tag = "1")]
-    chunks: Vec<FileChunk>,
+    pub(crate) chunks: Vec<FileChunk>,
 }
 
 /// Chunks of a list with its manifests replaced by what they list.

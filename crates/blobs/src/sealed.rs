@@ -63,7 +63,7 @@ impl Seal {
     }
 }
 
-fn unzip(data: &[u8], limit: usize) -> Result<Vec<u8>, String> {
+pub(crate) fn unzip(data: &[u8], limit: usize) -> Result<Vec<u8>, String> {
     let mut clear = Vec::new();
     let mut decoder = flate2::read::GzDecoder::new(data).take(limit as u64 + 1);
     let read = decoder.read_to_end(&mut clear);

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 use dulse_merge::apply::decode_owner;
 use dulse_merge::digest::Sum;
+use dulse_merge::row::{ConflictRow, MovedRow};
 use dulse_merge::txn::RowsError;
 use dulse_merge::{
     Change, InodeRow, KvRow, MemberRow, NameRow, Rows, TreeIntent, Txn, apply, events, keys,
@@ -70,6 +71,16 @@ pub(crate) fn row(input: &[u8]) {
     }
     if let Ok(sum) = Sum::decode(input) {
         assert_eq!(Sum::decode(&sum.encode()), Ok(sum));
+    }
+    if let Ok(row) = MovedRow::decode(&bytes) {
+        let written = Bytes::from(row.encode());
+        assert_eq!(MovedRow::decode(&written).as_ref(), Ok(&row));
+    }
+    if let Ok(row) = ConflictRow::decode(&bytes) {
+        let written = Bytes::from(row.encode());
+        let again = ConflictRow::decode(&written);
+        assert_eq!(again.as_ref(), Ok(&row), "a conflict changes when written");
+        let _ = (row.canonical(), row.is_open(), row.is_pending(), row.step());
     }
     let _ = decode_owner(input);
 }

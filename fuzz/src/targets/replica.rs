@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Recovery from any checkpoint and records, and transfers of any rows.
+//! Recovery from any checkpoint and records, transfers of any rows, stores with any rows.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dulse_journal::{Checkpoint, Journal, JournalOptions, MemDisk};
-use dulse_kv::MemoryEngine;
-use dulse_replica::{Clock, Durability, ExportPart, Limits, Replica, ReplicaOptions};
+use dulse_kv::{Batch, Engine, MemoryEngine};
+use dulse_merge::keys::Space;
+use dulse_replica::reissue::item::Item;
+use dulse_replica::{Clock, Durability, ExportPart, Limits, Replica, ReplicaOptions, ScrubCursor};
 use dulse_store::ListRange;
 use dulse_types::{FullPath, Origin, Stamp, Vector};
 
@@ -36,6 +38,87 @@ fn open(disk: MemDisk, engine: MemoryEngine) -> Option<Replica> {
         limits: Limits::STANDARD,
     });
     opened.ok()
+}
+
+/// A small replica with a directory, files, a link, a move, a conflict, keys and graves; `more`
+/// makes it another state.
+pub(crate) fn filled(more: u32) -> Replica {
+    filled_on(MemoryEngine::new(), more)
+}
+
+pub(crate) fn filled_on(engine: MemoryEngine, more: u32) -> Replica {
+    filled_at(MemDisk::new(), engine, more)
+}
+
+fn filled_at(disk: MemDisk, engine: MemoryEngine, more: u32) -> Replica {
+    let mut replica = open(disk, engine).expect("a fresh replica opens");
+    for transaction in seeds::transactions(more) {
+        // What was not there is not deleted.
+        let _ = replica.commit(vec![transaction]);
+    }
+    replica
+}
+
+/// Reads all there is, and writes over it.
+pub(crate) fn look_through(replica: &mut Replica) {
+    look(replica);
+    let shared = replica.shared();
+    let mut cursor = Some(ScrubCursor::begin());
+    let mut n_steps = 0;
+    while let Some(at) = cursor.take() {
+        cursor = shared.scrub(&at, 100).ok().and_then(|found| found.next);
+        n_steps += 1;
+        assert!(n_steps < 10_000, "the scrub goes round in circles");
+    }
+    let _ = (shared.conflicts(b"/", None, 100), shared.n_conflicts());
+    let _ = (shared.due(i64::MAX, None, 100), shared.has_reissue());
+    for transaction in seeds::transactions(2) {
+        let _ = replica.commit(vec![transaction]);
+    }
+    let vector = shared.vector();
+    let _ = (replica.stable(vector), replica.checkpoint());
+    let _ = (replica.forget(), replica.reissue());
+    look(replica);
+}
+
+/// Keys and values in turn, which lie in a small store when it is opened again.
+pub(crate) fn store(input: &[u8]) {
+    if let Some(mut replica) = reopened(input) {
+        look_through(&mut replica);
+    }
+}
+
+/// The store with these rows; `None` when it is refused.
+pub(crate) fn reopened(input: &[u8]) -> Option<Replica> {
+    let (disk, engine) = (MemDisk::new(), MemoryEngine::new());
+    // Of the two small stores the one with the longer log: it has what either has.
+    drop(filled_at(disk.clone(), engine.clone(), 1));
+    let all: Vec<&[u8]> = parts(input).take(256).collect();
+    let writes = all
+        .chunks_exact(2)
+        .map(|pair| (pair[0].to_vec(), Some(Bytes::copy_from_slice(pair[1]))));
+    let batch = Batch {
+        writes: writes.collect(),
+    };
+    engine.write(batch).expect("write to memory");
+    open(disk, engine)
+}
+
+/// Bytes as what is to be made anew, and made anew.
+pub(crate) fn reissue(input: &[u8]) {
+    let Ok(item) = Item::decode(input) else {
+        return;
+    };
+    let written = item.encode();
+    assert_eq!(Item::decode(&written), Ok(item), "an item changes");
+    let engine = MemoryEngine::new();
+    let mut replica = filled_on(engine.clone(), 1);
+    let writes = vec![(Space::Reissue.key(b"\x01item"), Some(written))];
+    engine.write(Batch { writes }).expect("write to memory");
+    for _ in 0..3 {
+        let _ = replica.reissue();
+    }
+    look_through(&mut replica);
 }
 
 fn look(replica: &Replica) {
