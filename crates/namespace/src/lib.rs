@@ -30,6 +30,7 @@ pub use entry::root_entry;
 pub use error::{Error, ErrorKind};
 pub use rules::{RULES_LEN_MAX, RULES_PATH, Rule, Rules, RulesError};
 pub use texts::NOT_FOUND;
+pub use trees::Opened;
 pub use update::UpdateOptions;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use dulse_store::{Expect, Found, Step, Transaction};
 use dulse_types::FullPath;
 
 use crate::parents::OnFile;
+use crate::trees::Opened;
 use crate::{Caller, Change, Error, ErrorKind, Namespace, texts};
 
 impl Namespace {
@@ -23,6 +24,21 @@ impl Namespace {
         to: &FullPath,
         caller: Caller,
     ) -> Result<Change, Error> {
+        self.rename_telling(from, to, caller, None).await
+    }
+
+    /// The same, and tells when it is to take several changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Namespace::rename`].
+    pub async fn rename_telling(
+        &self,
+        from: &FullPath,
+        to: &FullPath,
+        caller: Caller,
+        opened: Option<Opened>,
+    ) -> Result<Change, Error> {
         self.check_name(to)?;
         if to.is_below(from) || from.is_root() {
             return Err(Error::of(ErrorKind::Invalid, texts::RENAME_INTO_ITSELF));
@@ -35,7 +51,7 @@ impl Namespace {
         self.check_buckets(from, to)?;
         let is_dir = self.find_opt(from)?.is_some_and(|f| f.entry.is_dir());
         if let Some(trees) = self.trees.as_ref().filter(|_| is_dir) {
-            return self.rename_tree(trees, from, to, &caller).await;
+            return self.rename_tree(trees, from, to, &caller, opened).await;
         }
         self.transact(from, &caller, || self.rename_on(from, to))
             .await

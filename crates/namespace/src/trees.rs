@@ -4,10 +4,14 @@
 use std::sync::Arc;
 
 use dulse_store::{Expect, Step, TreeChange, TreeCommit, TreeWork, Trees};
-use dulse_types::FullPath;
+use dulse_types::{FullPath, Identity};
 
 use crate::transact::{RETRIES_MAX, happened, lost};
 use crate::{Caller, Change, DeleteOptions, Error, ErrorKind, Namespace};
+
+/// Called when a change of a whole tree is to take several, before the first: with what those
+/// carry in the log, behind its stamp. Must not block.
+pub type Opened = Arc<dyn Fn(Identity) + Send + Sync>;
 
 impl Namespace {
     pub(crate) async fn rename_tree(
@@ -16,8 +20,9 @@ impl Namespace {
         from: &FullPath,
         to: &FullPath,
         caller: &Caller,
+        opened: Option<Opened>,
     ) -> Result<Change, Error> {
-        let done = self.transact_tree(trees, from, caller, || {
+        let done = self.transact_tree(trees, from, caller, opened, || {
             let Some(mut before) = self.rename_on(from, to)? else {
                 return Ok(None);
             };
@@ -51,7 +56,7 @@ impl Namespace {
         options: &DeleteOptions,
     ) -> Result<Change, Error> {
         let delete_chunks = !options.keep_chunks;
-        let done = self.transact_tree(trees, path, &options.caller, || {
+        let done = self.transact_tree(trees, path, &options.caller, None, || {
             let Some(found) = self.store.find(path)? else {
                 return Ok(None);
             };
@@ -84,6 +89,7 @@ impl Namespace {
         trees: &Arc<dyn Trees>,
         path: &FullPath,
         caller: &Caller,
+        opened: Option<Opened>,
         build: impl Fn() -> Result<Option<TreeChange>, Error>,
     ) -> Result<Option<TreeCommit>, Error> {
         let mut waited = None;
@@ -95,7 +101,13 @@ impl Namespace {
             change.before.is_from_other_cluster = caller.is_from_other_cluster;
             let (answer, answered) = tokio::sync::oneshot::channel();
             let done = Box::new(move |result| drop(answer.send(result)));
-            trees.change_tree(change, done);
+            let opened = opened.clone();
+            let opened = Box::new(move |intent| {
+                if let Some(opened) = opened {
+                    opened(intent);
+                }
+            });
+            trees.change_tree(change, opened, done);
             let answered = answered.await.unwrap_or_else(|_| {
                 let (operation, kind) = (
                     dulse_store::Operation::Commit,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use dulse_merge::change::MemberStep;
 use dulse_store::{
     Commit, Done, Error, ErrorKind, Operation, Step, Transaction, TreeChange, TreeCommit, TreeDone,
-    TreeWork,
+    TreeOpened, TreeWork,
 };
 use dulse_types::{Origin, Stamp, Vector};
 use parking_lot::Mutex;
@@ -47,7 +47,7 @@ const IDLE_FORGETS_MAX: usize = 64;
 /// What the thread is asked.
 pub(crate) enum Request {
     Commit(Transaction, Done),
-    Tree(TreeChange, TreeDone),
+    Tree(TreeChange, TreeOpened, TreeDone),
     ResumeTrees(oneshot::Sender<()>),
     Apply(
         Option<Origin>,
@@ -228,10 +228,10 @@ impl Driver {
                         self.commit(std::mem::take(&mut group));
                     }
                 }
-                Write::Tree(change, done) => {
+                Write::Tree(change, opened, done) => {
                     // Order: what came before it is done before what it locks.
                     self.commit(std::mem::take(&mut group));
-                    self.begin_tree(change, done);
+                    self.begin_tree(change, opened, done);
                 }
             }
         }
@@ -266,7 +266,7 @@ impl Driver {
         group.waiting.push((level, done));
     }
 
-    fn begin_tree(&mut self, change: TreeChange, done: TreeDone) {
+    fn begin_tree(&mut self, change: TreeChange, opened: TreeOpened, done: TreeDone) {
         let level = self.levels.of(&steps_of(&change));
         if let Durability::Peers(n) = level
             && let Err(error) = self.acknowledged.begin(n.into())
@@ -274,7 +274,10 @@ impl Driver {
             return done(Err(error));
         }
         let result = match self.replica.begin_tree(change) {
-            Ok(TreeBegun::Open(intent)) => return self.waiting.call(intent, level, done),
+            Ok(TreeBegun::Open(intent)) => {
+                opened(intent);
+                return self.waiting.call(intent, level, done);
+            }
             Ok(TreeBegun::Done(commit)) => Ok(commit),
             Err(error) => Err(error),
         };
@@ -347,7 +350,9 @@ impl Driver {
                 let _ = answer.send(self.replica.recount(from, until));
             }
             Request::Stable => self.take_stable(),
-            Request::Tree(change, done) => self.write(vec![Write::Tree(change, done)]),
+            Request::Tree(change, opened, done) => {
+                self.write(vec![Write::Tree(change, opened, done)]);
+            }
             Request::ResumeTrees(answer) => {
                 self.replica.resume_trees();
                 let _ = answer.send(());

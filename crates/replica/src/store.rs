@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dulse_merge::change::MemberStep;
 use dulse_store::{
     Commit, Done, EntryStore, Error, ErrorKind, Found, ListRange, Listed, Operation, Transaction,
-    TreeChange, TreeDone, Trees,
+    TreeChange, TreeDone, TreeOpened, Trees,
 };
 use dulse_types::{FullPath, Origin, Stamp, Vector};
 use parking_lot::Mutex;
@@ -422,11 +422,11 @@ impl EntryStore for ReplicaStore {
 }
 
 impl Trees for ReplicaStore {
-    fn change_tree(&self, change: TreeChange, done: TreeDone) {
-        match self.queue.try_send(Request::Tree(change, done)) {
+    fn change_tree(&self, change: TreeChange, opened: TreeOpened, done: TreeDone) {
+        match self.queue.try_send(Request::Tree(change, opened, done)) {
             Ok(()) => {}
-            Err(TrySendError::Full(Request::Tree(_, done))) => done(Err(busy())),
-            Err(TrySendError::Disconnected(Request::Tree(_, done))) => done(Err(stopped())),
+            Err(TrySendError::Full(Request::Tree(_, _, done))) => done(Err(busy())),
+            Err(TrySendError::Disconnected(Request::Tree(_, _, done))) => done(Err(stopped())),
             Err(_) => {}
         }
     }

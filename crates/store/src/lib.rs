@@ -11,7 +11,7 @@ mod tree;
 
 pub use error::{Error, ErrorKind, Operation, Outcome};
 pub use transaction::{Commit, Done, Expect, Step, StepResult, Transaction};
-pub use tree::{TreeChange, TreeCommit, TreeDone, TreeWork, Trees};
+pub use tree::{TreeChange, TreeCommit, TreeDone, TreeOpened, TreeWork, Trees};
 
 use bytes::Bytes;
 use dulse_types::{Entry, FullPath, Origin};

@@ -8,6 +8,10 @@ use crate::{Error, StepResult, Transaction};
 /// Called once with what came of a tree change.
 pub type TreeDone = Box<dyn FnOnce(Result<TreeCommit, Error>) + Send>;
 
+/// Called at most once, before its first part, when a tree change is to go in several: with what
+/// those carry.
+pub type TreeOpened = Box<dyn FnOnce(Identity) + Send>;
+
 /// What is to be done with a tree.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum TreeWork {
@@ -63,8 +67,9 @@ pub struct TreeCommit {
 /// - once begun it goes on to its end: through a full disk, a restart and an asker that left;
 /// - an expectation that fails yields `Conflict`, and nothing has begun.
 pub trait Trees: Send + Sync {
-    /// Does a tree change and calls `done` when it is over, or when it has not begun.
+    /// Does a tree change and calls `done` when it is over, or when it has not begun; `opened`
+    /// before, if it takes several changes.
     ///
-    /// `done` may run on the store's own thread and must not block.
-    fn change_tree(&self, change: TreeChange, done: TreeDone);
+    /// Both may run on the store's own thread and must not block.
+    fn change_tree(&self, change: TreeChange, opened: TreeOpened, done: TreeDone);
 }

@@ -5,15 +5,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dulse_merge::{Change as LogChange, Step, events};
-use dulse_namespace::{Caller, Change};
+use dulse_namespace::{Caller, Change, Opened};
 use dulse_proto::filer as pb;
 use dulse_replica::ReplicaStore;
+use dulse_telemetry::request;
 use dulse_types::{Entry, FullPath, Identity, Stamp};
 use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tonic::{Response, Status};
 
 use super::{Answers, FilerService, convert};
 use crate::errors;
+
+/// What [`part_of`] says of the last part.
+const IS_LAST: bool = true;
+
+/// A rename that goes on though nobody waits for it.
+type Renaming = JoinHandle<Result<Change, dulse_namespace::Error>>;
+
+/// Where the notes of a rename in parts stand.
+enum Telling {
+    /// Behind this change.
+    Parts {
+        after: Stamp,
+        notes: Notes,
+        renaming: Renaming,
+    },
+    /// All parts are told; how it ended is not.
+    End(Renaming),
+}
+
+/// What came of a rename.
+async fn over(renaming: Renaming) -> Result<Change, Status> {
+    let ended = renaming
+        .await
+        .map_err(|e| Status::internal(e.to_string()))?;
+    ended.map_err(|e| errors::status(&e))
+}
 
 /// Pause before looking again for a change that is not on disk yet.
 const DURABLE_SOON: Duration = Duration::from_millis(10);
@@ -44,19 +74,39 @@ impl FilerService {
     }
 
     /// Notes for a mount's cache: of each entry what moved where, and behind what was below
-    /// it that the old name is gone. They come when all of it has moved, part by part, as they
-    /// are read from the log.
+    /// it that the old name is gone. A rename in parts is told part by part while it goes on,
+    /// as it comes to the log; how it ended is the status behind the last note. It goes on
+    /// though its caller does not.
     pub(crate) async fn stream_rename(
         &self,
         r: pb::StreamRenameEntryRequest,
     ) -> Result<Response<Answers<pb::StreamRenameEntryResponse>>, Status> {
-        let from = (r.old_directory, r.old_name);
-        let to = (r.new_directory, r.new_name);
-        let change = self.rename(from, to, r.signatures).await?;
-        if let (Some(intent), Some(until)) = (change.intent, change.stamp) {
-            let notes = self.notes_of_parts(intent, until);
-            return Ok(self.with_token(notes, change.stamp));
+        let from = convert::path(&r.old_directory, &r.old_name)?;
+        let to = convert::path(&r.new_directory, &r.new_name)?;
+        let caller = Caller {
+            signatures: r.signatures,
+            is_from_other_cluster: false,
+        };
+        let (tell, opened) = oneshot::channel();
+        let tell = Mutex::new(Some(tell));
+        let tell: Opened = Arc::new(move |intent| {
+            if let Some(tell) = tell.lock().take() {
+                // Nobody may listen any more.
+                let _ = tell.send(intent);
+            }
+        });
+        let namespace = self.state.namespace.clone();
+        let renaming = tokio::spawn(request::carried(async move {
+            namespace
+                .rename_telling(&from, &to, caller, Some(tell))
+                .await
+        }));
+        // Without an intent it is over when this fails: nobody is left who could tell.
+        if let Ok(intent) = opened.await {
+            let notes = self.notes_of_parts(intent, renaming);
+            return Ok(self.with_token(notes, Some(intent.stamp)));
         }
+        let change = over(renaming).await?;
         let mut notes = Notes::default();
         for moved in self.moved(&change)? {
             notes.moved(moved);
@@ -65,35 +115,63 @@ impl FilerService {
         Ok(self.with_token(stream::iter(notes).boxed(), change.stamp))
     }
 
-    /// The notes of a rename that took several changes, the last one at `until`. One part is
-    /// in memory at a time.
+    /// The notes of a rename that takes several changes. One part is in memory at a time.
     fn notes_of_parts(
         &self,
         intent: Identity,
-        until: Stamp,
+        renaming: Renaming,
     ) -> Answers<pb::StreamRenameEntryResponse> {
         let store = Arc::clone(&self.state.store);
-        let begin = (intent.stamp, Notes::default());
-        let parts = stream::try_unfold(Some(begin), move |at| {
+        let begin = Telling::Parts {
+            after: intent.stamp,
+            notes: Notes::default(),
+            renaming,
+        };
+        let parts = stream::try_unfold(begin, move |telling| {
             let store = Arc::clone(&store);
             async move {
-                let Some((after, mut notes)) = at else {
-                    return Ok(None);
+                let (after, mut notes, renaming) = match telling {
+                    Telling::Parts {
+                        after,
+                        notes,
+                        renaming,
+                    } => (after, notes, renaming),
+                    Telling::End(renaming) => {
+                        over(renaming).await?;
+                        return Ok(None);
+                    }
                 };
-                if after >= until {
-                    return Ok(Some((notes.end(), None)));
-                }
+                // Order: looked at before the log, so that what it wrote last is seen.
+                let is_over = renaming.is_finished();
                 let read = tokio::task::spawn_blocking(move || part_behind(&store, after));
                 let read = read.await.map_err(|e| Status::internal(e.to_string()))?;
                 let Some(change) = read.map_err(|e| errors::status(&e.into()))? else {
+                    if is_over {
+                        return Ok(Some((Vec::new(), Telling::End(renaming))));
+                    }
                     // Not on disk yet, so not told: it is soon, whatever else happens.
                     tokio::time::sleep(DURABLE_SOON).await;
-                    return Ok(Some((Vec::new(), Some((after, notes)))));
+                    let again = Telling::Parts {
+                        after,
+                        notes,
+                        renaming,
+                    };
+                    return Ok(Some((Vec::new(), again)));
                 };
-                if is_part_of(&change, intent) {
+                let part = part_of(&change, intent);
+                if part.is_some() {
                     moved_by(&change).for_each(|moved| notes.moved(moved));
                 }
-                Ok::<_, Status>(Some((notes.take(), Some((change.stamp, notes)))))
+                if part == Some(IS_LAST) {
+                    return Ok(Some((notes.end(), Telling::End(renaming))));
+                }
+                let told = notes.take();
+                let next = Telling::Parts {
+                    after: change.stamp,
+                    notes,
+                    renaming,
+                };
+                Ok::<_, Status>(Some((told, next)))
             }
         });
         let notes = parts.map_ok(|notes| stream::iter(notes.into_iter().map(Ok)));
@@ -141,9 +219,14 @@ fn part_behind(
     })
 }
 
-fn is_part_of(change: &LogChange, of: Identity) -> bool {
-    let mut steps = change.steps.iter();
-    steps.any(|step| matches!(step, Step::TreePart { intent, .. } if *intent == of))
+/// Whether a change is a part of a tree change, and if so, whether it is the last.
+fn part_of(change: &LogChange, of: Identity) -> Option<bool> {
+    change.steps.iter().find_map(|step| match step {
+        Step::TreePart {
+            intent, is_last, ..
+        } if *intent == of => Some(*is_last),
+        _ => None,
+    })
 }
 
 /// What a change moved, parents first.

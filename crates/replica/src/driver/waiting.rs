@@ -8,7 +8,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use dulse_store::{Done, Error, ErrorKind, Operation, Transaction, TreeChange, TreeDone};
+use dulse_store::{
+    Done, Error, ErrorKind, Operation, Transaction, TreeChange, TreeDone, TreeOpened,
+};
 use dulse_types::Identity;
 
 use crate::levels::Durability;
@@ -24,7 +26,7 @@ const WAITERS_MAX: usize = 1_024;
 /// A local write.
 pub(super) enum Write {
     Commit(Transaction, Done),
-    Tree(TreeChange, TreeDone),
+    Tree(TreeChange, TreeOpened, TreeDone),
 }
 
 impl Write {
@@ -32,14 +34,14 @@ impl Write {
     pub(super) fn waits_for(&self, replica: &Replica) -> Option<Error> {
         match self {
             Self::Commit(transaction, _) => replica.waits_for_tree(&transaction.steps, None),
-            Self::Tree(change, _) => replica.waits_for_tree(&change.before.steps, Some(change)),
+            Self::Tree(change, ..) => replica.waits_for_tree(&change.before.steps, Some(change)),
         }
     }
 
     pub(super) fn fail(self, error: Error) {
         match self {
             Self::Commit(_, done) => done(Err(error)),
-            Self::Tree(_, done) => done(Err(error)),
+            Self::Tree(_, _, done) => done(Err(error)),
         }
     }
 }
@@ -115,5 +117,48 @@ impl Waiting {
 
     fn count(&self) {
         metrics::TREES_WAITING.set(self.waiters.len() as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    fn why() -> Error {
+        Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", "`/t` is being moved")
+    }
+
+    #[test]
+    fn writes_beyond_the_bound_are_refused_at_once_and_may_be_tried_again() {
+        let mut waiting = Waiting::default();
+        let n_answered = Arc::new(AtomicUsize::new(0));
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        for _ in 0..WAITERS_MAX + 3 {
+            let (n_answered, refused) = (Arc::clone(&n_answered), Arc::clone(&refused));
+            let done: Done = Box::new(move |result| {
+                n_answered.fetch_add(1, Ordering::Relaxed);
+                refused.lock().extend(result.err());
+            });
+            waiting.park(Write::Commit(Transaction::default(), done), why());
+        }
+        assert_eq!(waiting.waiters.len(), WAITERS_MAX);
+        let refused = std::mem::take(&mut *refused.lock());
+        assert_eq!(refused.len(), 3);
+        for error in refused {
+            assert!(error.is_retryable());
+            let text = error.to_string();
+            assert!(text.contains("`/t` is being moved"), "{text}");
+            assert!(text.contains("1024 writes wait for it already"), "{text}");
+        }
+        // Those that wait are answered when the store stops.
+        assert_eq!(n_answered.load(Ordering::Relaxed), 3);
+        waiting.stop();
+        assert_eq!(n_answered.load(Ordering::Relaxed), WAITERS_MAX + 3);
+        assert!(waiting.is_empty());
     }
 }

@@ -410,9 +410,10 @@ fn a_write_below_waits_for_the_end_and_is_done_then() {
     // Nothing goes on behind the gate, so that all below is queued before the second part.
     let gate = machine.engine.gate.lock().unwrap();
     let (told, order) = channel();
-    let over = told.clone();
+    let (over, opened) = (told.clone(), told.clone());
     store.change_tree(
         moved(),
+        Box::new(move |_| opened.send(("opened", true)).unwrap()),
         Box::new(move |result| over.send(("tree", result.is_ok())).unwrap()),
     );
     until_taken(&store);
@@ -422,10 +423,15 @@ fn a_write_below_waits_for_the_end_and_is_done_then() {
         store.commit(create(at), done);
     }
     drop(gate);
-    let order: Vec<_> = (0..3).map(|_| order.recv().unwrap()).collect();
+    let order: Vec<_> = (0..4).map(|_| order.recv().unwrap()).collect();
     assert_eq!(
         order,
-        [("outside", true), ("tree", true), ("inside", true)],
+        [
+            ("opened", true),
+            ("outside", true),
+            ("tree", true),
+            ("inside", true)
+        ],
         "what is elsewhere does not wait, what is inside does"
     );
     assert!(store.find(&path("/u/d0/new")).unwrap().is_some());
@@ -442,6 +448,7 @@ fn a_store_that_stops_says_that_the_outcome_is_open_and_goes_on_when_it_runs_aga
     let (over, inside) = (told.clone(), told);
     store.change_tree(
         moved(),
+        Box::new(|_| {}),
         Box::new(move |result| over.send(result.err()).unwrap()),
     );
     until_taken(&store);
