@@ -96,6 +96,8 @@ pub(crate) fn stores() -> Vec<Vec<u8>> {
         let row = [&[1, 2, 3][..], &intent].concat();
         seeds.push(pairs(vec![(key, row)]));
     }
+    let silence = Space::Acknowledgements.key(&7_u64.to_be_bytes());
+    seeds.push(pairs(vec![(silence, vec![2, 0, 0, 0, 0, 0, 0, 0, 9])]));
     for key in keys() {
         let under = rows().into_iter().map(|row| (key.clone(), row));
         seeds.extend(under.map(|row| pairs(vec![row])));

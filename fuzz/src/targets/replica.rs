@@ -71,6 +71,7 @@ pub(crate) fn look_through(replica: &mut Replica) {
         assert!(n_steps < 10_000, "the scrub goes round in circles");
     }
     let _ = (shared.conflicts(b"/", None, 100), shared.n_conflicts());
+    let _ = shared.silences();
     let _ = (shared.due(i64::MAX, None, 100), shared.has_reissue());
     for transaction in seeds::transactions(2) {
         let _ = replica.commit(vec![transaction]);
