@@ -17,6 +17,10 @@ pub(crate) const OF_A_FULL_DISK: &[&str] = &[
     "no room for a checkpoint",
 ];
 
+/// Alarms that a store explains that was set back, until it has heard the others: it said that it
+/// had what it lacks now, so they have forgotten what it would need.
+pub(crate) const OF_A_STORE_SET_BACK: &[&str] = &["writes to names that are lost here"];
+
 thread_local! {
     static RAISED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }

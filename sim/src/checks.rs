@@ -36,6 +36,10 @@ pub(crate) enum Seen<'a> {
     Started(usize),
     /// Its machine is gone, and an empty one is in its place; who it was.
     Lost(Origin),
+    /// A copy of the store of this origin was put on a disk.
+    Restored(Origin),
+    /// It left its cluster and is about to end.
+    Left(usize),
     /// It founded the cluster.
     Founded(Origin),
     /// Clients' transactions were answered.
@@ -101,7 +105,7 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(i04::StaysDeleted),
         Box::new(i05::Tree),
         Box::new(i06::OnePath),
-        Box::new(i07::Chunks),
+        Box::new(i07::Chunks::default()),
         Box::new(i08::Watching::default()),
         Box::new(i09::NothingSkipped),
         Box::new(i10::ReadYourWrites),
@@ -112,6 +116,13 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
         Box::new(one_founder::OneFounder::default()),
         Box::new(one_writer::OneWriter::default()),
     ]
+}
+
+/// Whether any filer holds an origin for a member no more.
+pub(crate) fn is_gone(world: &World, origin: Origin) -> bool {
+    let running = world.filers.iter().filter_map(|f| f.running.as_ref());
+    let mut memberships = running.filter_map(|r| r.membership().ok());
+    memberships.any(|m| m.gone.iter().any(|gone| gone.origin == origin))
 }
 
 /// Whether all are ready and have the same changes, and no tree change is under way.

@@ -86,8 +86,11 @@ impl World {
             }
             Action::Found { beside } => self.found(f, &beside),
             Action::Renew {
-                known, is_in_use, ..
-            } => self.renew(f, known, is_in_use),
+                known,
+                behind,
+                is_in_use,
+                ..
+            } => self.renew(f, known, behind, is_in_use),
             Action::Fence { member } => self.shut_out(f, member, false),
             Action::Cancel(stream) => {
                 self.net.cancel(f, Kind::Pull(stream));
@@ -191,7 +194,7 @@ impl World {
         running.with(now, |core, since, _| match kind {
             Kind::Greet(link) => core.greeted(since, link, Err(Refusal::Broken(why.to_owned()))),
             Kind::Pull(stream) => core.ended(since, stream, Some(why.to_owned())),
-            Kind::Join(stream) => core.joined(stream, Err(why.to_owned())),
+            Kind::Join(stream) => core.joined(since, stream, Err(why.to_owned())),
             Kind::Freed(_) => {}
         })
     }
@@ -242,7 +245,12 @@ impl World {
                 let own = running.origin();
                 let forked = running.shared().forked_at(own, greeting.vector.get(own));
                 let forked = forked.map_err(|e| e.to_string())?;
-                let greeting = Greeting { forked, ..greeting };
+                let greeting = Greeting {
+                    forked,
+                    own: running.shared().vector().get(own),
+                    joined: running.shared().joined().map_err(|e| e.to_string())?,
+                    ..greeting
+                };
                 running.with(now, |core, since, _| {
                     core.greeted(since, link, Ok(greeting))
                 })
@@ -299,7 +307,13 @@ impl World {
             }
             _ => changes,
         };
+        let before = self.own_stamp(f);
         let applied = self.tolerate(f, |running| running.replica.apply_from(through, changes))?;
+        // A verdict is a change of its own; what it lost itself may be what came.
+        let own = self.filers[f].origin;
+        if self.own_stamp(f) > before && !own.is_some_and(|own| is_of(changes, own)) {
+            self.wrote(f);
+        }
         let Some(applied) = applied else {
             let failed = Outcome::Failed("the disk is full".to_owned());
             return self.core(f, |core, since, _| core.applied(since, stream, failed));
@@ -361,7 +375,7 @@ impl World {
         }
         self.core(f, |core, since, _| {
             if is_last {
-                core.joined(stream, Ok(()));
+                core.joined(since, stream, Ok(()));
             } else {
                 core.progressed(since, stream);
             }

@@ -2,14 +2,18 @@
 //! What goes wrong: one file for each fault.
 
 mod clock;
+mod clone;
 mod crash;
 mod cut;
 mod disk_full;
 mod freeze;
 mod heal;
 mod hour;
+mod leave;
 mod loss;
 mod master;
+mod remove;
+mod restore;
 mod split;
 mod wipe;
 
@@ -47,4 +51,14 @@ pub(crate) const ALL: &[&dyn Fault] = &[
     &split::Split,
     &disk_full::DiskFull,
     &hour::Hour,
+    &restore::Restore,
+    &clone::Clone,
+    &leave::Leave,
+    &remove::Remove,
 ];
+
+/// Disks that operators put back or copy.
+pub(crate) const OF_DISKS: &[&str] = &["backup or restore", "copied store"];
+
+/// Members that operators take away.
+pub(crate) const OF_MEMBERS: &[&str] = &["filer leaves", "member removed"];

@@ -25,6 +25,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 use crate::freed::Asking;
+use crate::leaving::Leaving;
 
 /// Bytes of journal after which a filer checkpoints: small, so that crashes find all ages.
 const CHECKPOINT_EVERY_BYTES: u64 = 8_000;
@@ -81,15 +82,47 @@ pub(crate) struct Filer {
     pub(crate) frozen_until: u64,
     /// Log above this goes when it is stable; a member for whom more is kept is shut out.
     pub(crate) log_budget_bytes: u64,
-    /// Something else was put on its disk.
-    pub(crate) was_restored: bool,
+    /// What was put on its disk, until its store has an origin of its own again.
+    pub(crate) was_restored: Option<Restored>,
+    /// Whose store is on its disk, as far as it ran.
+    pub(crate) origin: Option<Origin>,
+    /// What its disk held for certain when its process ended.
+    durable_at_end: Vector,
+    /// A copy that its operator made of its disk some time ago.
+    pub(crate) backup: Option<Backup>,
+    /// It is about to leave its cluster.
+    pub(crate) leaving: Option<Leaving>,
     /// A member that is silent for this long is shut out.
     pub(crate) offline_max: Duration,
+}
+
+/// A copy of a disk, with what it holds for certain.
+#[derive(Clone)]
+pub(crate) struct Backup {
+    disk: MemDisk,
+    engine: MemoryEngine,
+    /// Whose store it is.
+    pub(crate) origin: Origin,
+    pub(crate) durable: Vector,
+}
+
+/// A store that was put in the place of another one.
+#[derive(Clone, Debug)]
+pub(crate) struct Restored {
+    /// Whose it is.
+    pub(crate) origin: Origin,
+    /// What any disk held then: until it has that, it has less than it said it had.
+    pub(crate) held: Vector,
+    /// Whether there was a later one somewhere, or another filer runs on that origin: whatever
+    /// is written under it now parts from that.
+    pub(crate) may_part: bool,
 }
 
 /// A process.
 pub(crate) struct Running {
     members: RefCell<(Vector, Rc<Membership>)>,
+    /// What stands for the address of a member that has none, as in the driver.
+    own_address: ServerAddress,
     pub(crate) replica: Replica,
     pub(crate) core: Core,
     /// What subscribers of this process share.
@@ -136,7 +169,11 @@ impl Filer {
             running: None,
             frozen_until: 0,
             log_budget_bytes: LOG_BUDGET_BYTES,
-            was_restored: false,
+            was_restored: None,
+            origin: None,
+            durable_at_end: Vector::new(),
+            backup: None,
+            leaving: None,
             offline_max: Duration::from_secs(3600),
         }
     }
@@ -198,8 +235,13 @@ impl Filer {
         });
         self.life += 1;
         self.frozen_until = 0;
+        let origin = shared.origin();
+        self.origin = Some(origin);
+        // Renewed: what is written from now on is its own.
+        self.was_restored = self.was_restored.take().filter(|was| was.origin == origin);
         self.running = Some(Running {
             members: RefCell::default(),
+            own_address: address(self.port),
             replica,
             core,
             hub,
@@ -213,24 +255,51 @@ impl Filer {
         Ok(())
     }
 
-    /// What is on its disk now.
-    #[cfg(test)]
-    pub(crate) fn backup(&self) -> (MemDisk, MemoryEngine) {
-        (self.disk.copied(), self.engine.copied())
+    /// A copy of what is on its disk now; of a process that runs.
+    pub(crate) fn copy(&self) -> Option<Backup> {
+        let running = self.running.as_ref()?;
+        Some(Backup {
+            disk: self.disk.copied(),
+            engine: self.engine.copied(),
+            origin: running.origin(),
+            durable: running.shared().durable_vector(),
+        })
     }
 
-    /// Puts back what was on a disk once: its own, or another's.
-    #[cfg(test)]
-    pub(crate) fn restore(&mut self, (disk, engine): (MemDisk, MemoryEngine)) {
+    /// Puts what was on a disk once in the place of what is there: its own, or another's.
+    pub(crate) fn restore(&mut self, backup: &Backup, held: Vector, may_part: bool) {
         self.running = None;
-        self.was_restored = true;
-        self.disk = disk;
-        self.engine = engine;
+        self.leaving = None;
+        self.disk = backup.disk.copied();
+        self.engine = backup.engine.copied();
+        self.is_disk_full = false;
+        self.durable_at_end = backup.durable.clone();
+        self.origin = Some(backup.origin);
+        self.was_restored = Some(Restored {
+            origin: backup.origin,
+            held,
+            may_part,
+        });
+    }
+
+    /// What its disk holds for certain.
+    pub(crate) fn on_disk(&self) -> Vector {
+        match &self.running {
+            Some(running) => running.shared().durable_vector(),
+            None => self.durable_at_end.clone(),
+        }
+    }
+
+    /// Its process ends; its disk stays as it is.
+    pub(crate) fn stop(&mut self) {
+        self.durable_at_end = self.on_disk();
+        self.running = None;
+        self.leaving = None;
     }
 
     /// kill -9 and power loss in one: unsynced bytes torn, later engine batches lost.
     pub(crate) fn crash(&mut self, rng: &mut StdRng) {
-        self.running = None;
+        self.stop();
         let kept = rng.random_range(0..200);
         self.engine.crash(|batch| batch < kept);
         // Cut at a byte, or a disk of blocks that wrote some of them.
@@ -244,7 +313,10 @@ impl Filer {
 
     /// Its machine is replaced by an empty one.
     pub(crate) fn wipe(&mut self, rng: &mut StdRng) {
-        self.running = None;
+        self.stop();
+        self.durable_at_end = Vector::new();
+        self.was_restored = None;
+        self.origin = None;
         self.disk = MemDisk::new();
         self.engine = MemoryEngine::new();
         self.is_disk_full = false;
@@ -270,10 +342,12 @@ impl Filer {
         rows.map_err(|e| e.to_string())
     }
 
+    /// Whether it serves clients.
     pub(crate) fn is_ready(&self) -> bool {
-        self.running
-            .as_ref()
-            .is_some_and(|r| r.has_state() && !r.shared().has_reissue().unwrap_or(true))
+        let is_there = |running: &Running| {
+            running.has_state() && !running.shared().has_reissue().unwrap_or(true)
+        };
+        self.leaving.is_none() && self.running.as_ref().is_some_and(is_there)
     }
 }
 
@@ -304,7 +378,7 @@ impl Running {
         let mut kept = self.members.borrow_mut();
         if kept.0 != vector || kept.1.members.is_empty() {
             let rows = self.shared().members().map_err(|e| e.to_string())?;
-            let read = Membership::of(rows, &address(u16::MAX));
+            let read = Membership::of(rows, &self.own_address);
             *kept = (vector, Rc::new(read));
         }
         Ok(Rc::clone(&kept.1))

@@ -16,11 +16,13 @@ mod expiry;
 mod faults;
 mod filer;
 mod freed;
+mod leaving;
 mod life;
 mod master;
 mod membership;
 mod net;
 mod queue;
+mod restored;
 #[cfg(test)]
 mod scenarios;
 mod serve;

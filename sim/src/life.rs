@@ -57,6 +57,7 @@ impl World {
         self.say(|| format!("filer {f} commits {group:?}: {results:?}"));
         self.volumes.answered(&group, &results);
         self.clients.answered(origin, &group, &results);
+        self.wrote(f);
         let seen = Seen::Committed {
             filer: f,
             group: &group,
@@ -81,7 +82,11 @@ impl World {
             Err(error) => {
                 let is_excused =
                     matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::Unavailable);
-                if filer.is_disk_full && is_excused {
+                // One that left or was shut out stamps nothing more.
+                let own = running.origin();
+                let gone = &running.membership()?.gone;
+                let is_out = gone.iter().any(|gone| gone.origin == own);
+                if is_excused && (filer.is_disk_full || is_out) {
                     return Ok(None);
                 }
                 Err(format!(
@@ -123,8 +128,9 @@ impl World {
         };
         let origin = running.origin();
         self.filers[f].wipe(&mut self.rng);
-        self.lost.push(origin);
+        self.disk_lost_at = self.now;
         self.show(&Seen::Lost(origin))?;
+        self.forget_what_is_lost();
         self.after_death(f);
         Ok(())
     }

@@ -28,6 +28,9 @@ struct Arguments {
     /// Check at every turn what else is checked at rest: slow, and finds the moment
     #[arg(long)]
     careful: bool,
+    /// Operators put back and copy disks, take members away and have them leave, too
+    #[arg(long)]
+    operators: bool,
     /// Go on behind a seed that fails
     #[arg(long)]
     keep_going: bool,
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
     let options = Options {
         is_traced: arguments.trace,
         is_careful: arguments.careful,
+        has_operators: arguments.operators,
     };
     let mut totals = Counts::default();
     let (mut hash, mut n_failed, mut slowest) = (0_u64, 0, (0.0, first));
@@ -79,7 +83,12 @@ fn main() -> ExitCode {
             }
             Err(violation) => {
                 eprintln!("seed {seed}: {violation}");
-                eprintln!("replay it with: cargo xtask sim --seed {seed}");
+                let operators = if arguments.operators {
+                    " --operators"
+                } else {
+                    ""
+                };
+                eprintln!("replay it with: cargo xtask sim --seed {seed}{operators}");
                 n_failed += 1;
                 if !arguments.keep_going {
                     return ExitCode::FAILURE;

@@ -95,6 +95,7 @@ impl World {
         if !is_founded {
             return Ok(());
         }
+        self.wrote(f);
         self.show(&Seen::Founded(member))
     }
 }

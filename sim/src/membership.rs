@@ -1,18 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Members that are shut out.
 
-use dulse_merge::MemberStep;
+use dulse_merge::{Change, MemberStep};
 use dulse_replica::{Known, Renewal};
-use dulse_types::Origin;
+use dulse_types::{Origin, Stamp};
 use rand::Rng;
 
 use crate::MS;
+use crate::filer::Running;
+use crate::net::Kind;
 use crate::queue::Event;
 use crate::world::World;
 
 impl World {
     /// A filer prepares its store for a new origin, and its process begins again.
-    pub(crate) fn renew(&mut self, f: usize, known: Known, is_in_use: bool) -> Result<(), String> {
+    pub(crate) fn renew(
+        &mut self,
+        f: usize,
+        mut known: Known,
+        behind: Option<Stamp>,
+        is_in_use: bool,
+    ) -> Result<(), String> {
+        let own = self.filers[f].running.as_ref().map(Running::origin);
+        if let (Some(own), Some(behind)) = (own, behind)
+            && let Some(common) = self.parted_at(f, own, behind)?
+        {
+            let known_now = known.get(own);
+            known.set(own, known_now.map_or(common, |known| common.min(known)));
+        }
         self.say(|| format!("filer {f} takes a new origin, others have {known}"));
         let random = self.rng.random();
         let renewal = Renewal {
@@ -26,10 +41,33 @@ impl World {
             });
         };
         self.say(|| format!("filer {f} set aside {n_items}"));
-        self.filers[f].running = None;
+        self.counts.renewed += 1;
+        self.disk_lost_at = self.now;
+        self.filers[f].stop();
         self.reset_connections(f);
         self.at(10 * MS, Event::Start(f));
         Ok(())
+    }
+
+    /// Where the log of an origin that some peer has parted from the one here, which ends at
+    /// `behind`. Asked over any connection that there is, without delay.
+    fn parted_at(&self, f: usize, own: Origin, behind: Stamp) -> Result<Option<Stamp>, String> {
+        let mut calls = self.net.connections.values();
+        let call = calls.find(|c| c.client == f && matches!(c.kind, Kind::Greet(_)));
+        let Some(server) = call.map(|call| call.server) else {
+            return Ok(None);
+        };
+        let is_cut = self.net.is_cut[f][server] || self.net.is_cut[server][f];
+        let Some(running) = self.filers[server].running.as_ref().filter(|_| !is_cut) else {
+            return Ok(None);
+        };
+        let records = running.shared().changes_after(own, behind, 1);
+        // What it has no more, it cannot tell.
+        let Some(first) = records.ok().and_then(|records| records.into_iter().next()) else {
+            return Ok(None);
+        };
+        let first = Change::decode(&first.payload).map_err(|e| e.to_string())?;
+        Ok((first.prev < behind).then_some(first.prev))
     }
 
     /// A filer that has the state again makes anew what only it had.
@@ -43,6 +81,7 @@ impl World {
         }
         let done = self.tolerate(f, |running| running.replica.reissue())?;
         self.say(|| format!("filer {f} made anew {done:?}"));
+        self.wrote(f);
         Ok(())
     }
 
@@ -62,6 +101,7 @@ impl World {
             };
             running.replica.member(step)
         });
+        self.wrote(f);
         done.map(drop)
     }
 }

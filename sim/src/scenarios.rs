@@ -4,6 +4,7 @@
 
 mod determinism;
 mod members;
+mod operators;
 mod s01;
 mod s02;
 mod s03;

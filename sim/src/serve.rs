@@ -6,7 +6,7 @@ use dulse_replica::{ExportPart, ImportCursor};
 use dulse_replication::convert;
 use dulse_replication::core::{Greeting, Phase};
 use dulse_replication::feed::{self, KeptCursor, Next};
-use dulse_types::{Origin, ServerAddress};
+use dulse_types::{Origin, ServerAddress, Stamp, Version};
 use rand::Rng;
 
 use crate::MS;
@@ -108,6 +108,7 @@ impl World {
                 self.push_reply(c, Reply::Broken("the disk is full".to_owned()));
                 return Ok(());
             }
+            self.wrote(server);
         }
         let Some(running) = &mut self.filers[server].running else {
             return Ok(());
@@ -244,8 +245,10 @@ fn hello(running: &Running) -> Result<Greeting, String> {
             .map(|(origin, _)| *origin)
             .collect(),
         is_ready: *running.core.phase() == Phase::Ready,
-        started_ns: i64::try_from(running.started).unwrap_or(i64::MAX),
+        started_ns: running.core.started_ns(),
         forked: None,
+        own: Stamp::ZERO,
+        joined: Version::ZERO,
         vector,
     })
 }

@@ -44,7 +44,7 @@ impl Shape {
     }
 
     /// Of a seed.
-    pub(crate) fn of(rng: &mut StdRng) -> Self {
+    pub(crate) fn of(rng: &mut StdRng, has_operators: bool) -> Self {
         let filers = match rng.random_range(0..100) {
             0..=19 => 2,
             20..=69 => 3,
@@ -63,7 +63,20 @@ impl Shape {
             let is_in = rng.random_bool(0.6);
             if is_in { fault.weight() } else { 0 }
         });
-        let faults = faults.collect();
+        let mut faults: Vec<u32> = faults.collect();
+        // What operators do to members and what they do to disks, one of the two in a world.
+        let group = if rng.random_bool(0.5) {
+            faults::OF_DISKS
+        } else {
+            faults::OF_MEMBERS
+        };
+        for (fault, weight) in faults::ALL.iter().zip(&mut faults) {
+            let is_operators = faults::OF_DISKS.contains(&fault.name())
+                || faults::OF_MEMBERS.contains(&fault.name());
+            if group.contains(&fault.name()) || (is_operators && !has_operators) {
+                *weight = 0;
+            }
+        }
         let mut workloads: Vec<u32> = workload::ALL
             .iter()
             .map(|workload| {

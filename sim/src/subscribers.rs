@@ -36,6 +36,8 @@ pub(crate) struct Scalar {
     pub(crate) since: Stamp,
     /// Everything up to it came as a state, not as events.
     pub(crate) state: Vector,
+    /// A filer that had been set back and did not know it said that all up to it was told.
+    pub(crate) in_doubt: Stamp,
     /// Each event it was told since.
     pub(crate) told: Vec<Told>,
     /// Those at exactly the cursor when it resumed: they may be repeated.
@@ -47,7 +49,7 @@ pub(crate) struct Scalar {
 pub(crate) struct ByVector {
     pub(crate) at: Vector,
     /// The last violation it saw: a change that does not follow its cursor.
-    pub(crate) violation: Option<String>,
+    pub(crate) violation: Option<(Origin, String)>,
 }
 
 impl Subscriber {
@@ -133,6 +135,9 @@ impl World {
         } else {
             // A heartbeat moves the cursor, too.
             client.since = client.since.max(head.limit);
+            if self.filers[f].was_restored.is_some() {
+                client.in_doubt = client.in_doubt.max(client.since);
+            }
         }
         Ok(())
     }
@@ -186,10 +191,11 @@ impl ByVector {
             let change = Change::decode(payload).map_err(|e| e.to_string())?;
             let have = self.at.get(origin);
             if change.prev != have || change.origin != origin {
-                self.violation = Some(format!(
+                let why = format!(
                     "a subscriber at {have} of {origin} was told a change of {} that follows {}",
                     change.origin, change.prev
-                ));
+                );
+                self.violation = Some((origin, why));
             }
             self.at.set(origin, change.stamp);
         }

@@ -50,6 +50,7 @@ impl World {
         let Some(stamp) = running.map(Running::own_stamp).filter(|s| *s > before) else {
             return Ok(());
         };
+        self.wrote(f);
         self.counts.writes += 1;
         self.trace.note(&[stamp.0.cast_unsigned()]);
         let results = Vec::new();

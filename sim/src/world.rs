@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One world: filers, a master's list, a network, faults, and what must hold.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use dulse_merge::change::MemberStep;
 use dulse_store::TreeChange;
-use dulse_types::Origin;
+use dulse_types::{Origin, Stamp};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -64,6 +64,12 @@ pub struct Counts {
     pub trees_in_parts: u64,
     /// Those parts.
     pub tree_parts: u64,
+    /// Filers that left their cluster.
+    pub left: u64,
+    /// Times that a copied store was put on a disk.
+    pub restored: u64,
+    /// Times that a store took a new origin.
+    pub renewed: u64,
 }
 
 impl Counts {
@@ -85,6 +91,9 @@ impl Counts {
         self.largest_change = self.largest_change.max(other.largest_change);
         self.trees_in_parts += other.trees_in_parts;
         self.tree_parts += other.tree_parts;
+        self.left += other.left;
+        self.restored += other.restored;
+        self.renewed += other.renewed;
     }
 }
 
@@ -107,13 +116,17 @@ impl fmt::Display for Counts {
             largest_change: _,
             trees_in_parts,
             tree_parts,
+            left,
+            restored,
+            renewed,
         } = self;
         write!(
             f,
             "{writes} writes acknowledged, {applied} changes delivered, {faults} faults, \
              {crashes} crashes, {log_cuts} log cuts, {joins} joins, {resumes} of them resumed, \
              {relays} relays, {freed} chunks freed ({told_freed} told), {expired} entries expired, {told} events \
-             told, {too_old} cursors too old, {trees_in_parts} trees changed in {tree_parts} parts"
+             told, {too_old} cursors too old, {trees_in_parts} trees changed in {tree_parts} parts, \
+             {left} filers left, {restored} stores put back, {renewed} new origins"
         )
     }
 }
@@ -134,6 +147,8 @@ pub struct Options {
     pub is_traced: bool,
     /// Whether what must hold at rest for each filer by itself is looked at all the time.
     pub is_careful: bool,
+    /// Whether operators put back and copy disks, take members away and have them leave.
+    pub has_operators: bool,
 }
 
 pub(crate) struct World {
@@ -153,8 +168,13 @@ pub(crate) struct World {
     /// Whether trouble is over and all must heal.
     pub(crate) is_over: bool,
     pub(crate) checks: Vec<Box<dyn Check>>,
-    /// Whose machines are gone for good.
-    pub(crate) lost: Vec<Origin>,
+    /// When a disk last came to hold less than it had held.
+    pub(crate) disk_lost_at: u64,
+    /// The last own change that each origin is known to have made.
+    pub(crate) own_last: BTreeMap<Origin, Stamp>,
+    /// Origins under which two filers wrote: of a copied or restored store that nobody could
+    /// tell so. Their stamps say nothing about what was applied.
+    pub(crate) parted: BTreeSet<Origin>,
     /// Changes of this origin arrive damaged at this filer: a scenario's affair.
     pub(crate) damaged: Option<(usize, Origin)>,
     pub(crate) trace: Trace,
@@ -168,7 +188,7 @@ pub(crate) struct World {
 /// The invariant that does not hold, in words.
 pub fn run(seed: u64, options: Options) -> Result<Report, String> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let shape = Shape::of(&mut rng);
+    let shape = Shape::of(&mut rng, options.has_operators);
     let mut world = World::new(shape, rng, options);
     let lived = world.live();
     lived.map_err(|why| world.dated(&why))?;
@@ -201,7 +221,9 @@ impl World {
             is_over: false,
             checks: checks::all(),
             trace: Trace::new(options.is_traced),
-            lost: Vec::new(),
+            disk_lost_at: 0,
+            own_last: BTreeMap::new(),
+            parted: BTreeSet::new(),
             damaged: None,
             options,
         }
@@ -244,30 +266,27 @@ impl World {
         self.at(2 * SECOND, Event::Fault);
         self.until(self.shape.trouble)?;
         self.settle()?;
-        if !self.lost.is_empty() {
-            self.remove_lost()?;
+        if self.remove_lost()? {
             self.settle()?;
         }
         self.linger()
     }
 
-    /// An operator removes the members whose machines are gone.
-    fn remove_lost(&mut self) -> Result<(), String> {
-        for member in self.lost.clone() {
-            let by = self.any();
-            let Some(running) = &self.filers[by].running else {
-                continue;
-            };
-            let is_member = |(origin, _): &(Origin, _)| *origin == member;
-            if !running.membership()?.members.iter().any(is_member) {
-                continue;
-            }
-            self.say(|| format!("filer {by} removes {member}"));
-            let cut = running.shared().vector().get(member);
-            let step = MemberStep::Remove { member, cut };
-            self.tolerate(by, |running| running.replica.member(step))?;
+    /// An operator removes the members that nobody runs: their machines are gone, or another
+    /// store is on their disks. Whether there were any.
+    fn remove_lost(&mut self) -> Result<bool, String> {
+        let by = self.any();
+        let Some(running) = &self.filers[by].running else {
+            return Ok(false);
+        };
+        let membership = running.membership()?;
+        let members = membership.members.iter().map(|(origin, _)| *origin);
+        let is_run = |origin: Origin| self.filers.iter().any(|f| f.origin == Some(origin));
+        let unrun: Vec<Origin> = members.filter(|origin| !is_run(*origin)).collect();
+        for member in &unrun {
+            self.shut_out(by, *member, true)?;
         }
-        Ok(())
+        Ok(!unrun.is_empty())
     }
 
     /// Lets all become stable and every grace end: what must be gone then is gone.
@@ -369,13 +388,12 @@ impl World {
         alarms::raised(|text| self.is_expected(text))
     }
 
-    /// Alarms that come with a full disk.
+    /// Alarms that come with a full disk, or with a store that was set back.
     fn is_expected(&self, text: &str) -> bool {
+        let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
         let is_full = self.filers.iter().any(|filer| filer.is_disk_full);
-        is_full
-            && alarms::OF_A_FULL_DISK
-                .iter()
-                .any(|part| text.contains(part))
+        let is_set_back = self.filers.iter().any(|filer| filer.was_restored.is_some());
+        is_full && has(alarms::OF_A_FULL_DISK) || is_set_back && has(alarms::OF_A_STORE_SET_BACK)
     }
 
     /// A group of clients' writes, if any are served.
@@ -415,9 +433,15 @@ impl World {
             running.shared().hold_verdicts(false);
         }
         let stable = running.stable()?;
+        let before = self.own_stamp(f);
         let is_cut = self.tolerate(f, |running| running.in_background(stable))?;
+        if self.own_stamp(f) > before {
+            self.wrote(f);
+        }
         self.counts.log_cuts += u64::from(is_cut == Some(true));
         self.make_anew(f)?;
+        self.step_leave(f)?;
+        self.look_at_restored(f);
         if is_ready {
             self.serve_subscribers(f)?;
             self.step_tree(f)?;

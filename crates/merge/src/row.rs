@@ -125,6 +125,17 @@ impl MemberRow {
     /// Removed by an operator.
     pub const REMOVED: u8 = 4;
 
+    /// A member whose join has not arrived.
+    #[must_use]
+    pub fn unannounced() -> Self {
+        Self {
+            state: Self::MEMBER,
+            version: Version::ZERO,
+            cut: Stamp(i64::MAX),
+            address: String::new(),
+        }
+    }
+
     /// The stored bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

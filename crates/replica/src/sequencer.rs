@@ -568,7 +568,7 @@ fn admit(
         // ⚠ Who was shut out, or who does not know it yet, may bring what others will never
         // have: a member's changes of it are bounded, see `Acknowledgements::is_cut`.
         _ => match through {
-            Some(through) => !is_member(txn, through)?,
+            Some(through) => !is_member(txn, through, vector)?,
             None => false,
         },
     };
@@ -590,9 +590,13 @@ pub(crate) fn may_stamp(txn: &Txn<'_>, own: Origin) -> Result<(), Error> {
     }
 }
 
-fn is_member(txn: &Txn<'_>, origin: Origin) -> Result<bool, Error> {
-    let row = member(txn, origin)?;
-    Ok(row.is_some_and(|row| row.state == MemberRow::MEMBER))
+/// ⚠ One whose join has not arrived is a member: it may be that the one that is gone journaled
+/// the join, and that nobody else has it.
+fn is_member(txn: &Txn<'_>, origin: Origin, applied: &Vector) -> Result<bool, Error> {
+    Ok(match member(txn, origin)? {
+        Some(row) => row.state == MemberRow::MEMBER,
+        None => applied.get(origin) > Stamp::ZERO,
+    })
 }
 
 pub(crate) fn member(txn: &Txn<'_>, origin: Origin) -> Result<Option<MemberRow>, Error> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What readers share with the sequencer: engine, journal, vectors, digest.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -190,8 +191,14 @@ impl Shared {
 
     /// A stamp at or below which no later change of this replica will be: its clock promise.
     /// Cost: one lock; it never waits for a commit.
+    ///
+    /// ⚠ While it is not known whether others have more of this origin, that is its last change:
+    /// a store that was set back would promise what its own lost changes break.
     #[must_use]
     pub fn promise(&self) -> Stamp {
+        if self.are_verdicts_held.load(Ordering::Relaxed) {
+            return self.vector().get(self.origin);
+        }
         self.clock.promise(self.now_ns())
     }
 
@@ -324,7 +331,12 @@ impl Shared {
         }
     }
 
-    /// The members as the log knows them.
+    /// The members as the log knows them, in the order of their origins.
+    ///
+    /// ⚠ An origin of which something is applied and nothing else is said is a member whose join
+    /// is on its way: changes of different origins may arrive in any order, and whoever journaled
+    /// the join may be shut out. Left out, it would hold back nothing: what it lacks would count
+    /// as stable.
     ///
     /// # Errors
     ///
@@ -340,7 +352,22 @@ impl Shared {
             };
             read().map_err(|e| error::corrupt(Operation::List, e))
         });
-        parsed.collect()
+        let mut rows = parsed.collect::<Result<BTreeMap<Origin, MemberRow>, Error>>()?;
+        for (origin, _) in self.vector().iter() {
+            rows.entry(origin).or_insert_with(MemberRow::unannounced);
+        }
+        Ok(rows.into_iter().collect())
+    }
+
+    /// The change by which this replica became a member; zero while that has not arrived.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn joined(&self) -> Result<Version, Error> {
+        let rows = self.members()?;
+        let own = rows.into_iter().find(|(origin, _)| *origin == self.origin);
+        Ok(own.map_or(Version::ZERO, |(_, row)| row.version))
     }
 
     /// Whether conflicts that others' changes cause stay pending for now. ⚠ They do until this

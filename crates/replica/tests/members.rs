@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bytes::Bytes;
 use dulse_journal::MemDisk;
 use dulse_kv::MemoryEngine;
-use dulse_merge::MemberStep;
+use dulse_merge::{MemberRow, MemberStep};
 use dulse_replica::{Applied, Clock, Durability, Limits, Replica, ReplicaOptions};
 use dulse_store::{ErrorKind, Step, Transaction};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
@@ -131,4 +131,31 @@ fn how_long_members_are_silent_is_kept() {
     one.note_silences(&[(a, of(5)), (b, of(6))]).unwrap();
     one.note_silences(&[(a, of(9))]).unwrap();
     assert_eq!(one.shared().silences().unwrap(), [(a, of(9)), (b, of(6))]);
+}
+
+/// ⚠ Its join is on its way, or was journaled by one that was shut out: what it has not
+/// acknowledged is not stable, and what it has of one that is gone counts.
+#[test]
+fn one_whose_join_has_not_arrived_is_a_member() {
+    let (mut one, mut gone, mut joiner) = (open(1 << 32 | 1), open(2 << 32 | 2), open(3 << 32 | 3));
+    let (own, lost, unheard) = (origin(&one), origin(&gone), origin(&joiner));
+    for who in [own, lost] {
+        join(&mut one, who);
+    }
+    for name in ["/a", "/b"] {
+        gone.commit(vec![mkdir(name)]).pop().unwrap().unwrap();
+    }
+    let made = changes(&gone);
+    one.apply_from(lost, &made[..1]).unwrap();
+    let cut = one.shared().vector().get(lost);
+    one.member(MemberStep::Remove { member: lost, cut })
+        .unwrap();
+    joiner.commit(vec![mkdir("/c")]).pop().unwrap().unwrap();
+    let taken = one.apply_from(unheard, &changes(&joiner)).unwrap();
+    assert_eq!(taken, [Applied::Now]);
+    let members = one.shared().members().unwrap();
+    let row = members.iter().find(|(origin, _)| *origin == unheard);
+    assert_eq!(row.map(|(_, row)| row.state), Some(MemberRow::MEMBER));
+    let taken = one.apply_from(unheard, &made[1..]).unwrap();
+    assert_eq!(taken, [Applied::Now]);
 }

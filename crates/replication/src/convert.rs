@@ -6,7 +6,7 @@ use dulse_proto::replication::{
     Heartbeat, Hello, Known, Position, Range, Resume, Row, SnapshotPart,
 };
 use dulse_replica::{ExportPart, ImportCursor};
-use dulse_types::{Origin, ServerAddress, Stamp, Vector};
+use dulse_types::{Origin, ServerAddress, Stamp, Vector, Version};
 
 use crate::core::Greeting;
 use crate::{Inner, PROTOCOL_MIN};
@@ -127,6 +127,8 @@ pub fn greeting(hello: &Hello) -> Greeting {
         is_ready: hello.is_ready,
         started_ns: hello.started_ns,
         forked: None,
+        own: Stamp::ZERO,
+        joined: Version::ZERO,
     }
 }
 
@@ -161,7 +163,7 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
         known: all_known(inner),
         instance: inner.instance,
         now_ns: inner.store.shared().wall_ns(),
-        started_ns: inner.started_ns,
+        started_ns: inner.core.lock().started_ns(),
         gone,
         members,
     }

@@ -30,6 +30,7 @@ use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use crate::status::{PeerState, PeerStatus};
 use links::Link;
 use pulls::{Behind, Stream};
+use returning::Aside;
 
 /// Pause before a peer is tried again.
 pub(crate) const RETRY_DELAY: Duration = Duration::from_millis(500);
@@ -173,6 +174,10 @@ pub struct Core {
     /// The last own change when this filer started, and before it was ready.
     own_at_start: Option<Stamp>,
     own_before_ready: Option<Stamp>,
+    /// What each peer said to have of this store's origins when it answered last.
+    had: BTreeMap<Origin, Vec<(Origin, Stamp)>>,
+    /// A new origin is to be taken.
+    aside: Option<Aside>,
     is_renewing: bool,
     is_leaving: bool,
     renew_not_before: Now,
@@ -209,6 +214,8 @@ impl Core {
             members: BTreeSet::new(),
             own_at_start: None,
             own_before_ready: None,
+            had: BTreeMap::new(),
+            aside: None,
             is_renewing: false,
             is_leaving: false,
             renew_not_before: Now::ZERO,
@@ -243,7 +250,9 @@ impl Core {
     /// changed something and at least every 100 ms. Cost: O(peers × origins).
     pub fn poll(&mut self, now: Now, view: &View<'_>) -> Vec<Action> {
         for (origin, address) in view.members {
-            if *origin != self.settings.origin {
+            // A member whose address is not known is said to be here.
+            let is_here = address.is_same_server(&self.settings.address);
+            if *origin != self.settings.origin && !is_here {
                 self.directory.told(now, *origin, address);
             }
         }
@@ -251,6 +260,7 @@ impl Core {
         self.look_at_gone(now, view);
         self.look_at_own(now, view);
         self.expire(now);
+        self.step_aside(now);
         self.begin(now, view);
         self.keep_links(now);
         if self.may_pull() {

@@ -267,7 +267,7 @@ fn carry_out(
         Action::Join { stream, link } => {
             let Some(client) = running.clients.get(&link).cloned() else {
                 let lost = Err("the connection is gone".to_owned());
-                inner.core.lock().joined(stream, lost);
+                inner.core.lock().joined(inner.now(), stream, lost);
                 return;
             };
             let task = tokio::spawn(join::join(Arc::clone(inner), stream, client));
@@ -377,6 +377,9 @@ async fn handshake(inner: &Inner, address: &ServerAddress) -> Result<(Client, Gr
     let mut greeting = convert::greeting(&theirs);
     let shared = Arc::clone(inner.store.shared());
     let (own, has) = (inner.origin(), greeting.vector.get(inner.origin()));
+    greeting.own = shared.vector().get(own);
+    let joined = shared.joined();
+    greeting.joined = joined.map_err(|error| Refusal::Broken(error.to_string()))?;
     let forked = tokio::task::spawn_blocking(move || shared.forked_at(own, has)).await;
     greeting.forked = match forked {
         Ok(Ok(forked)) => forked,

@@ -24,7 +24,7 @@ pub(crate) async fn join(inner: Arc<Inner>, stream: StreamId, client: Client) {
         ),
         Err(error) => tracing::warn!(%error, "joining the cluster failed; trying again"),
     }
-    inner.core.lock().joined(stream, result);
+    inner.core.lock().joined(inner.now(), stream, result);
     inner.wake.notify_one();
 }
 

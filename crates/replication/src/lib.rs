@@ -114,7 +114,6 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) instance: u64,
     /// When this process started, by its wall clock.
-    pub(crate) started_ns: i64,
     pub(crate) core: Mutex<Core>,
     /// Something happened that the core should look at now.
     pub(crate) wake: Notify,
@@ -196,7 +195,6 @@ impl Replicator {
             store,
             options,
             instance,
-            started_ns,
             core: Mutex::new(core),
             wake: Notify::new(),
             started: Instant::now(),

@@ -15,7 +15,7 @@ pub(crate) struct Stopping<'a> {
     pub(crate) not_ready: Option<&'a str>,
     /// Other members that answer.
     pub(crate) n_live: usize,
-    /// Who has everything that is on disk here, whether it answers or not.
+    /// Who has everything that is on disk here.
     pub(crate) over: &'a HandedOver,
     /// Fresh filers that take their state from here.
     pub(crate) n_transfers: usize,

@@ -1,19 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! I2: an acknowledged write survives kill -9 and, with fsync, power loss. Design §13.
 //!
-//! At its own filer after every restart; at rest at every filer, the machine lost or not:
-//! machines are only replaced while another has all they had.
+//! At its own filer after every restart; at rest at every filer, the machine lost or not.
+//!
+//! What a disk loses by an operator's hand (a machine replaced, an old copy put back) counts as
+//! acknowledged no more where no other disk holds it at that moment: see `FAULTS.md`. Who
+//! leaves takes nothing with it at all.
 
 use std::collections::BTreeMap;
 
-use dulse_types::{Origin, Stamp};
+use dulse_types::{Origin, Stamp, Vector};
 
-use super::{Check, Seen};
+use super::{Check, Seen, is_gone};
 use crate::world::World;
 
 /// The last stamp of each origin that a client was told of.
 #[derive(Default)]
-pub(crate) struct Durability(BTreeMap<Origin, Stamp>);
+pub(crate) struct Durability {
+    told: BTreeMap<Origin, Stamp>,
+    /// By each filer: a copied store has the same origin.
+    told_by: BTreeMap<(usize, Origin), Stamp>,
+}
 
 impl Check for Durability {
     fn name(&self) -> &'static str {
@@ -34,7 +41,9 @@ impl Check for Durability {
                     return Err("a transaction was not answered".to_owned());
                 }
                 if let Some(commit) = results.iter().flatten().last() {
-                    self.0.insert(running.origin(), commit.stamp);
+                    self.told.insert(running.origin(), commit.stamp);
+                    self.told_by
+                        .insert((*filer, running.origin()), commit.stamp);
                 }
             }
             Seen::Started(filer) => {
@@ -43,12 +52,39 @@ impl Check for Durability {
                 };
                 let origin = running.origin();
                 let have = running.shared().vector().get(origin);
-                // A backup was put back: by the operator's hand.
-                if world.filers[*filer].was_restored {
+                // What was put back is behind until it has heard the others.
+                if world.filers[*filer].was_restored.is_some() {
                     return Ok(());
                 }
-                if let Some(told) = self.0.get(&origin).filter(|told| have < **told) {
+                if let Some(told) = self
+                    .told_by
+                    .get(&(*filer, origin))
+                    .filter(|told| have < **told)
+                {
                     return Err(format!("acknowledged up to {told}, after a crash {have}"));
+                }
+            }
+            Seen::Lost(_) | Seen::Restored(_) => {
+                let held = world.on_disks();
+                for (origin, told) in &mut self.told {
+                    *told = (*told).min(held.get(*origin));
+                }
+            }
+            Seen::Left(filer) => {
+                let others = world.filers.iter().enumerate().filter(|(f, _)| f != filer);
+                let mut held = Vector::new();
+                for (_, other) in others {
+                    held.merge_max(&other.on_disk());
+                }
+                for (origin, told) in &self.told {
+                    let have = held.get(*origin);
+                    // Of those that are gone it comes again as changes of others.
+                    if have < *told && !is_out(world, *origin) {
+                        return Err(format!(
+                            "{origin} acknowledged up to {told}, filer {filer} leaves and the \
+                             others have {have}"
+                        ));
+                    }
                 }
             }
             _ => {}
@@ -62,11 +98,9 @@ impl Check for Durability {
                 continue;
             };
             let vector = running.shared().vector();
-            // What only one that was shut out had is made anew under its next origin.
-            let gone = &running.membership()?.gone;
-            for (origin, told) in &self.0 {
+            for (origin, told) in &self.told {
                 let have = vector.get(*origin);
-                if have < *told && !gone.iter().any(|gone| gone.origin == *origin) {
+                if have < *told && !is_out(world, *origin) {
                     return Err(format!(
                         "{origin} acknowledged up to {told}, filer {f} has {have}"
                     ));
@@ -75,4 +109,10 @@ impl Check for Durability {
         }
         Ok(())
     }
+}
+
+/// Whether what it had comes again as changes of another: of one that was shut out, or under
+/// which two wrote.
+fn is_out(world: &World, origin: Origin) -> bool {
+    world.parted.contains(&origin) || is_gone(world, origin)
 }

@@ -6,7 +6,7 @@
 //! names is left on the volume servers, whichever machines were lost, and nobody waits for one
 //! that is freed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dulse_merge::apply::NEVER;
 use dulse_merge::keys::Space;
@@ -15,13 +15,18 @@ use dulse_merge::{ConflictRow, Txn};
 use dulse_replica::Garbage;
 use dulse_types::FileId;
 
-use super::{Check, Seen};
+use super::i08::is_unheard_of;
+use super::{Check, Seen, is_gone};
 use crate::filer::{Filer, Rows};
 use crate::volumes::Chunk;
 use crate::world::World;
 
-/// What lies on the volume servers, and who names it.
-pub(crate) struct Chunks;
+/// What lies on the volume servers, and who names it; and whether a store was set back or
+/// copied: what it had dropped since, it knows no more.
+#[derive(Default)]
+pub(crate) struct Chunks {
+    is_any_set_back: bool,
+}
 
 impl Check for Chunks {
     fn name(&self) -> &'static str {
@@ -30,6 +35,7 @@ impl Check for Chunks {
 
     fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
+            Seen::Restored(_) => self.is_any_set_back = true,
             Seen::Turned(f) => stability(world, *f)?,
             Seen::Freed(chunks) => {
                 let freed: BTreeSet<FileId> = chunks.iter().copied().collect();
@@ -52,13 +58,15 @@ impl Check for Chunks {
 
     fn at_end(&mut self, world: &World) -> Result<(), String> {
         self.at_rest(world)?;
-        let Some(filer) = world.filers.first() else {
+        // What only one that was shut out had dropped may stay: docs/semantics.md says so.
+        let is_excused = self.is_any_set_back || world.counts.renewed > 0;
+        let (false, Some(filer)) = (is_excused, world.filers.first()) else {
             return Ok(());
         };
         let named = named(filer)?;
         let chunks = world.volumes.chunks.iter();
         let left = chunks.filter(|(_, state)| !matches!(state, Chunk::Freed | Chunk::Kept));
-        let leaked: Vec<_> = left.filter(|(id, _)| !named.contains(id)).collect();
+        let leaked: Vec<_> = left.filter(|(id, _)| !named.contains_key(id)).collect();
         if !leaked.is_empty() {
             let held = world.filers.iter().map(waiting);
             let held: Result<Vec<_>, String> = held.collect();
@@ -126,42 +134,57 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
         .running
         .as_ref()
         .is_some_and(|r| !r.shared().is_fresh());
-    if !is_begun {
+    // One that was set back names what it named then, until it has heard the others; and one that
+    // the others shut out what it named before, until it has heard that.
+    let origin = filer.running.as_ref().map(|running| running.origin());
+    let is_out = origin.is_some_and(|origin| is_gone(world, origin));
+    if !is_begun || is_out || filer.was_restored.is_some() {
         return Ok(());
     }
-    let dangling: Vec<FileId> = named(filer)?.intersection(freed).copied().collect();
-    if dangling.is_empty() {
+    let named = named(filer)?;
+    let mut dangling = named.iter().filter(|(id, _)| freed.contains(id));
+    let Some((id, place)) = dangling.next() else {
         return Ok(());
-    }
+    };
     Err(format!(
-        "filer {f} shows entries whose chunks are freed: {dangling:?}"
+        "filer {f} names {id:?}, which is freed, at {place}, and {} more",
+        dangling.count()
     ))
 }
 
 /// The chunks of every live name, shadowed ones too, and of every listed conflict: whoever
 /// restores what was lost finds its content.
-fn named(filer: &Filer) -> Result<BTreeSet<FileId>, String> {
+fn named(filer: &Filer) -> Result<BTreeMap<FileId, String>, String> {
     let rows = Rows(&filer.engine);
     let txn = Txn::new(&rows);
-    let mut chunks = BTreeSet::new();
+    let mut chunks = BTreeMap::new();
+    let mut add = |ids: Vec<FileId>, space: Space, key: &[u8]| {
+        for id in ids {
+            chunks
+                .entry(id)
+                .or_insert_with(|| format!("{space:?} {}", key.escape_ascii()));
+        }
+    };
     for space in [Space::Entries, Space::Shadows] {
-        for (_, value) in filer.rows(space)? {
+        for (key, value) in filer.rows(space)? {
             let row = decode_name(space, &value, b"").map_err(|e| e.to_string())?;
             if row.is_implied {
                 continue;
             }
             if !row.is_linked {
-                chunks.extend(row.content.data.file_ids());
+                add(row.content.data.file_ids(), space, &key);
                 continue;
             }
             let inode = txn.inode(row.inode).map_err(|e| e.to_string())?;
-            chunks.extend(inode.iter().flat_map(|inode| inode.content.data.file_ids()));
+            let ids = inode.map(|inode| inode.content.data.file_ids());
+            add(ids.unwrap_or_default(), Space::Inodes, &key);
         }
     }
-    for (_, value) in filer.rows(Space::Conflicts)? {
+    for (key, value) in filer.rows(Space::Conflicts)? {
         let row = ConflictRow::decode(&value).map_err(|e| e.to_string())?;
         if row.is_open() {
-            chunks.extend(row.chunks());
+            let key = [&key[..], format!(" {:?}", row.recorded).as_bytes()].concat();
+            add(row.chunks(), Space::Conflicts, &key);
         }
     }
     Ok(chunks)
@@ -172,6 +195,10 @@ fn stability(world: &World, f: usize) -> Result<(), String> {
     let Some(running) = &world.filers[f].running else {
         return Ok(());
     };
+    // What one holds for stable that was set back, its members have said to another past.
+    if world.filers[f].was_restored.is_some() {
+        return Ok(());
+    }
     let stable = running.stable()?;
     let gone = &running.membership()?.gone;
     for (n, other) in world.filers.iter().enumerate() {
@@ -179,8 +206,11 @@ fn stability(world: &World, f: usize) -> Result<(), String> {
             continue;
         };
         let shared = running.shared();
-        // What one that was shut out has on disk counts for nothing.
-        if gone.iter().any(|gone| gone.origin == shared.origin()) {
+        // What one that was shut out has on disk counts for nothing; and one that was set back
+        // has less than it said it had, until it is another.
+        let is_gone = gone.iter().any(|gone| gone.origin == shared.origin());
+        let is_gone = is_gone || is_unheard_of(world, f, shared.origin());
+        if is_gone || other.was_restored.is_some() {
             continue;
         }
         if n != f && !shared.is_fresh() && !shared.durable_vector().includes(&stable) {

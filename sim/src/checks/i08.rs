@@ -11,7 +11,7 @@ use dulse_merge::Change;
 use dulse_replica::Applied;
 use dulse_types::{Origin, Stamp, Vector};
 
-use super::{Check, Seen};
+use super::{Check, Seen, is_gone};
 use crate::subscribers::{Subscriber, Told};
 use crate::world::World;
 
@@ -50,7 +50,11 @@ impl Check for Watching {
                 let Some(running) = &world.filers[*filer].running else {
                     return Ok(());
                 };
-                above(running.watermark, changes, results)?;
+                // One that was set back and is alone by its own list serves before it hears of
+                // what it lost.
+                if world.filers[*filer].was_restored.is_none() {
+                    above(world, *filer, running.watermark, changes, results)?;
+                }
             }
             _ => {}
         }
@@ -64,10 +68,12 @@ impl Check for Watching {
             arrived.merge_max(&running.shared().vector());
         }
         for (n, subscriber) in world.subscribers.iter().enumerate() {
-            if let Some(violation) = &subscriber.vector.violation {
+            if let Some((origin, violation)) = &subscriber.vector.violation
+                && !world.parted.contains(origin)
+            {
                 return Err(violation.clone());
             }
-            self.each_once(n, subscriber, &arrived)?;
+            self.each_once(n, subscriber, &arrived, &world.parted)?;
         }
         Ok(())
     }
@@ -87,12 +93,18 @@ impl Check for Watching {
         for (n, subscriber) in world.subscribers.iter().enumerate() {
             let since = subscriber.scalar.since;
             if since < last {
+                let members = running.membership()?;
+                let filers = world.filers.iter().filter_map(|f| f.running.as_ref());
+                let marks: Vec<Stamp> = filers.map(|r| r.watermark).collect();
                 return Err(format!(
-                    "subscriber {n} hangs at {since}, the last event is {last}"
+                    "subscriber {n} hangs at {since}, the last event is {last}, the filers' \
+                     watermarks are {marks:?}, {members:?}"
                 ));
             }
             let at = &subscriber.vector.at;
-            if *at != vector {
+            // What it was told of one that was set back since is there no more.
+            let is_behind = |(origin, has): (Origin, Stamp)| at.get(origin) < has;
+            if vector.iter().any(is_behind) {
                 return Err(format!("vector subscriber {n} hangs at {at} of {vector}"));
             }
         }
@@ -118,7 +130,13 @@ impl Watching {
 
     /// What a subscriber was told since it took a state: every event up to its cursor that
     /// the state lacks, each once, in order.
-    fn each_once(&self, n: usize, subscriber: &Subscriber, arrived: &Vector) -> Result<(), String> {
+    fn each_once(
+        &self,
+        n: usize,
+        subscriber: &Subscriber,
+        arrived: &Vector,
+        parted: &BTreeSet<Origin>,
+    ) -> Result<(), String> {
         let client = &subscriber.scalar;
         if let Some(pair) = client.told.windows(2).find(|pair| pair[0].0 > pair[1].0) {
             return Err(format!(
@@ -131,8 +149,11 @@ impl Watching {
             return Err(format!("subscriber {n} was told an event twice"));
         }
         let expected = self.events.iter().filter(|((stamp, _), origin)| {
-            let has_arrived = *stamp <= arrived.get(**origin);
-            has_arrived && *stamp <= client.since && *stamp > client.state.get(**origin)
+            let has_arrived = *stamp <= arrived.get(**origin) && !parted.contains(*origin);
+            has_arrived
+                && *stamp <= client.since
+                && *stamp > client.in_doubt
+                && *stamp > client.state.get(**origin)
         });
         let missing: Vec<_> = expected
             .map(|(e, _)| e)
@@ -151,13 +172,21 @@ impl Watching {
 }
 
 /// Nothing comes below a watermark that was told.
-fn above(mark: Stamp, changes: &[bytes::Bytes], results: &[Applied]) -> Result<(), String> {
+fn above(
+    world: &World,
+    f: usize,
+    mark: Stamp,
+    changes: &[bytes::Bytes],
+    results: &[Applied],
+) -> Result<(), String> {
     for (payload, result) in changes.iter().zip(results) {
         if *result != Applied::Now {
             continue;
         }
         let change = Change::decode(payload).map_err(|e| e.to_string())?;
-        if change.stamp <= mark {
+        let is_excused =
+            world.parted.contains(&change.origin) || is_beyond(world, f, change.origin);
+        if change.stamp <= mark && !is_excused {
             let (stamp, origin) = (change.stamp, change.origin);
             return Err(format!(
                 "a change of {origin} at {stamp} arrived below the watermark {mark}"
@@ -165,4 +194,30 @@ fn above(mark: Stamp, changes: &[bytes::Bytes], results: &[Applied]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Whether a change comes from the other side of a split.
+fn is_beyond(world: &World, f: usize, origin: Origin) -> bool {
+    let origins = world.filers.iter().filter_map(|filer| filer.origin);
+    let has_others = origins
+        .into_iter()
+        .any(|other| is_unheard_of(world, f, other));
+    is_unheard_of(world, f, origin) || has_others && is_gone(world, origin)
+}
+
+/// Whether somebody's join was journaled by one that this filer holds for no member, beyond what
+/// it took of that: it is on the other side of a split, and nobody waited for it.
+pub(super) fn is_unheard_of(world: &World, f: usize, origin: Origin) -> bool {
+    let running = |f: usize| world.filers[f].running.as_ref();
+    let Some(membership) = running(f).and_then(|r| r.membership().ok()) else {
+        return false;
+    };
+    let mut filers = (0..world.filers.len()).filter_map(running);
+    let Some(other) = filers.find(|other| other.origin() == origin) else {
+        return false;
+    };
+    let joined = other.shared().joined().unwrap_or_default();
+    let applied = running(f).map(|r| r.shared().vector()).unwrap_or_default();
+    let mut members = membership.members.iter();
+    members.all(|(member, _)| *member != joined.origin) && !applied.covers(joined)
 }

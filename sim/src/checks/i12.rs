@@ -23,7 +23,7 @@ impl Check for AtMostOnce {
         "I12"
     }
 
-    fn saw(&mut self, _world: &World, seen: &Seen<'_>) -> Result<(), String> {
+    fn saw(&mut self, world: &World, seen: &Seen<'_>) -> Result<(), String> {
         match seen {
             Seen::Started(filer) => self.0.retain(|(f, _), _| f != filer),
             Seen::Applied {
@@ -38,7 +38,8 @@ impl Check for AtMostOnce {
                     }
                     let change = Change::decode(payload).map_err(|e| e.to_string())?;
                     let last = self.0.insert((*filer, change.origin), change.stamp);
-                    if last.is_some_and(|last| change.stamp <= last) {
+                    let is_parted = world.parted.contains(&change.origin);
+                    if last.is_some_and(|last| change.stamp <= last) && !is_parted {
                         let (stamp, origin) = (change.stamp, change.origin);
                         return Err(format!(
                             "filer {filer} applied the change of {origin} at {stamp} twice"

@@ -2,6 +2,7 @@
 //! An empty machine in place of one that is lost for good.
 
 use super::Fault;
+use crate::checks::is_gone;
 use crate::world::World;
 
 pub(crate) struct Wipe;
@@ -19,19 +20,28 @@ impl Fault for Wipe {
     /// operator's hand and not ours.
     fn strike(&self, world: &mut World) -> Result<(), String> {
         let whom = world.any();
-        let Some(running) = &world.filers[whom].running else {
-            return Ok(());
-        };
-        let own = running.shared().vector();
-        // A founder that was reported and lost before it began takes an operator's word.
-        if own.is_empty() {
-            return Ok(());
-        }
-        let others = world.filers.iter().enumerate().filter(|(f, _)| *f != whom);
-        let mut held = others.filter_map(|(_, filer)| filer.running.as_ref());
-        if !held.any(|other| other.shared().durable_vector().includes(&own)) {
+        if !is_spare(world, whom) {
             return Ok(());
         }
         world.lose(whom)
     }
+}
+
+/// Whether another has on disk all that this filer has.
+pub(super) fn is_spare(world: &World, whom: usize) -> bool {
+    let Some(running) = &world.filers[whom].running else {
+        return false;
+    };
+    let own = running.shared().vector();
+    // A founder that was reported and lost before it began takes an operator's word.
+    if own.is_empty() {
+        return false;
+    }
+    let origin = running.origin();
+    let mut others = world.filers.iter().filter_map(|f| f.running.as_ref());
+    // What one holds that is a member no more counts for nothing, nor does a copy.
+    others.any(|other| {
+        let is_member = other.origin() != origin && !is_gone(world, other.origin());
+        is_member && other.shared().durable_vector().includes(&own)
+    })
 }

@@ -49,7 +49,7 @@ fn what_a_member_had_of_a_removed_one_beyond_the_said_cut_is_kept() {
     world.pass(1);
     assert!(has(&world, 1, lost) > has(&world, 0, lost));
     world.shut_out(0, lost, true).unwrap();
-    world.filers[2].running = None;
+    world.filers[2].stop();
     world.reset_connections(2);
     world.net.heal();
     world.pass(15);
@@ -88,7 +88,7 @@ fn what_a_removed_one_makes_later_arrives_nowhere() {
 fn s09_a_filer_that_is_away_for_too_long_is_fenced_by_the_smallest_and_holds_back_nothing() {
     let mut world = cluster(3);
     let lost = origin(&world, 2);
-    world.filers[2].running = None;
+    world.filers[2].stop();
     world.reset_connections(2);
     for f in 0..2 {
         let running = world.filers[f].running.as_mut().unwrap();
@@ -141,7 +141,7 @@ fn delete(world: &mut World, f: usize, name: &str) {
 
 /// Stops a filer's process in order of nothing.
 fn stop(world: &mut World, f: usize) {
-    world.filers[f].running = None;
+    world.filers[f].stop();
     world.reset_connections(f);
 }
 
@@ -193,11 +193,11 @@ fn s10_a_store_restored_from_an_old_backup_takes_a_new_origin_and_loses_nothing(
     create(&mut world, 2, "/before");
     world.pass(2);
     let old = origin(&world, 2);
-    let backup = world.filers[2].backup();
+    let backup = world.filers[2].copy().unwrap();
     create(&mut world, 2, "/after");
     world.pass(2);
     stop(&mut world, 2);
-    world.filers[2].restore(backup);
+    world.put_back(2, &backup).unwrap();
     world.start(2).unwrap();
     world.pass(20);
     create(&mut world, 2, "/again");
@@ -219,11 +219,11 @@ fn s10_a_copied_store_takes_a_new_origin_beside_the_one_it_was_copied_from() {
     create(&mut world, 1, "/before");
     world.pass(2);
     let (original, replaced) = (origin(&world, 1), origin(&world, 2));
-    let copy = world.filers[1].backup();
+    let copy = world.filers[1].copy().unwrap();
     create(&mut world, 1, "/meanwhile");
     stop(&mut world, 2);
     world.shut_out(0, replaced, true).unwrap();
-    world.filers[2].restore(copy);
+    world.put_back(2, &copy).unwrap();
     world.start(2).unwrap();
     world.pass(20);
     create(&mut world, 1, "/original");

@@ -57,7 +57,7 @@ fn s18_two_filers_that_exchange_their_addresses_are_not_mixed_up() {
     let mut world = cluster(3);
     for f in [0, 1] {
         world.create(f, &format!("/by-{f}"));
-        world.filers[f].running = None;
+        world.filers[f].stop();
         world.reset_connections(f);
     }
     let port = world.filers[0].port;

@@ -147,7 +147,7 @@ impl Core {
     }
 
     /// A transfer is complete, or broke.
-    pub fn joined(&mut self, stream: StreamId, result: Result<(), String>) {
+    pub fn joined(&mut self, now: Now, stream: StreamId, result: Result<(), String>) {
         if self.streams.remove(&stream).is_none() {
             return;
         }
@@ -157,12 +157,12 @@ impl Core {
                 self.phase = Phase::Ready;
                 self.not_ready = None;
             }
-            Err(error) => self.join_broke(stream, &error),
+            Err(error) => self.join_broke(now, stream, &error),
         }
     }
 
     /// Another provider, or the same later, is tried: what was taken in is dropped then.
-    pub(super) fn join_broke(&mut self, broken: StreamId, error: &str) {
+    pub(super) fn join_broke(&mut self, now: Now, broken: StreamId, error: &str) {
         let from = match &self.phase {
             Phase::Joining { stream, from } if *stream == broken => from.clone(),
             _ => return,
@@ -174,7 +174,7 @@ impl Core {
             && matches!(link.phase, LinkPhase::Met(_))
         {
             self.actions.push(Action::Close(link.id));
-            link.phase = LinkPhase::Waiting(Now::ZERO);
+            link.phase = LinkPhase::Waiting(now + RETRY_DELAY);
             error.clone_into(&mut link.last_error);
         }
     }

@@ -215,7 +215,7 @@ impl Core {
         for id in over {
             self.streams.remove(&id);
             self.actions.push(Action::Cancel(id));
-            self.join_broke(id, error);
+            self.join_broke(now, id, error);
         }
         if let Some(link) = self.links.get_mut(address) {
             self.actions.push(Action::Close(link.id));

@@ -141,8 +141,11 @@ impl Core {
         heard.is_some_and(|at| now.saturating_sub(at) < SILENT_MAX)
     }
 
-    /// The members that were heard lately and have not acknowledged all of `wanted`. With
-    /// those that have, for whoever hands over what it has.
+    /// The members that answer and have not acknowledged all of `wanted`. With those that have,
+    /// for whoever hands over what it has.
+    ///
+    /// ⚠ One that answers no more does not count, whatever it acknowledged: its machine may be
+    /// gone, or its store may have been set back or given another origin since.
     #[must_use]
     pub fn handed_over(&self, now: Now, view: &View<'_>, wanted: &Vector) -> HandedOver {
         let mut over = HandedOver::default();
@@ -151,15 +154,22 @@ impl Core {
                 continue;
             }
             let said = self.acks.of(*member);
-            if said.is_some_and(|said| said.durable.includes(wanted)) {
-                over.n_have += 1;
-            } else if self.is_live(now, *member) {
-                over.lacking.push((*member, address.clone()));
-            } else {
+            if !self.answers(now, *member) {
                 over.silent.push((*member, address.clone()));
+            } else if said.is_some_and(|said| said.durable.includes(wanted)) {
+                over.n_have += 1;
+            } else {
+                over.lacking.push((*member, address.clone()));
             }
         }
         over
+    }
+
+    /// Whether a member is connected and was heard lately.
+    fn answers(&self, now: Now, member: Origin) -> bool {
+        let mut links = self.links.values();
+        let is_connected = links.any(|link| link.origin == member && link.is_open());
+        is_connected && self.is_live(now, member)
     }
 
     fn last_known(&self, origin: Origin, view: &View<'_>) -> Stamp {
@@ -224,10 +234,10 @@ impl Core {
 /// Who has what a filer hands over.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct HandedOver {
-    /// Members that have all of it on disk.
+    /// Members that answer and have all of it on disk.
     pub n_have: usize,
     /// Members that answer and do not have it yet.
     pub lacking: Vec<(Origin, ServerAddress)>,
-    /// Members that do not answer, and have not said that they have it.
+    /// Members that do not answer.
     pub silent: Vec<(Origin, ServerAddress)>,
 }

@@ -109,7 +109,7 @@ impl Core {
             (Purpose::Relay, None) => {}
             (Purpose::Join, error) => {
                 let error = error.unwrap_or_else(|| "the transfer was cut short".to_owned());
-                self.join_broke(stream, &error);
+                self.join_broke(now, stream, &error);
             }
         }
     }

@@ -2,11 +2,32 @@
 //! When a store needs a new origin: it was shut out, it left, it was set back, or somebody
 //! else runs on a copy of it. ⚠ Never two writers under one origin.
 
+use std::time::Duration;
+
 use dulse_cluster::Now;
 use dulse_replica::Known;
 use dulse_types::{Origin, ServerAddress, Stamp};
 
 use super::{Action, Core, Greeting, Phase, RETRY_DELAY, View};
+use crate::status::PeerState;
+
+/// A new origin that is to be taken.
+#[derive(Debug)]
+pub(super) struct Aside {
+    since: Now,
+    known: Known,
+    behind: Option<Stamp>,
+    is_in_use: bool,
+    why: &'static str,
+    /// Who else is asked first: the members, as the one who told it knows them.
+    among: Vec<Origin>,
+}
+
+/// The others are asked for this long: each answers at once, if it answers.
+const ASK_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// When one started that steps aside: last of all.
+const STEPS_ASIDE: i64 = i64::MAX;
 
 impl Core {
     /// Keeps what greetings are compared with.
@@ -56,10 +77,11 @@ impl Core {
         if steps_aside {
             let own = self.settings.origin;
             let at_start = self.own_at_start.unwrap_or(Stamp::ZERO);
+            let both = said.forked.unwrap_or_else(|| said.vector.get(own));
             let mut known = Known::default();
-            known.set(own, at_start.min(said.vector.get(own)));
+            known.set(own, at_start.min(both));
             let why = "another filer runs on a copy of this store";
-            self.renew(now, known, None, true, why);
+            self.renew(now, known, None, true, why, said);
         }
     }
 
@@ -67,50 +89,116 @@ impl Core {
     /// nothing else is to come of the greeting.
     pub(super) fn is_out_by(&mut self, now: Now, said: &Greeting) -> bool {
         let own = self.settings.origin;
-        if said.is_fresh || self.is_leaving {
+        // ⚠ Who is no member itself has a past that the members do not share.
+        let is_member = said.gone.iter().all(|(gone, _)| *gone != said.origin);
+        // ⚠ Of two that each show the other that it must, one goes on.
+        let steps_aside = said.started_ns == STEPS_ASIDE;
+        if said.is_fresh || self.is_leaving || !is_member || steps_aside {
             return false;
+        }
+        self.note_had(said);
+        if self.aside.is_some() {
+            return true;
         }
         let at_start = self.own_at_start.unwrap_or(Stamp::ZERO);
         let has = said.vector.get(own);
-        let is_shut_out = said.gone.iter().any(|(gone, _)| *gone == own);
+        // ⚠ With the one that journaled its join, beyond what the members took of that: they
+        // never heard that it joined, and never will.
+        let joined = said.joined;
+        let is_unheard_of = !said.members.contains(&own)
+            && said
+                .gone
+                .iter()
+                .any(|(gone, has)| *gone == joined.origin && *has < joined.stamp);
+        let is_shut_out = is_unheard_of || said.gone.iter().any(|(gone, _)| *gone == own);
         let have_shut_out = self.gone.contains(&said.origin);
         if is_shut_out && (!have_shut_out || self.yields(said)) {
-            let known = said.gone.iter().copied().collect();
-            self.renew(
-                now,
-                known,
-                None,
-                false,
-                "the cluster went on without this filer",
-            );
+            let mut known: Known = said.gone.iter().copied().collect();
+            known.set(own, has);
+            let why = "the cluster went on without this filer";
+            self.renew(now, known, None, false, why, said);
             return true;
         }
         if have_shut_out || is_shut_out {
             return false;
         }
         if self.phase == Phase::Out {
+            // Who does not serve can hand over no state either.
+            if !said.is_ready {
+                return false;
+            }
             let mut known: Known = said.gone.iter().copied().collect();
             known.set(own, has);
-            self.renew(now, known, None, false, "this filer is a member no more");
+            self.renew(
+                now,
+                known,
+                None,
+                false,
+                "this filer is a member no more",
+                said,
+            );
             return true;
         }
         let mut known = Known::default();
         if let Some(common) = said.forked {
             known.set(own, common);
             let why = "the others have another history of this store: it was copied";
-            self.renew(now, known, None, false, why);
+            self.renew(now, known, None, false, why, said);
             return true;
         }
-        if let Some(before) = self.own_before_ready
-            && matches!(self.phase, Phase::CatchingUp { .. })
-            && has > before
-        {
+        let is_catching_up = matches!(self.phase, Phase::CatchingUp { .. });
+        let before = self.own_before_ready.filter(|_| is_catching_up);
+        // ⚠ One that is alone by its own list serves at once, so it may hear of it later.
+        if let Some(before) = before.or(Some(said.own)).filter(|before| has > *before) {
             known.set(own, at_start.min(before));
             let why = "the others have more of this store than it has: it was set back";
-            self.renew(now, known, Some(before), false, why);
+            self.renew(now, known, Some(before), false, why, said);
             return true;
         }
         false
+    }
+
+    /// What a member has of this store's origins, as far as that is what this store had.
+    fn note_had(&mut self, said: &Greeting) {
+        let own = self.settings.origin;
+        let has = said.vector.get(own);
+        let of_own = match said.forked {
+            Some(common) => Some(common),
+            // Of more than there is here nobody knows where it parted.
+            None => (has <= said.own).then_some(has),
+        };
+        let gone = said.gone.iter().filter(|(gone, _)| *gone != own);
+        let had = gone.copied().chain(of_own.map(|stamp| (own, stamp)));
+        self.had.insert(said.origin, had.collect());
+    }
+
+    /// Takes a new origin once it is known what the others have of this one.
+    ///
+    /// ⚠ Every member that answers is asked: what one of them has and the first to answer had
+    /// not would be made anew, and undo what was done on top of it.
+    pub(super) fn step_aside(&mut self, now: Now) {
+        let Some(aside) = &self.aside else {
+            return;
+        };
+        let mut among = aside.among.iter();
+        let is_told = among.all(|member| self.had.contains_key(member));
+        let is_waited = now.saturating_sub(aside.since) >= ASK_TIME_MAX;
+        if self.is_renewing || now < self.renew_not_before || !(is_told || is_waited) {
+            return;
+        }
+        let mut known = aside.known.clone();
+        for (origin, has) in self.had.values().flatten() {
+            if let Some(before) = known.get(*origin) {
+                known.set(*origin, before.max(*has));
+            }
+        }
+        self.actions.push(Action::Renew {
+            known,
+            behind: aside.behind,
+            is_in_use: aside.is_in_use,
+            why: aside.why,
+        });
+        self.is_renewing = true;
     }
 
     /// In a split of two sides that shut each other out, the smaller one yields, at a tie the
@@ -128,19 +216,42 @@ impl Core {
         behind: Option<Stamp>,
         is_in_use: bool,
         why: &'static str,
+        said: &Greeting,
     ) {
-        if self.is_renewing || now < self.renew_not_before {
+        if self.aside.is_some() {
             return;
         }
-        self.is_renewing = true;
         self.phase = Phase::Out;
         self.not_ready = Some(format!("{why}: it takes a new origin and joins again"));
-        self.actions.push(Action::Renew {
+        // The others are asked anew: what they said earlier, they have more than by now.
+        self.had.retain(|peer, _| *peer == said.origin);
+        let open = self.links.iter().filter(|(_, link)| link.is_open());
+        let open: Vec<ServerAddress> = open.map(|(at, _)| at.clone()).collect();
+        for at in open {
+            self.break_link(now, &at, PeerState::Connecting, "", Duration::ZERO);
+        }
+        let own = self.settings.origin;
+        let members = said.members.iter().copied();
+        let among = members.filter(|member| *member != own && *member != said.origin);
+        self.aside = Some(Aside {
+            since: now,
             known,
             behind,
             is_in_use,
             why,
+            among: among.collect(),
         });
+        self.step_aside(now);
+    }
+
+    /// When this process started, for a twin: one that steps aside says that it started last, so
+    /// that the other one goes on.
+    #[must_use]
+    pub fn started_ns(&self) -> i64 {
+        match self.aside {
+            Some(_) => STEPS_ASIDE,
+            None => self.settings.started_ns,
+        }
     }
 
     /// The store is prepared for a new origin, or not.

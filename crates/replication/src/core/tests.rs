@@ -49,6 +49,8 @@ fn pulling(applied: &Vector) -> (Core, StreamId) {
         is_ready: true,
         started_ns: 1,
         forked: None,
+        own: Stamp(i64::MAX),
+        joined: dulse_types::Version::ZERO,
     };
     core.greeted(Now::ZERO, link, Ok(greeting));
     let actions = core.poll(Now::ZERO, &view);
@@ -120,6 +122,8 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
         is_ready: true,
         started_ns: 1,
         forked: None,
+        own: Stamp(i64::MAX),
+        joined: dulse_types::Version::ZERO,
     };
     core.greeted(Now::ZERO, greeted.expect("it greets filer 2"), Ok(provider));
     let actions = core.poll(Now::ZERO, &fresh);
@@ -127,7 +131,7 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
         Action::Join { stream, .. } => Some(*stream),
         _ => None,
     });
-    core.joined(joining.expect("it joins"), Ok(()));
+    core.joined(Now::ZERO, joining.expect("it joins"), Ok(()));
     let applied = vector(&[(2, 10)]);
     let members = [1, 2, 3].map(|n| (origin(n), address(n as u16)));
     let view = View {

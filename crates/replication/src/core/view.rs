@@ -142,6 +142,11 @@ pub struct Greeting {
     pub started_ns: i64,
     /// Where this store's log parted from what it has of it; see `Shared::forked_at`.
     pub forked: Option<Stamp>,
+    /// How far the own log went when this arrived: nobody can have more of it, unless this store
+    /// was set back.
+    pub own: Stamp,
+    /// The change by which this filer joined, as far as it has arrived here.
+    pub joined: Version,
 }
 
 /// Why a handshake came to nothing.

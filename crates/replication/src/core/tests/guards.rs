@@ -42,6 +42,8 @@ fn says(origin: Origin, instance: u64, has: Vector) -> Greeting {
         is_ready: true,
         started_ns: 1,
         forked: None,
+        own: Stamp(i64::MAX),
+        joined: dulse_types::Version::ZERO,
     }
 }
 

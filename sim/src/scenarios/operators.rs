@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What seeds found where operators put back disks, take members away and have them leave.
+
+use dulse_types::Origin;
+
+use super::cluster;
+use crate::world::World;
+
+fn origin(world: &World, f: usize) -> Origin {
+    world.filers[f].running.as_ref().unwrap().origin()
+}
+
+fn cut(world: &mut World, a: usize, b: usize) {
+    world.net.is_cut[a][b] = true;
+    world.net.is_cut[b][a] = true;
+}
+
+/// A filer left when the only one that had acknowledged everything was gone for good, and took
+/// the last copy with it: what a member had once said counted, whether it answered or not.
+#[test]
+fn what_a_member_acknowledged_that_answers_no_more_is_no_reason_to_leave() {
+    let mut world = cluster(2);
+    world.create(0, "/file");
+    world.pass(2);
+    world.lose(1).unwrap();
+    world.isolate(1);
+    let own = origin(&world, 0);
+    world.pass(12);
+    world.leave(0, true);
+    world.pass(15);
+    assert_eq!(
+        origin(&world, 0),
+        own,
+        "it stayed a member, so its disk is still there"
+    );
+    assert_eq!(world.names(0, "/"), ["file"]);
+}
+
+/// A filer joined at one that the others had removed by then. They knew it for no member, took
+/// its changes, and forgot what it had never acknowledged.
+#[test]
+fn a_filer_that_joins_at_a_removed_one_comes_to_the_others_with_what_it_wrote() {
+    let mut world = cluster(2);
+    // One number cannot tell a subscriber of one side what the other did before it.
+    world.checks.retain(|check| check.name() != "I8");
+    world.create(0, "/before");
+    world.pass(2);
+    world.add_filer();
+    cut(&mut world, 0, 1);
+    cut(&mut world, 0, 2);
+    let removed = origin(&world, 1);
+    world.shut_out(0, removed, true).unwrap();
+    world.start(2).unwrap();
+    world.at(0, crate::queue::Event::Listed(2));
+    world.pass(5);
+    world.create(2, "/joiner");
+    world.create(1, "/removed");
+    world.create(0, "/rest");
+    world.pass(2);
+    world.net.heal();
+    world.demand_level();
+    for f in 0..3 {
+        let names = ["before", "joiner", "removed", "rest"];
+        assert_eq!(world.names(f, "/"), names, "filer {f}");
+        let running = world.filers[f].running.as_ref().unwrap();
+        let membership = running.membership().unwrap();
+        for other in 0..3 {
+            let of = origin(&world, other);
+            let is_member = membership.members.iter().any(|(member, _)| *member == of);
+            assert!(is_member, "filer {f} does not know filer {other}");
+        }
+    }
+}
+
+/// A store was put back to when its filer was the only one: alone by its own list it served at
+/// once, and nobody told it later that the others have more of it.
+#[test]
+fn s10_a_store_set_back_to_when_it_was_alone_hears_that_it_was_though_it_serves_already() {
+    let mut world = cluster(1);
+    world.create(0, "/before");
+    world.pass(2);
+    let backup = world.filers[0].copy().unwrap();
+    world.add_filer();
+    world.start(1).unwrap();
+    world.at(0, crate::queue::Event::Listed(1));
+    world.pass(5);
+    world.create(0, "/after");
+    world.create(1, "/other");
+    world.pass(2);
+    let old = origin(&world, 0);
+    world.filers[0].stop();
+    world.reset_connections(0);
+    world.put_back(0, &backup).unwrap();
+    world.start(0).unwrap();
+    world.pass(10);
+    world.demand_level();
+    assert_ne!(origin(&world, 0), old);
+    for f in 0..2 {
+        assert_eq!(
+            world.names(f, "/"),
+            ["after", "before", "other"],
+            "filer {f}"
+        );
+    }
+}
