@@ -7,6 +7,7 @@
 mod cluster;
 mod config;
 mod conflicts;
+mod descriptors;
 mod edges;
 mod exit;
 mod metrics;
@@ -147,6 +148,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<u8> {
     if command.is_role() {
+        descriptors::raise();
         Exporter::install(&metrics::declared())?;
     }
     match command {
