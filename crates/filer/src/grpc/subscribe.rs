@@ -239,8 +239,10 @@ impl Feed {
         } else {
             head.limit
         };
+        // Nothing is ready yet. I11: whoever is slow holds these for as long as it takes.
+        let (mut ready_bytes, bytes_max) = (0, self.state.subscribers.hub.page_bytes());
         for n_looked in 0..EVENTS_AT_ONCE {
-            if self.ready.len() >= BATCH_MAX || self.is_over {
+            if self.ready.len() >= BATCH_MAX || ready_bytes >= bytes_max || self.is_over {
                 break;
             }
             let event = self
@@ -256,6 +258,7 @@ impl Feed {
                 self.is_over |= until > 0 && limit.0 >= until;
                 return Ok(n_looked > 0);
             };
+            ready_bytes += size(&event);
             self.offer(event);
         }
         self.batch();
