@@ -26,4 +26,4 @@ pub use journal::{Journal, JournalOptions, Oldest};
 pub use memory::MemDisk;
 pub use open::{Recovery, store_of};
 pub use real::{RealDisk, make_durably};
-pub use record::{Record, RecordKind};
+pub use record::{PAYLOAD_LEN_MAX, Record, RecordKind};

@@ -57,8 +57,8 @@ pub struct Record {
 /// Bytes of a record before its payload.
 pub(crate) const HEADER_LEN: usize = 34;
 
-/// Largest payload of one record.
-pub(crate) const PAYLOAD_LEN_MAX: usize = 64 << 20;
+/// Largest payload of one record, in bytes.
+pub const PAYLOAD_LEN_MAX: usize = 64 << 20;
 
 impl Record {
     /// The mark that everything before `synced` is on disk, itself at `position`.

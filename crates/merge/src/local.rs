@@ -35,6 +35,12 @@ pub const TREE_NAMES_MAX: usize = 10_000;
 /// this and one step. It bounds what a peer holds in memory for one record.
 pub const CHANGE_BYTES_MAX: usize = 4 << 20;
 
+/// Most bytes of an entry or key with its value. A step holds an entry and the one that it
+/// replaces: with [`CHANGE_BYTES_MAX`] before it that is still one record of the journal. What
+/// is larger is refused before it is journaled, alone: the journal would refuse the whole
+/// group that it came with.
+pub const ENTRY_BYTES_MAX: usize = 24 << 20;
+
 /// Most places of one name that some member has not acknowledged; each of its writes
 /// carries them all as hints.
 pub const PLACES_MAX: usize = 1_000;
@@ -48,6 +54,18 @@ pub struct Effect {
     pub old_entry: Option<Entry>,
     /// The entry after.
     pub new_entry: Option<Entry>,
+}
+
+/// Bytes of what a step writes, without what it replaces.
+fn written_bytes(step: &Step) -> usize {
+    match step {
+        Step::Name(step) => {
+            let data = step.data.as_ref().map_or(0, |data| data.value.0.len());
+            data + step.attributes.as_ref().map_or(0, |a| a.value.len())
+        }
+        Step::Kv(step) => step.key.len() + step.value.as_ref().map_or(0, Bytes::len),
+        Step::Member(_) | Step::Conflict(_) | Step::TreePart { .. } => 0,
+    }
 }
 
 /// A change in the making.
@@ -113,6 +131,10 @@ impl<'t, 'r> Builder<'t, 'r> {
     fn push(&mut self, step: Step) -> Result<(), LocalError> {
         if self.n_bytes > CHANGE_BYTES_MAX || self.change.steps.len() as u64 >= STEPS_MAX {
             return Err(LocalError::ChangeTooLarge);
+        }
+        let size = written_bytes(&step);
+        if size > ENTRY_BYTES_MAX {
+            return Err(LocalError::EntryTooLarge(size));
         }
         self.n_bytes += step.size_bytes_max();
         apply_step(self.txn, &self.change, &step)?;

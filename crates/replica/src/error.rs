@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the errors below to the store's error.
 
-use dulse_journal::JournalError;
+use dulse_journal::{JournalError, PAYLOAD_LEN_MAX};
 use dulse_merge::ApplyError;
-use dulse_merge::local::LocalError;
+use dulse_merge::local::{CHANGE_BYTES_MAX, ENTRY_BYTES_MAX, LocalError};
 use dulse_merge::txn::ReadError;
 use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::wire::WireError;
+
+/// Bytes of paths, hints and versions in one step, at most.
+const REST_BYTES: usize = 8 << 20;
+
+/// A change and one step more, which holds an entry and the one that it replaces: no change that is made here is refused by the journal, which refuses all that
+/// are written with it.
+const _: () = assert!(CHANGE_BYTES_MAX + 2 * ENTRY_BYTES_MAX + REST_BYTES <= PAYLOAD_LEN_MAX);
 
 /// An engine's error.
 pub(crate) fn engine(operation: Operation, error: dulse_kv::Error) -> Error {
@@ -62,6 +69,8 @@ pub(crate) fn local(error: LocalError) -> Error {
         LocalError::IntoItself(_) | LocalError::SharedChunk(_) | LocalError::IsDirectory(_) => {
             ErrorKind::Invalid
         }
+        // Not `TooLarge`: no smaller part of it can be done.
+        LocalError::EntryTooLarge(_) => ErrorKind::Invalid,
         LocalError::TooBig { .. } | LocalError::ChangeTooLarge => ErrorKind::TooLarge,
         LocalError::MovedTooOften(_) => ErrorKind::Unavailable,
         LocalError::DroppedChunk(_) => ErrorKind::DroppedChunk,

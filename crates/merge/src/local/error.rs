@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use dulse_types::Identity;
 
-use super::{CHANGE_BYTES_MAX, PLACES_MAX};
+use super::{CHANGE_BYTES_MAX, ENTRY_BYTES_MAX, PLACES_MAX};
 use crate::apply::ApplyError;
 use crate::txn::ReadError;
 
@@ -40,6 +40,9 @@ pub enum LocalError {
     /// More bytes than one change may have.
     #[error("the change is larger than {CHANGE_BYTES_MAX} bytes; do it in smaller parts")]
     ChangeTooLarge,
+    /// More bytes than an entry may have.
+    #[error("it has {0} bytes, which is larger than {ENTRY_BYTES_MAX}, the most of one entry")]
+    EntryTooLarge(usize),
     /// The name moved too often since all members last agreed where it is.
     #[error(
         "`{}` had {PLACES_MAX} places that some member has not acknowledged",

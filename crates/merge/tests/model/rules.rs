@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use dulse_merge::local::{
-    Builder, CHANGE_BYTES_MAX, LocalError, PLACES_MAX, TREE_NAMES_MAX, TREE_NAMES_MAX as NAMES,
+    Builder, CHANGE_BYTES_MAX, ENTRY_BYTES_MAX, LocalError, PLACES_MAX, TREE_NAMES_MAX,
+    TREE_NAMES_MAX as NAMES,
 };
 use dulse_merge::{Change, NameStep, Step, Txn, apply, forget, view};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
@@ -288,6 +289,29 @@ fn a_change_stays_below_its_size_and_one_step() {
     assert!(size <= CHANGE_BYTES_MAX + (1 << 20) + 1_000, "{size} bytes");
     let told: usize = change.steps.iter().map(Step::size_bytes_max).sum();
     assert!(told + 64 >= size, "{told} told, {size} taken");
+}
+
+#[test]
+fn an_entry_is_as_large_as_it_may_be_twice_and_no_larger() {
+    let of = |byte, size| with(&file(1), |fields| fields.content = vec![byte; size].into());
+    let sized = |size| of(7, size);
+    let other = of(8, ENTRY_BYTES_MAX - 1_000);
+    let mut replica = Replica::new(1);
+    let large = sized(ENTRY_BYTES_MAX - 1_000);
+    act(&mut replica, &Op::Create(path("/a"), large));
+    let (done, change) = build(&replica, |builder| {
+        let error = builder.create(&path("/b"), &sized(ENTRY_BYTES_MAX));
+        let error = error.unwrap_err();
+        assert!(matches!(error, LocalError::EntryTooLarge(_)), "{error}");
+        assert!(error.to_string().contains(&ENTRY_BYTES_MAX.to_string()));
+        let key = Bytes::from_static(b"key");
+        let error = builder.kv(&key, Some(vec![7; ENTRY_BYTES_MAX].into()));
+        assert!(matches!(error.unwrap_err(), LocalError::EntryTooLarge(_)));
+        builder.update(&path("/a"), &other, false)
+    });
+    done.unwrap();
+    assert_eq!(change.steps.len(), 1, "what was refused left no step");
+    assert!(change.encode().len() > 2 * ENTRY_BYTES_MAX - 10_000, "both");
 }
 
 #[test]
