@@ -23,7 +23,9 @@ pub use view::{End, Gone, Greeting, Membership, Refusal, Settings, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use dulse_cluster::{Acknowledgements, Directory, Listing, Now, Statement, Timekeeper};
+use dulse_cluster::{
+    Acknowledgements, Directory, Listing, Now, Statement, Timekeeper, WATERMARK_SILENT_MAX,
+};
 use dulse_replica::{Applied, Known};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
@@ -146,6 +148,13 @@ impl Outcome {
     }
 }
 
+/// An origin with a change that cannot be applied.
+#[derive(Clone, Debug)]
+struct Stuck {
+    since: Now,
+    why: String,
+}
+
 /// The state machine. One per filer.
 #[derive(Debug)]
 pub struct Core {
@@ -162,8 +171,8 @@ pub struct Core {
     backlog: BTreeMap<Origin, u64>,
     /// Bytes of a change of an origin, the mean of the last batch.
     change_bytes: BTreeMap<Origin, u64>,
-    /// Origins with a change that cannot be applied, and why.
-    stuck: BTreeMap<Origin, String>,
+    /// Origins with a change that cannot be applied.
+    stuck: BTreeMap<Origin, Stuck>,
     /// Who greeted this filer, and when last; looked at while it is fresh.
     callers: BTreeMap<ServerAddress, Now>,
     found_not_before: Now,
@@ -339,7 +348,7 @@ impl Core {
     #[must_use]
     pub fn stuck(&self) -> Vec<(Origin, String)> {
         let stuck = self.stuck.iter();
-        stuck.map(|(origin, why)| (*origin, why.clone())).collect()
+        stuck.map(|(origin, s)| (*origin, s.why.clone())).collect()
     }
 
     /// Everything that every member has acknowledged. ⚠ One that was shut out counts as long as
@@ -389,7 +398,9 @@ impl Core {
     }
 
     /// The stamp up to which everything of everybody has been applied here; `None` when
-    /// there is nobody else.
+    /// there is nobody else. An origin whose change cannot be applied is left out after a
+    /// while, as one that is silent: it answers every greeting, and would hold up what
+    /// subscribers are told of all others for as long as it takes to mend it.
     #[must_use]
     pub fn watermark(&self, now: Now, view: &View<'_>) -> Option<Stamp> {
         let members = view.members.iter().map(|(origin, _)| *origin);
@@ -399,7 +410,12 @@ impl Core {
         // What members have of one that was shut out may still arrive.
         let uncut = view.gone.iter().filter(|gone| !self.is_cut(view, gone));
         let uncut = uncut.map(|gone| gone.origin);
-        let all: BTreeSet<Origin> = members.chain(met).chain(uncut).collect();
+        let is_given_up = |origin: &Origin| {
+            let stuck = self.stuck.get(origin);
+            stuck.is_some_and(|s| now.saturating_sub(s.since) >= WATERMARK_SILENT_MAX)
+        };
+        let all = members.chain(met).chain(uncut);
+        let all: BTreeSet<Origin> = all.filter(|origin| !is_given_up(origin)).collect();
         self.acks
             .watermark(now, self.settings.origin, all, view.applied)
     }
@@ -435,7 +451,7 @@ impl Core {
                 lag_seconds: lag_ns as f64 / 1e9,
                 lag_changes,
                 lag_bytes: lag_changes * self.change_bytes.get(&link.origin).copied().unwrap_or(0),
-                last_error: stuck.unwrap_or(&link.last_error).clone(),
+                last_error: stuck.map_or(&link.last_error, |s| &s.why).clone(),
             }
         });
         rows.collect()

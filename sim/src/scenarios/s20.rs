@@ -7,6 +7,7 @@ use dulse_types::entry::UnknownFields;
 
 use super::cluster;
 use crate::workload::make::{file, path};
+use crate::world::World;
 
 /// Bytes of content in the entry itself: as much as a record may hold.
 const LARGE: usize = 3 << 20;
@@ -52,8 +53,15 @@ fn s20_a_change_that_cannot_be_applied_holds_up_its_origin_alone() {
     let shown = peers.iter().find(|peer| peer.origin == origin).unwrap();
     assert_eq!(shown.state, PeerState::Stuck, "{shown:?}");
     assert!(!shown.last_error.is_empty());
+    // Subscribers wait for it as long as for a silent filer, and then hear of the others.
+    world.pass(130);
+    world.create(1, "/since");
+    world.pass(5);
+    let told = |world: &World| world.subscribers[2].scalar.told.len();
+    assert_eq!(told(&world), 2, "`other` and `since`");
     // What damaged it is mended: the same change comes again by itself.
     world.damaged = None;
     world.demand_end();
-    assert_eq!(world.names(2, "/"), ["behind", "damaged", "other"]);
+    assert_eq!(world.names(2, "/"), ["behind", "damaged", "other", "since"]);
+    assert_eq!(told(&world), 4, "late, and told");
 }

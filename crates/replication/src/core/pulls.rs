@@ -8,7 +8,7 @@ use dulse_cluster::Now;
 use dulse_types::{Origin, ServerAddress, Stamp};
 
 use super::links::LinkPhase;
-use super::{Action, Core, Outcome, RETRY_DELAY, StreamId, View};
+use super::{Action, Core, Outcome, RETRY_DELAY, StreamId, Stuck, View};
 use crate::status::PeerState;
 
 /// A stream that says nothing for this long is broken: heartbeats come each 200 ms.
@@ -75,7 +75,9 @@ impl Core {
                 (PeerState::Connecting, error, RETRY_DELAY)
             }
             Outcome::Stuck(error) => {
-                self.stuck.insert(origin, error.clone());
+                let since = self.stuck.get(&origin).map_or(now, |stuck| stuck.since);
+                let why = error.clone();
+                self.stuck.insert(origin, Stuck { since, why });
                 (PeerState::Stuck, error, AFTER_FAILURE)
             }
             Outcome::Cut(error) => (PeerState::Refused, error, AFTER_FAILURE),

@@ -239,3 +239,39 @@ fn a_pull_names_the_process_that_was_greeted() {
     assert!(crate::feed::is_asked(77, 77) && crate::feed::is_asked(77, 0));
     assert!(!crate::feed::is_asked(78, 77));
 }
+
+/// It answers each greeting, and so counted as heard: what subscribers are told of all others
+/// stood still for as long as the change could not be applied, which is until somebody upgrades
+/// a filer. It is left out after two minutes now, as one that is silent.
+#[test]
+fn a_change_that_cannot_be_applied_holds_up_subscribers_for_two_minutes_at_most() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let (mut core, stream) = pulling(&applied);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let view = view(&applied, &members);
+    let says_more = Statement {
+        position: Stamp(20),
+        promise: Stamp(20),
+        ..Statement::default()
+    };
+    core.heard(Now::ZERO, stream, says_more, &[]);
+    let mut stream = Some(stream);
+    for seconds in (0..120).step_by(4) {
+        let now = SECOND * seconds;
+        let stuck = Outcome::Stuck("kind 99".to_owned());
+        core.applied(now, stream.take().expect("it pulls"), stuck);
+        assert_eq!(core.watermark(now, &view), Some(Stamp(10)), "{seconds} s");
+        let later = now + SECOND * 3;
+        let actions = core.poll(later, &view);
+        let link = link_to(&actions, 2);
+        core.greeted(later, link, Ok(says(origin(2), 2, Vector::new())));
+        let actions = core.poll(later, &view);
+        stream = actions.iter().find_map(|action| match action {
+            Action::Pull { stream, .. } => Some(*stream),
+            _ => None,
+        });
+    }
+    assert_eq!(core.watermark(SECOND * 120, &view), None, "left out");
+    core.applied(SECOND * 121, stream.expect("it pulls"), Outcome::Applied);
+    assert_eq!(core.watermark(SECOND * 121, &view), Some(Stamp(10)));
+}
