@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::Cluster;
 pub use faults::Faults;
@@ -100,14 +100,7 @@ pub async fn run(seed: u64, time: Duration) -> Result<Report> {
     }
     let faults = faults?;
     let began = Instant::now();
-    for filer in 0..ENGINES.len() {
-        cluster.wait_ready(filer).await?;
-    }
-    while let Err(error) = cluster.wait_converged().await {
-        if began.elapsed() > SETTLE_TIME_MAX {
-            bail!("{error:#}, long after all was healed");
-        }
-    }
+    settle(&mut cluster, began).await?;
     let settled = began.elapsed();
     verify(&cluster).await?;
     let ledger = std::mem::take(&mut *lock(&ledger));
@@ -120,6 +113,24 @@ pub async fn run(seed: u64, time: Duration) -> Result<Report> {
         n_events,
         settled,
     })
+}
+
+/// Waits until every filer serves and all agree. Who ended by itself is told at once: nobody
+/// would start it again.
+async fn settle(cluster: &mut Cluster, began: Instant) -> Result<()> {
+    for filer in 0..ENGINES.len() {
+        while let Err(error) = cluster.wait_ready(filer).await {
+            ensure!(!cluster.filers[filer].has_ended()?, "it ended: {error:#}");
+            ensure!(began.elapsed() < SETTLE_TIME_MAX, "{error:#}");
+        }
+    }
+    while let Err(error) = cluster.wait_converged().await {
+        ensure!(
+            began.elapsed() < SETTLE_TIME_MAX,
+            "{error:#}, long after all was healed"
+        );
+    }
+    Ok(())
 }
 
 /// `dulse verify` says that all are equal; that it could not compare them is another answer,

@@ -6,6 +6,8 @@ pub mod chaos;
 pub mod chunks;
 pub mod compare;
 pub mod disk;
+pub mod peer;
+mod ports;
 pub mod raw;
 pub mod secured;
 
@@ -17,6 +19,8 @@ use anyhow::{Context, Result, bail};
 use dulse_proto::filer::seaweed_filer_client::SeaweedFilerClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tonic::transport::Channel;
+
+pub use ports::{free_port, free_ports};
 
 /// How long anything may take that is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -267,22 +271,6 @@ pub struct Cluster {
     /// For requests.
     pub http: reqwest::Client,
     more: Vec<Role>,
-}
-
-/// A free port whose gRPC port is free, too.
-///
-/// # Errors
-///
-/// When none is found.
-pub fn free_port() -> Result<u16> {
-    for _ in 0..200 {
-        let port = rand::random_range(20_000..45_000);
-        let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if is_free(port) && is_free(port + 10_000) {
-            return Ok(port);
-        }
-    }
-    bail!("no free port found")
 }
 
 /// Upstream's flag for the directory of `security.toml`, which comes before the role.
@@ -553,17 +541,33 @@ impl Cluster {
     ///
     /// When it takes longer than [`PATIENCE`].
     pub async fn wait_ready(&self, filer: usize) -> Result<()> {
-        let url = self.url(filer, "/readyz");
+        let last = std::sync::Mutex::new(String::new());
         let ready = || async {
-            let asked = self
-                .http
-                .get(&url)
-                .timeout(Duration::from_secs(2))
-                .send()
-                .await;
-            asked.is_ok_and(|answer| answer.status().is_success())
+            let (is_ready, said) = self.readiness(filer).await;
+            *last
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner) = said;
+            is_ready
         };
-        wait_for("a filer that is ready", ready).await
+        let waited = wait_for("a filer that is ready", ready).await;
+        waited.with_context(|| {
+            let last = last.lock();
+            let last = last.unwrap_or_else(std::sync::PoisonError::into_inner);
+            format!("filer {filer} said last: {last}")
+        })
+    }
+
+    /// Whether a filer serves the namespace, and what it said to the question.
+    pub async fn readiness(&self, filer: usize) -> (bool, String) {
+        let request = self.http.get(self.url(filer, "/readyz"));
+        match request.timeout(Duration::from_secs(2)).send().await {
+            Ok(answer) => {
+                let status = answer.status();
+                let text = answer.text().await.unwrap_or_default();
+                (status.is_success(), format!("{status} {}", text.trim()))
+            }
+            Err(error) => (false, format!("{:#}", anyhow::Error::from(error))),
+        }
     }
 
     /// Makes a directory: a change of metadata alone.

@@ -53,10 +53,18 @@ async fn create(filer: &mut Filer, dir: &str, name: &str, link: &str) -> Result<
     Ok(token)
 }
 
+/// Has a writer rest, and says that it does: its last request was answered.
+#[derive(Default)]
+struct Pause {
+    is_wanted: AtomicBool,
+    is_resting: AtomicBool,
+}
+
 /// Creates, links, renames and deletes names of its own; some of a directory that all use.
-async fn write(mut filer: Filer, who: usize, pause: Arc<AtomicBool>) -> Result<()> {
+async fn write(mut filer: Filer, who: usize, pause: Arc<Pause>) -> Result<()> {
     for i in 0..WRITES {
-        while pause.load(Ordering::Relaxed) {
+        while pause.is_wanted.load(Ordering::Relaxed) {
+            pause.is_resting.store(true, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let name = format!("{who}-{i}");
@@ -97,6 +105,7 @@ async fn write(mut filer: Filer, who: usize, pause: Arc<AtomicBool>) -> Result<(
             _ => drop(create(&mut filer, "/w/hot", "same", "").await?),
         }
     }
+    pause.is_resting.store(true, Ordering::Relaxed);
     Ok(())
 }
 
@@ -177,7 +186,7 @@ async fn subscribers_at_three_filers_see_one_sequence_through_a_kill() -> Result
         .enumerate()
         .map(|(i, port)| tokio::spawn(follow(*port, i as u64, from_ns)))
         .collect();
-    let pause = Arc::new(AtomicBool::new(false));
+    let pause: Arc<Pause> = Arc::default();
     let mut writers = Vec::new();
     for who in 0..3 {
         let filer = cluster.grpc(who).await?;
@@ -190,13 +199,14 @@ async fn subscribers_at_three_filers_see_one_sequence_through_a_kill() -> Result
     }
     // Filer 2 is killed while its own writer rests, and others write on.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    pause.store(true, Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    pause.is_wanted.store(true, Ordering::Relaxed);
+    let rests = || async { pause.is_resting.load(Ordering::Relaxed) };
+    wait_for("a writer that rests", rests).await?;
     cluster.filers[2].kill()?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     cluster.filers[2].restart()?;
     cluster.wait_ready(2).await?;
-    pause.store(false, Ordering::Relaxed);
+    pause.is_wanted.store(false, Ordering::Relaxed);
     for writer in writers {
         writer.await??;
     }

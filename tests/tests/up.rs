@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use dulse_tests::{PATIENCE, free_port, program, wait_for};
+use dulse_tests::{PATIENCE, free_port, free_ports, program, wait_for};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 /// How long a stop may take, as promised.
@@ -26,19 +26,12 @@ struct Ports {
 
 impl Ports {
     fn free() -> Result<Self> {
-        for _ in 0..100 {
-            let filer = free_port()?;
+        Ok(Self {
+            master: free_port()?,
+            volume: free_port()?,
             // The other filers take the ports behind it.
-            let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
-            if (1..4).all(|n| is_free(filer + n) && is_free(filer + n + 10_000)) {
-                return Ok(Self {
-                    master: free_port()?,
-                    volume: free_port()?,
-                    filer,
-                });
-            }
-        }
-        bail!("no free ports found")
+            filer: free_ports(4)?,
+        })
     }
 
     fn command(self, dir: &Path, more: &[&str]) -> Result<Command> {
