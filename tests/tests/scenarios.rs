@@ -146,6 +146,38 @@ async fn a_cursor_older_than_the_log_gets_the_state_and_a_marker() -> Result<()>
     Ok(())
 }
 
+/// For the one that goes on, the others and the master are gone: they stand still.
+#[tokio::test]
+async fn s01_a_delete_while_all_others_stand_still_outlives_kill_9_and_is_everywhere() -> Result<()>
+{
+    let mut cluster = Cluster::start(&["redb", "sqlite", "redb"]).await?;
+    for name in ["a", "b"] {
+        cluster.mkdir(1, &format!("/s01/{name}")).await?;
+    }
+    cluster.wait_converged().await?;
+    cluster.filers[1].freeze()?;
+    cluster.filers[2].freeze()?;
+    cluster.master.freeze()?;
+    let url = cluster.url(0, "/s01/a?recursive=true");
+    let deleted = cluster.http.delete(url).send().await?;
+    ensure!(deleted.status() == 204, "{}", deleted.status());
+    cluster.filers[0].kill()?;
+    cluster.filers[0].restart()?;
+    cluster.wait_ready(0).await?;
+    ensure!(cluster.names(0, "/s01").await? == ["b"], "after kill -9");
+    cluster.filers[1].thaw()?;
+    cluster.filers[2].thaw()?;
+    cluster.master.thaw()?;
+    cluster.mkdir(1, "/s01/c").await?;
+    cluster.wait_converged().await?;
+    for filer in 0..3 {
+        let names = cluster.names(filer, "/s01").await?;
+        ensure!(names == ["b", "c"], "filer {filer}: {names:?}");
+    }
+    ensure!(cluster.verify()? == Some(0), "verify");
+    Ok(())
+}
+
 #[tokio::test]
 async fn s07_newer_writes_stay_when_a_restarted_filer_takes_old_ones_again() -> Result<()> {
     let mut cluster = Cluster::start(&["redb", "sqlite"]).await?;

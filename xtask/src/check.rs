@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::run::{cargo, run};
-use crate::{mutate, supply, tidy};
+use crate::{mutate, scenarios, supply, tidy};
 
 /// All checks.
 ///
@@ -99,5 +99,6 @@ pub(crate) fn fix() -> Result<()> {
     ];
     run(&mut cargo(&clippy))?;
     run(&mut cargo(&["fmt", "--all"]))?;
+    scenarios::write()?;
     run(pages().env("DULSE_WRITE_DOCS", "1"))
 }

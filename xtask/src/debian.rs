@@ -70,6 +70,23 @@ fn lacks_mount(may_mount: bool) -> Option<String> {
     lacks.then(|| "only root may mount here; install Debian's package `fuse3`".to_owned())
 }
 
+/// What keeps this machine from making networks of its own for tests; `None` when it can.
+pub(crate) fn lacks_networks() -> Option<String> {
+    let probe = "ip link add br0 type bridge && ip link add v0 type veth peer name v1";
+    let made = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c", probe])
+        .env("PATH", search_path())
+        .output();
+    match made {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Some(format!("no network can be made here: {}", said.trim()))
+        }
+        Err(error) => Some(format!("`unshare` cannot be run: {error}")),
+    }
+}
+
 /// Debian's own pip, for machines that have Python alone.
 const PIP: Program = Program {
     package: "python3-pip",

@@ -16,6 +16,7 @@ mod mutate;
 mod plan;
 mod power;
 mod run;
+mod scenarios;
 mod supply;
 mod test;
 mod tidy;

@@ -35,6 +35,9 @@ const MOUNTS: &str = "tests/upstream_mount";
 /// The one that mounts disks for itself, and cuts their power.
 const POWER: &str = "tests/power";
 
+/// The black-box file whose filers are in networks of their own.
+const PARTITION: &str = "tests/partition";
+
 /// Estimate of one black-box test file, in seconds.
 const BLACK_BOX_ESTIMATE_S: u64 = 45;
 
@@ -54,6 +57,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             cannot: match name {
                 MOUNTS => Some(debian::lacks_fuse),
                 POWER => Some(debian::lacks_fuse_inside),
+                PARTITION => Some(debian::lacks_networks),
                 _ => None,
             },
         });

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::cache::root;
+use crate::scenarios;
 
 /// Who may depend on whom: the picture of ARCHITECTURE.md as data. Left is the crate,
 /// right what it may use. `config` and `telemetry` are for whoever needs them.
@@ -76,6 +77,7 @@ pub(crate) fn tidy() -> Result<()> {
     metrics(&files, &mut wrong)?;
     documents(&mut wrong)?;
     suites(&mut wrong)?;
+    scenarios::check(&mut wrong)?;
     if !wrong.is_empty() {
         bail!("tidy:\n  {}", wrong.join("\n  "));
     }
@@ -192,7 +194,7 @@ fn suites(wrong: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
+pub(crate) fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
     for item in std::fs::read_dir(dir)? {
         let path = item?.path();
         if path.is_dir() {
