@@ -53,15 +53,25 @@ fn s20_a_change_that_cannot_be_applied_holds_up_its_origin_alone() {
     let shown = peers.iter().find(|peer| peer.origin == origin).unwrap();
     assert_eq!(shown.state, PeerState::Stuck, "{shown:?}");
     assert!(!shown.last_error.is_empty());
-    // Subscribers wait for it as long as for a silent filer, and then hear of the others.
-    world.pass(130);
-    world.create(1, "/since");
-    world.pass(5);
-    let told = |world: &World| world.subscribers[2].scalar.told.len();
-    assert_eq!(told(&world), 2, "`other` and `since`");
     // What damaged it is mended: the same change comes again by itself.
     world.damaged = None;
     world.demand_end();
-    assert_eq!(world.names(2, "/"), ["behind", "damaged", "other", "since"]);
-    assert_eq!(told(&world), 4, "late, and told");
+    assert_eq!(world.names(2, "/"), ["behind", "damaged", "other"]);
+}
+
+/// It answers every greeting, and so is not silent: subscribers would wait for it for ever.
+#[test]
+fn s20_a_change_that_cannot_be_applied_holds_up_subscribers_for_two_minutes_only() {
+    let mut world = cluster(3);
+    let origin = world.filers[0].running.as_ref().unwrap().origin();
+    world.damaged = Some((2, origin));
+    world.create(0, "/damaged");
+    world.pass(10);
+    let watermark = |world: &World| world.filers[2].running.as_ref().unwrap().watermark;
+    let held = watermark(&world);
+    world.create(1, "/since");
+    world.pass(20);
+    assert_eq!(watermark(&world), held, "it waits");
+    world.pass(110);
+    assert!(watermark(&world) > held, "it goes on without that origin");
 }
