@@ -14,7 +14,8 @@ use dulse_merge::codec::CHANGE_VERSION;
 use dulse_proto::replication::replication_client::ReplicationClient;
 use dulse_proto::replication::replication_server::{Replication, ReplicationServer};
 use dulse_proto::replication::{
-    Heartbeat, Hello, Position, PullBatch, PullRequest, SnapshotPart, SnapshotRequest,
+    FreedReply, FreedRequest, Heartbeat, Hello, Position, PullBatch, PullRequest, SnapshotPart,
+    SnapshotRequest,
 };
 use dulse_types::{Origin, ServerAddress, Stamp};
 use futures::Stream;
@@ -290,5 +291,9 @@ impl Replication for Speaker {
         _: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         Err(Status::unavailable("this filer has no state"))
+    }
+
+    async fn freed(&self, _: Request<FreedRequest>) -> Result<Response<FreedReply>, Status> {
+        Ok(Response::new(FreedReply::default()))
     }
 }
