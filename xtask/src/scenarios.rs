@@ -130,7 +130,7 @@ pub(crate) fn check(wrong: &mut Vec<String>) -> Result<()> {
 fn stale(id: u8, page: &str, found: &Found, wrong: &mut Vec<String>) {
     let begin = format!("| S{id:02}: ");
     let row = page.lines().find(|line| line.starts_with(&begin));
-    let tests = row.and_then(|row| row.splitn(3, " | ").nth(1));
+    let tests = row.and_then(|row| row.split(" | ").nth(1));
     let words: Vec<&str> = tests.unwrap_or_default().split('`').collect();
     // Between backticks: file, name, file, name.
     let named: Vec<&str> = words.into_iter().skip(1).step_by(2).collect();
