@@ -380,6 +380,13 @@ mod tests {
         let late = world.right() - 3_000_000_000;
         world.keeper.told(world.now, PEER, late);
         assert!(!world.judged().refuses());
+        // Two do: that is more than half of all that are asked.
+        let mut both = World::new(0, &[(PEER, 0), (THIRD, 0)]);
+        assert!(!both.after(3));
+        let late = both.right() - 3_000_000_000;
+        both.keeper.told(both.now, PEER, late);
+        both.keeper.told(both.now, THIRD, late);
+        assert!(!both.judged().refuses());
         // Silent for a minute, it has no voice, and the estimate is asked alone.
         world.others.clear();
         assert!(!world.after(60));

@@ -234,3 +234,57 @@ fn roomiest(open: &[Open]) -> Option<&Open> {
     let drawn = (0..SAMPLES).map(|_| &open[rand::random_range(0..open.len())]);
     drawn.max_by_key(|open| open.room)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use dulse_transport::Transport;
+    use dulse_types::ServerAddress;
+
+    use super::*;
+    use crate::MasterOptions;
+    use crate::service::MasterService;
+    use crate::stored::Stored;
+    use crate::topology::Node;
+
+    /// A master that knows of one volume with room.
+    fn started(dir: &Path) -> Arc<State> {
+        let options = MasterOptions {
+            address: ServerAddress::new("127.0.0.1", 9, 0).unwrap(),
+            dir: dir.to_owned(),
+            volume_size_limit_bytes: 1 << 40,
+            default_replication: String::new(),
+            transport: Transport::plain(),
+        };
+        let service = MasterService::new(options, Stored::open(dir).unwrap());
+        let state = Arc::clone(service.state());
+        let volume = pb::VolumeInformationMessage {
+            id: 1,
+            ..pb::VolumeInformationMessage::default()
+        };
+        let mut topology = state.topology.lock();
+        topology.nodes.insert("node".to_owned(), Node::default());
+        topology.full_list("node", &[volume], 0);
+        drop(topology);
+        state
+    }
+
+    /// The needle of a key that was given out is overwritten by whoever gets it again.
+    #[tokio::test]
+    async fn no_key_is_given_out_again_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut behind = 0;
+        for _ in 0..3 {
+            let state = started(dir.path());
+            let asked = pb::AssignRequest {
+                count: 2_000_000,
+                ..pb::AssignRequest::default()
+            };
+            let assigned = state.assign(asked).await.unwrap();
+            let first: FileId = assigned.fid.parse().unwrap();
+            assert!(first.key >= behind, "{} was given out", first.key);
+            behind = first.key + assigned.count;
+        }
+    }
+}

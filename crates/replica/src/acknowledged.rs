@@ -29,7 +29,7 @@ struct Held {
 pub(crate) struct Acknowledged {
     started: Instant,
     wait_max: Duration,
-    /// ⚠ No answer is given while it is locked: whoever gets one may write again.
+    /// Invariant: no answer is given while it is locked, since whoever gets one may write again.
     waits: Mutex<Waits<Held>>,
     /// Writes on their way to the log that will wait.
     n_coming: AtomicUsize,

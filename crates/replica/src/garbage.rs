@@ -213,7 +213,12 @@ mod tests {
     fn the_birth_origin_frees_the_others_ask_it_and_what_is_pinned_stays() {
         let aged = vector(&[(A, 10), (B, 10)]);
         let (own, other) = (dropped(A, B, 10), dropped(B, A, 10));
-        let late = dropped(A, B, 11);
+        let late = dropped(B, B, 11).cause;
+        let late_cause = Garbage { cause: late, ..own };
+        let late_winner = Garbage {
+            winner: late,
+            ..own
+        };
         let moved = Garbage {
             is_moved: true,
             ..own
@@ -222,7 +227,7 @@ mod tests {
             is_pinned: true,
             ..own
         };
-        let rows = vec![own, other, late, moved, pinned];
+        let rows = vec![own, other, late_cause, late_winner, moved, pinned];
         let shared = share(rows.clone(), &aged, A, &[A, B]);
         assert_eq!(shared.free, [own]);
         assert_eq!(shared.asked, [(B, vec![other])].into());

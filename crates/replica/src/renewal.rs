@@ -5,7 +5,7 @@
 //! Each step is on disk before the next begins, so a crash anywhere repeats it: (1) what others
 //! lack is copied to a space of its own; (2) a row says that the store is to be renewed, as
 //! whom; (3) at the next opening the log goes, and one batch sets the new origin, forgets the
-//! vector and that row. ⚠ Not while running: whoever reads the store holds on to its origin.
+//! vector and that row. Not while running: whoever reads the store holds on to its origin.
 
 use std::sync::Arc;
 
@@ -103,9 +103,9 @@ impl Replica {
     pub fn renew(&mut self, renewal: &Renewal) -> Result<u64, Error> {
         let operation = Operation::Transfer;
         self.ready()?;
+        // Order: what is set aside comes before what says that the rest may go. An engine keeps
+        // a prefix of its batches, so the latter is never there alone.
         let n_items = self.set_aside(&renewal.known)?;
-        // Order: what is set aside is on disk before anything says that the rest may go.
-        self.checkpoint()?;
         let mut row = Writer::new();
         row.u64_be(new_origin(renewal.random).0);
         row.u8(u8::from(renewal.is_in_use));

@@ -13,7 +13,7 @@ use dulse_replica::reissue::item::Item;
 use dulse_replica::{Clock, Durability, Known, Limits, Renewal, Replica, ReplicaOptions};
 use dulse_store::{ListRange, Step, Transaction};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
-use dulse_types::{EntryFields, FullPath, Origin, Stamp, Version};
+use dulse_types::{Entry, EntryFields, FileChunk, FileId, FullPath, Origin, Stamp, Version};
 
 struct Ticking(AtomicI64);
 
@@ -32,6 +32,7 @@ struct Machine {
     disk: MemDisk,
     engine: MemoryEngine,
     random: u64,
+    durability: Durability,
 }
 
 impl Machine {
@@ -40,6 +41,7 @@ impl Machine {
             disk: MemDisk::new(),
             engine: MemoryEngine::new(),
             random,
+            durability: Durability::Fsync,
         }
     }
 
@@ -49,7 +51,7 @@ impl Machine {
             engine: Arc::new(self.engine.clone()),
             clock: Arc::new(Ticking(AtomicI64::new(1_000_000))),
             random: self.random,
-            durability: Durability::Fsync,
+            durability: self.durability,
             limits: Limits::STANDARD,
         })
     }
@@ -233,6 +235,158 @@ fn a_crash_at_any_moment_of_taking_a_new_origin_costs_a_repetition() {
         reissue_all(&mut store);
         assert_returned(&member, &store, old);
     }
+}
+
+/// It was set back once more before all was made anew.
+#[test]
+fn what_an_earlier_renewal_set_aside_stays() {
+    let (mut member, machine, known) = pair();
+    let mut store = machine.open();
+    let old = store.shared().origin();
+    let first = Renewal {
+        known,
+        is_in_use: false,
+        random: 9 << 32 | 9,
+    };
+    store.renew(&first).unwrap();
+    drop(store);
+    let mut store = machine.open();
+    join(&mut member, &mut store);
+    mkdir(&mut store, "/later");
+    mkdir(&mut store, "/latest");
+    let mut known = Known::default();
+    known.set(store.shared().origin(), Stamp::ZERO);
+    let second = Renewal {
+        known,
+        is_in_use: false,
+        random: 10 << 32 | 10,
+    };
+    assert_eq!(store.renew(&second).unwrap(), 2);
+    drop(store);
+    let mut store = machine.open();
+    join(&mut member, &mut store);
+    reissue_all(&mut store);
+    assert_eq!(names(&store), ["kept", "later", "latest", "mine"]);
+    let value = store.shared().kv_get(b"key").unwrap();
+    assert_eq!(value.as_deref(), Some(&b"value"[..]));
+    assert_ne!(store.shared().origin(), old);
+}
+
+/// Under `os` the engine carries records of the old log that may not be on disk there. They
+/// are no part of the new one.
+#[test]
+fn nothing_of_the_old_log_is_in_the_new_one() {
+    let (mut member, mut machine, known) = pair();
+    machine.durability = Durability::Os;
+    let mut store = machine.open();
+    let renewal = Renewal {
+        known,
+        is_in_use: false,
+        random: 9 << 32 | 9,
+    };
+    store.renew(&renewal).unwrap();
+    // What was on its way when it was renewed.
+    mkdir(&mut store, "/late");
+    drop(store);
+    let mut store = machine.open();
+    let shared = store.shared();
+    assert!(shared.is_fresh(), "{:?}", shared.vector());
+    assert_eq!(shared.journal().lasts(), dulse_types::Vector::new());
+    join(&mut member, &mut store);
+}
+
+/// In a split each side held the other for gone. Nobody pulls from those, so it could never
+/// join the ones that are left.
+#[test]
+fn whom_a_store_held_for_gone_is_forgotten_with_its_origin() {
+    let (mut member, machine, known) = pair();
+    let theirs = member.shared().origin();
+    let mut store = machine.open();
+    store
+        .member(MemberStep::Remove {
+            member: theirs,
+            cut: Stamp::ZERO,
+        })
+        .unwrap();
+    let renewal = Renewal {
+        known,
+        is_in_use: false,
+        random: 9 << 32 | 9,
+    };
+    store.renew(&renewal).unwrap();
+    drop(store);
+    let mut store = machine.open();
+    let members = store.shared().members().unwrap();
+    assert!(!members.iter().any(|(origin, _)| *origin == theirs));
+    join(&mut member, &mut store);
+    let members = store.shared().members().unwrap();
+    let row = members.iter().find(|(origin, _)| *origin == theirs);
+    assert_eq!(row.unwrap().1.state, dulse_merge::MemberRow::MEMBER);
+}
+
+fn file(key: u64) -> Entry {
+    let mut fields = EntryFields::default();
+    fields.attrs_mut().file_mode = 0o644;
+    let file_id = FileId {
+        volume_id: 3,
+        key,
+        cookie: 7,
+    };
+    fields.chunks = vec![FileChunk {
+        file_id: file_id.to_string(),
+        size: 10,
+        ..FileChunk::default()
+    }];
+    fields.to_entry(&UnknownFields::default())
+}
+
+/// Its chunks may be freed by now: whoever deleted it knew them.
+#[test]
+fn data_that_others_had_and_deleted_is_listed_and_not_made_anew() {
+    let (mut member, machine, _) = pair();
+    let mut store = machine.open();
+    let lost = store.shared().origin();
+    let at = path("/file");
+    let (path, entry) = (at.clone(), file(1));
+    let create = Step::Create { path, entry };
+    let created = step(&mut store, create);
+    let shared = store.shared();
+    let has = member.shared().vector().get(lost);
+    let made = shared.changes_after(lost, has, usize::MAX).unwrap();
+    let made: Vec<Bytes> = made.into_iter().map(|r| r.payload).collect();
+    member.apply_remote(&made).unwrap();
+    let delete = Step::Delete {
+        path: at.clone(),
+        delete_chunks: true,
+    };
+    step(&mut member, delete);
+    let update = Step::Update {
+        path: at,
+        entry: file(2),
+        delete_chunks: true,
+    };
+    step(&mut store, update);
+    let mut known = Known::default();
+    known.set(lost, created);
+    let renewal = Renewal {
+        known,
+        is_in_use: false,
+        random: 9 << 32 | 9,
+    };
+    store.renew(&renewal).unwrap();
+    drop(store);
+    let mut store = machine.open();
+    join(&mut member, &mut store);
+    let mut n_conflicts = 0;
+    loop {
+        let done = store.reissue().unwrap();
+        n_conflicts += done.n_conflicts;
+        if !done.has_more {
+            break;
+        }
+    }
+    assert_eq!(n_conflicts, 1);
+    assert!(!names(&store).contains(&"file".to_owned()));
 }
 
 #[test]

@@ -131,7 +131,7 @@ pub(crate) async fn answer(
     if request.asked != inner.origin().0 {
         return Err(Status::failed_precondition("another filer is here"));
     }
-    // ⚠ A store that is to take a new origin, or has no history, knows of no row.
+    // A store that is to take a new origin, or has no history, knows of no row.
     if let Some(why) = inner.core.lock().not_ready() {
         return Err(Status::unavailable(format!(
             "this filer is not ready: {why}"

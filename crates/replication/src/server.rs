@@ -110,7 +110,8 @@ impl Replication for ReplicationService {
             return Err(Status::unavailable("this filer is fresh itself"));
         }
         // ⚠ It would journal the join under an origin that may be another's by now.
-        if let Some(why) = self.inner.core.lock().not_ready() {
+        let why = self.inner.core.lock().not_ready().map(str::to_owned);
+        if let Some(why) = why {
             return Err(Status::unavailable(format!(
                 "this filer is not ready: {why}"
             )));

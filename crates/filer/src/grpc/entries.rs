@@ -14,7 +14,7 @@ const LOOKUPS_MAX: usize = 10_000;
 
 impl FilerService {
     /// Events of this filer with a stamp at or below it are in what is read after it was
-    /// taken: a client drops them when they arrive late. ⚠ The wall clock would not do, since
+    /// taken: a client drops them when they arrive late. The wall clock would not do, since
     /// a change that is stamped already may not be visible yet.
     fn fence(&self) -> i64 {
         self.state.store.shared().promise().0

@@ -156,7 +156,7 @@ impl Feed {
             tracing::warn!(client = %name, %since, "the log does not reach back that far: the \
                 state is sent instead; deletes before now are not told");
             crate::metrics::SUBSCRIPTIONS_TOO_OLD.add(1);
-            Replay::new(state, since)
+            Replay::new(state.store.shared(), since)
         });
         let own = is_local.then(|| state.namespace.origin());
         let mut reading = Reading::new(since, own);

@@ -73,6 +73,26 @@ fn a_restart_stamps_above_every_promise_though_the_clock_was_set_back() {
     );
 }
 
+/// The ceiling below which it was promised lies in the log behind the checkpoint.
+#[test]
+fn a_restart_stamps_above_every_promise_that_the_log_alone_knows_the_ceiling_of() {
+    let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut replica = machine.open();
+    let (long, half_a_second) = (Duration::from_secs(10), Duration::from_millis(500));
+    machine.leap(long);
+    stamp_of_commit(&mut replica, "/a");
+    machine.leap(half_a_second);
+    let promise = replica.shared().promise();
+    drop(replica);
+    let back = i64::try_from((long + half_a_second).as_nanos()).unwrap();
+    machine.clock.0.fetch_sub(back, Ordering::Relaxed);
+    let stamp = stamp_of_commit(&mut machine.open(), "/b");
+    assert!(
+        stamp > promise,
+        "{stamp} was promised not to come: {promise}"
+    );
+}
+
 #[test]
 fn no_promise_reaches_what_is_in_the_log_and_not_applied() {
     let machine = Machine::new(1 << 32 | 1, Durability::Fsync);

@@ -56,7 +56,7 @@ fn an_answer_waits_for_a_peers_disk_and_the_sequencer_for_nobody() {
 
 #[test]
 fn without_enough_connected_filers_a_write_is_refused_before_it_is_made() {
-    let (_machine, store) = store(Durability::Peers(2), &[], LONG);
+    let (_machine, store) = store(Durability::Peers(2), &[], Duration::from_millis(1));
     store.peers_hold(vec![Stamp::ZERO]);
     let refused = write(&store, "/refused").recv().unwrap().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable);

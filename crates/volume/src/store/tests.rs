@@ -194,3 +194,31 @@ fn behind_the_last_time_there_is_needles_are_still_written() {
     volume.write(needle(2, "two"), true).unwrap();
     assert_eq!(volume.read(2, 7).unwrap().data, "two");
 }
+
+/// The disk took half a row and then no more. A file in memory that must not grow does so here.
+#[test]
+fn a_row_that_was_written_in_part_is_taken_back() {
+    use std::io::{Seek, SeekFrom};
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store
+        .allocate(Kind {
+            id: 3,
+            ..Kind::default()
+        })
+        .unwrap();
+    let volume = store.volume(3).unwrap();
+    volume.write(needle(1, "one"), true).unwrap();
+    let whole = volume.contents.read().index_len;
+    let mut torn = File::from(memfd_create("index", MemfdFlags::ALLOW_SEALING).unwrap());
+    torn.set_len(whole + 5).unwrap();
+    torn.seek(SeekFrom::End(0)).unwrap();
+    fcntl_add_seals(&torn, SealFlags::GROW).unwrap();
+    let seen = torn.try_clone().unwrap();
+    *volume.index.lock() = torn;
+    assert!(volume.write(needle(2, "two"), true).is_err());
+    assert_eq!(seen.metadata().unwrap().len(), whole);
+}

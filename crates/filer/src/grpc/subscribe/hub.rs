@@ -99,7 +99,7 @@ impl Hub {
         (BEHIND_BYTES_MAX / n_lanes).clamp(*PAGE_BYTES.start(), *PAGE_BYTES.end())
     }
 
-    /// What may be told at a watermark. ⚠ Order: both vectors were read after the watermark
+    /// What may be told at a watermark. Order: both vectors were read after the watermark
     /// was asked for, `applied` first.
     #[must_use]
     pub fn head(&self, watermark: Stamp, applied: &Vector, durable: Vector) -> Head {

@@ -171,6 +171,7 @@ mod tests {
         let mut merging = Merging::new(Stamp(1));
         merging.add(Origin(1), page(&[100]));
         assert_eq!(drain(&mut merging, 100), [100]);
+        assert_eq!(merging.wants(Origin(2), Stamp(60)), Some(Stamp(0)));
         merging.add(Origin(2), page(&[50, 60]));
         merging.add(Origin(1), page(&[101]));
         assert_eq!(drain(&mut merging, 200), [101, 102, 103]);

@@ -11,8 +11,6 @@ use dulse_store::{Error, ListRange, Listed};
 use dulse_types::{Entry, FullPath, Stamp, Vector};
 
 use super::super::convert;
-use crate::state::FilerState;
-
 /// Entries read at once.
 const PART_MAX: usize = 256;
 
@@ -39,7 +37,7 @@ pub fn is_older_than_log(shared: &Shared, since: Stamp, is_local: bool) -> Resul
 /// A walk over the tree as it is: directories before what is in them, a part of each
 /// directory of one path in memory.
 pub(super) struct Replay {
-    state: Arc<FilerState>,
+    shared: Arc<Shared>,
     open: Vec<Open>,
     /// `ts_ns` of the last event; they count up from the cursor.
     ts: Stamp,
@@ -66,18 +64,18 @@ impl Open {
 }
 
 impl Replay {
-    pub(super) fn new(state: &Arc<FilerState>, since: Stamp) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, since: Stamp) -> Self {
         Self {
-            state: Arc::clone(state),
+            shared: Arc::clone(shared),
             open: vec![Open::new(FullPath::root())],
             ts: since,
-            vector: state.store.shared().durable_vector(),
+            vector: shared.durable_vector(),
         }
     }
 
     /// The next entries as events; `None` at the end.
     pub(super) fn next_part(&mut self) -> Result<Option<Vec<SubscribeMetadataResponse>>, Error> {
-        let own = self.state.namespace.origin();
+        let own = self.shared.origin();
         let mut events = Vec::new();
         while events.len() < PART_MAX {
             let Some((path, entry)) = self.next_entry()? else {
@@ -116,7 +114,7 @@ impl Replay {
                 inclusive: false,
                 limit: PART_MAX,
             };
-            let rows = self.state.store.shared().list(&open.dir, &range)?;
+            let rows = self.shared.list(&open.dir, &range)?;
             let last = rows.last().filter(|_| rows.len() >= PART_MAX);
             open.next = last.map(|row| row.name.clone());
             open.rows = rows.into();
@@ -127,5 +125,55 @@ impl Replay {
     /// Where the log goes on, and the stamp of the marker that ends the walk.
     pub(super) fn end(&self) -> (Vector, Stamp) {
         (self.vector.clone(), self.ts.next())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dulse_journal::MemDisk;
+    use dulse_kv::MemoryEngine;
+    use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, SystemClock};
+    use dulse_store::{Step, Transaction};
+    use dulse_types::EntryFields;
+
+    use super::*;
+
+    fn create(replica: &mut Replica, path: &str) {
+        let mut fields = EntryFields::default();
+        fields.attrs_mut().file_mode = 0o644;
+        let step = Step::Create {
+            path: FullPath::parse(path).unwrap(),
+            entry: fields.to_entry(&Default::default()),
+        };
+        let transaction = Transaction {
+            steps: vec![step],
+            ..Transaction::default()
+        };
+        replica.commit(vec![transaction]).remove(0).unwrap();
+    }
+
+    /// The walk may have passed where something happens before it has ended.
+    #[test]
+    fn what_happens_during_the_walk_is_told_again() {
+        let mut replica = Replica::open(ReplicaOptions {
+            disk: Arc::new(MemDisk::new()),
+            engine: Arc::new(MemoryEngine::new()),
+            clock: Arc::new(SystemClock),
+            random: 1 << 32 | 1,
+            durability: Durability::Fsync,
+            limits: Limits::STANDARD,
+        })
+        .unwrap();
+        for n in 0..3 {
+            create(&mut replica, &format!("/d/{n}"));
+        }
+        let shared = replica.shared();
+        let before = shared.durable_vector();
+        let mut replay = Replay::new(&shared, Stamp(10));
+        let part = replay.next_part().unwrap().expect("entries");
+        assert_eq!(part.len(), 4, "the directory and what is in it");
+        create(&mut replica, "/a");
+        assert_eq!(replay.next_part().unwrap().map(|part| part.len()), None);
+        assert_eq!(replay.end(), (before, Stamp(15)));
     }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Guards of `GUARDS.md` that need a case of their own.
 
+use dulse_types::Version;
+
 use super::*;
 
 /// A filer without peers yet, and what it is told of addresses.
@@ -274,4 +276,154 @@ fn a_change_that_cannot_be_applied_holds_up_subscribers_for_two_minutes_at_most(
     assert_eq!(core.watermark(SECOND * 120, &view), None, "left out");
     core.applied(SECOND * 121, stream.expect("it pulls"), Outcome::Applied);
     assert_eq!(core.watermark(SECOND * 121, &view), Some(Stamp(10)));
+}
+
+/// A member that was shut out.
+fn shut_out(n: u64) -> Gone {
+    Gone {
+        origin: origin(n),
+        how: End::Fenced,
+        end: Version {
+            stamp: Stamp(5),
+            origin: origin(1),
+        },
+        address: Some(address(n as u16)),
+    }
+}
+
+#[test]
+fn nothing_is_pulled_from_one_that_was_shut_out() {
+    let applied = vector(&[(1, 5)]);
+    let mut core = listing(&[1, 2, 3]);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let everybody = [1, 2, 3].map(|n| (origin(n), address(n as u16)));
+    let actions = core.poll(Now::ZERO, &view(&applied, &everybody));
+    let (second, third) = (link_to(&actions, 2), link_to(&actions, 3));
+    // One is met before it is shut out, the other one is met again afterwards.
+    core.greeted(Now::ZERO, third, Ok(says(origin(3), 3, Vector::new())));
+    let actions = core.poll(Now::ZERO, &view(&applied, &everybody));
+    assert!(pulls(&actions, origin(3)));
+    let gone = [shut_out(3), shut_out(2)];
+    let after = View {
+        gone: &gone,
+        ..view(&applied, &members[..1])
+    };
+    let mut actions = core.poll(Now::ZERO, &after);
+    core.greeted(Now::ZERO, second, Ok(says(origin(2), 2, Vector::new())));
+    actions.extend(core.poll(Now::ZERO, &after));
+    let is_cancelled = |a: &Action| matches!(a, Action::Cancel(_));
+    assert!(actions.iter().any(is_cancelled), "{actions:?}");
+    assert!(!pulls(&actions, origin(2)), "{actions:?}");
+    for peer in core.peers(&applied) {
+        assert_eq!(peer.state, PeerState::Refused, "{peer:?}");
+    }
+}
+
+#[test]
+fn one_that_was_shut_out_serves_no_more() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let (mut core, _) = pulling(&applied);
+    assert_eq!(core.not_ready(), None);
+    let gone = [shut_out(1)];
+    let members = [(origin(2), address(2))];
+    let after = View {
+        gone: &gone,
+        ..view(&applied, &members)
+    };
+    let actions = core.poll(SECOND, &after);
+    let why = core.not_ready().unwrap_or_default();
+    assert!(why.contains("a member of its cluster no more"), "{why}");
+    assert!(!core.may_pull());
+    let is_cancelled = |a: &Action| matches!(a, Action::Cancel(_));
+    assert!(actions.iter().any(is_cancelled), "{actions:?}");
+}
+
+/// A fresh filer that joins may have taken what a member would not.
+#[test]
+fn what_is_left_of_one_that_was_shut_out_is_fetched_from_members_alone() {
+    for is_member in [true, false] {
+        let applied = vector(&[(1, 5), (2, 10)]);
+        let (mut core, stream) = pulling(&applied);
+        let gone = [shut_out(3)];
+        let members = [(origin(1), address(1)), (origin(2), address(2))];
+        let of = if is_member { 2 } else { 1 };
+        let after = View {
+            gone: &gone,
+            ..view(&applied, &members[..of])
+        };
+        let statement = Statement {
+            position: Stamp(10),
+            durable: vector(&[(1, 5), (2, 10), (3, 7)]),
+            ..Statement::default()
+        };
+        let mut actions = Vec::new();
+        for second in 0..4 {
+            core.heard(SECOND * second, stream, statement.clone(), &[]);
+            actions.extend(core.poll(SECOND * second, &after));
+        }
+        assert_eq!(pulls(&actions, origin(3)), is_member, "{actions:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_waited_while_this_process_stood_still_counts_for_nothing() {
+    let applied = vector(&[(1, 5)]);
+    let mut core = listing(&[1, 2]);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let actions = core.poll(Now::ZERO, &view(&applied, &members));
+    let link = link_to(&actions, 2);
+    let late = SECOND * 60;
+    core.greeted(late, link, Ok(says(origin(2), 2, Vector::new())));
+    let actions = core.poll(late, &view(&applied, &members));
+    assert!(!pulls(&actions, origin(2)), "{actions:?}");
+    let again = late + SECOND;
+    let actions = core.poll(again, &view(&applied, &members));
+    let link = link_to(&actions, 2);
+    core.greeted(again, link, Ok(says(origin(2), 2, Vector::new())));
+    let actions = core.poll(again, &view(&applied, &members));
+    assert!(pulls(&actions, origin(2)), "{actions:?}");
+}
+
+#[test]
+fn one_that_was_shut_out_holds_back_stability_until_it_is_cut() {
+    let applied = vector(&[(1, 5), (2, 10), (3, 6)]);
+    let (mut core, stream) = pulling(&applied);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let gone = [shut_out(3)];
+    let after = View {
+        gone: &gone,
+        ..view(&applied, &members)
+    };
+    let says = |ends_at| Statement {
+        position: Stamp(10),
+        durable: vector(&[(1, ends_at), (2, 10), (3, 6)]),
+        applied: vector(&[(1, ends_at), (2, 10), (3, 6)]),
+        ..Statement::default()
+    };
+    // The other member has not heard of the end, which is change 5 of filer 1.
+    core.heard(Now::ZERO, stream, says(4), &[]);
+    assert_eq!(core.stable(&after, &applied).get(origin(3)), Stamp::ZERO);
+    core.heard(Now::ZERO, stream, says(5), &[]);
+    assert_eq!(core.stable(&after, &applied), applied);
+}
+
+/// Of one that serves and one that does not, the latter steps aside; else who started later.
+#[test]
+fn of_two_on_copies_of_a_store_the_one_that_started_later_steps_aside() {
+    for (started_ns, steps_aside) in [(0, true), (2, false)] {
+        let applied = vector(&[(1, 5)]);
+        let mut core = listing(&[1, 2]);
+        let members = [(origin(1), address(1))];
+        let actions = core.poll(Now::ZERO, &view(&applied, &members));
+        let link = link_to(&actions, 2);
+        let twin = Greeting {
+            started_ns,
+            is_ready: core.not_ready().is_none(),
+            ..says(origin(1), 9, applied.clone())
+        };
+        core.greeted(Now::ZERO, link, Ok(twin));
+        let actions = core.poll(Now::ZERO, &view(&applied, &members));
+        let renews = actions.iter().any(|a| matches!(a, Action::Renew { .. }));
+        assert_eq!(renews, steps_aside, "{actions:?}");
+    }
 }
