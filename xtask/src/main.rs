@@ -61,6 +61,9 @@ enum Command {
         /// Only shows them.
         #[arg(long)]
         list: bool,
+        /// How many tests run at once.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
     },
     /// Fuzzes one decoder, or all: under libFuzzer with `cargo fuzz`, else with mutations.
     Fuzz {
@@ -118,7 +121,11 @@ fn main() -> anyhow::Result<()> {
         Command::Test { ring } => test::test(ring),
         Command::Conformance { store } => test::conformance(&store),
         Command::Sim { arguments } => test::sim(&arguments),
-        Command::Mutate { only, list } => mutate::mutate(&only, list),
+        Command::Mutate { only, list, jobs } => mutate::mutate(&mutate::Options {
+            only,
+            is_list: list,
+            n_jobs: jobs,
+        }),
         Command::Fuzz { target, seconds } => test::fuzz(target.as_deref(), seconds),
         Command::Bench { arguments } => bench::bench(&arguments),
         Command::Chaos { minutes, seed } => chaos::chaos(minutes, seed),

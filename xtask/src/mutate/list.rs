@@ -46,6 +46,9 @@ pub(crate) struct Mutant {
     /// Items that `to` needs, appended to the file.
     #[serde(default)]
     pub(crate) items: String,
+    /// Signs that do not stand right above it, see [`super::signs`].
+    #[serde(default)]
+    pub(crate) signs: Vec<String>,
     /// Tests of which one must fail, the cheapest first.
     pub(crate) killers: Vec<Killer>,
 }
@@ -63,6 +66,16 @@ pub(crate) enum Killer {
     },
     /// Seeds of the simulation, from 0 on.
     Sim(u64),
+}
+
+impl Killer {
+    /// Whose test it is.
+    pub(crate) fn package(&self) -> &str {
+        match self {
+            Self::Test { package, .. } => package,
+            Self::Sim(_) => "sim",
+        }
+    }
 }
 
 impl FromStr for Killer {
@@ -166,10 +179,15 @@ pub(crate) fn check() -> Result<()> {
     for guard in of_mutants.iter().filter(|g| !guards.contains(**g)) {
         wrong.push(format!("no list of guards has \"{guard}\""));
     }
+    let n_signs = super::signs::check(&all, &mut wrong)?;
     if !wrong.is_empty() {
         bail!("xtask/mutants:\n  {}", wrong.join("\n  "));
     }
-    println!("mutants: {}, of {} guards", all.len(), guards.len());
+    println!(
+        "mutants: {}, of {} guards, with {n_signs} signs in the code",
+        all.len(),
+        guards.len()
+    );
     Ok(())
 }
 
