@@ -232,6 +232,7 @@ fn held_verdicts_stamp_nothing_and_are_said_afterwards() {
 
     let before = own(&replicas);
     replicas[0].shared().hold_verdicts(true);
+    assert_eq!(replicas[0].shared().promise(), before, "nothing new");
     between(&mut replicas, 1, 0);
     while replicas[0].judge().unwrap() {}
     assert_eq!(own(&replicas), before);

@@ -427,3 +427,58 @@ fn of_two_on_copies_of_a_store_the_one_that_started_later_steps_aside() {
         assert_eq!(renews, steps_aside, "{actions:?}");
     }
 }
+
+/// What came of a greeting of the second filer, and of one of the third after that.
+fn after_greetings(of: impl Fn(u64) -> Greeting) -> [Option<dulse_replica::Known>; 2] {
+    let applied = vector(&[(1, 5), (2, 10), (3, 10)]);
+    let mut core = listing(&[1, 2, 3]);
+    let members = [1, 2, 3].map(|n| (origin(n), address(n as u16)));
+    let mut actions = core.poll(Now::ZERO, &view(&applied, &members));
+    [2, 3].map(|n| {
+        // The latest first: links are broken off where a store is to take a new origin.
+        actions.reverse();
+        core.greeted(Now::ZERO, link_to(&actions, n as u16), Ok(of(n)));
+        actions.reverse();
+        let since = actions.len();
+        actions.extend(core.poll(Now::ZERO, &view(&applied, &members)));
+        actions[since..].iter().find_map(|action| match action {
+            Action::Renew { known, .. } => Some(known.clone()),
+            _ => None,
+        })
+    })
+}
+
+#[test]
+fn who_is_out_itself_or_steps_aside_shuts_nobody_out() {
+    let shuts_out = |n| Greeting {
+        gone: vec![(origin(1), Stamp(3))],
+        ..says(origin(n), n, Vector::new())
+    };
+    let [first, _] = after_greetings(shuts_out);
+    assert!(first.is_some(), "a member's word counts");
+    let is_out = |n| Greeting {
+        gone: vec![(origin(1), Stamp(3)), (origin(n), Stamp(3))],
+        ..says(origin(n), n, Vector::new())
+    };
+    assert_eq!(after_greetings(is_out), [None, None]);
+    let steps_aside = |n| Greeting {
+        started_ns: i64::MAX,
+        ..shuts_out(n)
+    };
+    assert_eq!(after_greetings(steps_aside), [None, None]);
+}
+
+#[test]
+fn every_member_that_answers_is_asked_what_it_had() {
+    let of = |n| Greeting {
+        gone: vec![(origin(1), Stamp(if n == 2 { 3 } else { 4 }))],
+        members: vec![origin(2), origin(3)],
+        ..says(origin(n), n, vector(&[(1, if n == 2 { 3 } else { 4 })]))
+    };
+    let [first, second] = after_greetings(of);
+    assert_eq!(first, None, "the third was not asked");
+    assert_eq!(
+        second.and_then(|known| known.get(origin(1))),
+        Some(Stamp(4))
+    );
+}
