@@ -222,7 +222,7 @@ async fn nothing_is_promised_by_a_clock_that_nobody_has_judged() {
     let promised = store.shared().promise();
     let options = options(&address(8), false, None);
     let _replicator = Replicator::start(Arc::clone(&store), options);
-    assert_eq!(store.shared().promise(), promised);
+    assert!(store.shared().promise() <= promised, "nothing new");
     let refused = store.commit_async(put("key")).await;
     let error = refused.expect_err("nobody has answered yet");
     assert!(format!("{error:?}").contains("clock"), "{error:?}");
