@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -104,6 +104,13 @@ async fn write_all(cluster: &Cluster, dir: &str, filers: &[usize]) -> Result<()>
     Ok(())
 }
 
+/// A cursor that lies in every filer's log: one that is older gets the state first, which may
+/// tell what happens meanwhile twice.
+fn now_ns() -> Result<i64> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    Ok(i64::try_from(now.as_nanos())?)
+}
+
 /// The number of the file that an event made; `None` for what is no file of ours.
 fn number(event: &pb::SubscribeMetadataResponse) -> Option<usize> {
     let notification = event.event_notification.as_ref()?;
@@ -112,8 +119,15 @@ fn number(event: &pb::SubscribeMetadataResponse) -> Option<usize> {
 
 /// Reads slowly until the writers are done and then as fast as it can: every event once, in
 /// the order of its time. Gives how many it had read when they were.
-async fn read_slowly(mut filer: Filer, id: usize, is_over: Arc<AtomicUsize>) -> Result<usize> {
-    let mut events = filer.subscribe_metadata(request("/slow", id, 1)).await?;
+async fn read_slowly(
+    mut filer: Filer,
+    id: usize,
+    since: i64,
+    is_over: Arc<AtomicUsize>,
+) -> Result<usize> {
+    let mut events = filer
+        .subscribe_metadata(request("/slow", id, since))
+        .await?;
     let (mut seen, mut last, mut n_slowly) = (vec![false; EVENTS], 0, 0);
     for n_seen in 0..EVENTS {
         let event = tokio::time::timeout(PATIENCE, events.get_mut().message()).await;
@@ -135,9 +149,10 @@ async fn s04_slow_subscribers_cost_bounded_memory_and_hear_every_event_once() ->
     let cluster = Cluster::start(&["redb", "redb"]).await?;
     let is_over = Arc::new(AtomicUsize::new(0));
     let mut readers = JoinSet::new();
+    let since = now_ns()?;
     for id in 1..=SLOW {
         let filer = cluster.grpc(1).await?;
-        readers.spawn(read_slowly(filer, id, Arc::clone(&is_over)));
+        readers.spawn(read_slowly(filer, id, since, Arc::clone(&is_over)));
     }
     write_all(&cluster, "/slow", &[0, 1]).await?;
     cluster.wait_converged().await?;
@@ -271,8 +286,8 @@ struct Heard {
 
 /// One of the thousand: it comes again at once whenever its stream breaks, and hears each
 /// file once and in order; only the one at its cursor may come again.
-async fn follow(port: u16, id: usize, until: usize, heard: &Heard) -> Result<()> {
-    let (mut since, mut next) = (1, 0);
+async fn follow(port: u16, id: usize, mut since: i64, heard: &Heard) -> Result<()> {
+    let (until, mut next) = (2 * MISSED, 0);
     let mut epoch = 0;
     while next < until {
         epoch += 1;
@@ -311,14 +326,19 @@ async fn follow(port: u16, id: usize, until: usize, heard: &Heard) -> Result<()>
 
 /// Waits until all of the thousand have reached a point. On a machine under load that may take
 /// any time: it fails when nobody hears anything for a minute.
-async fn wait_all(heard: &Heard, at: usize) -> Result<()> {
+async fn wait_all(followers: &mut JoinSet<Result<()>>, heard: &Heard, at: usize) -> Result<()> {
     while heard.n_there[at].load(Ordering::Relaxed) < MANY {
         let before = heard.n_events.load(Ordering::Relaxed);
         let moves = || async {
             let is_there = heard.n_there[at].load(Ordering::Relaxed) == MANY;
             is_there || heard.n_events.load(Ordering::Relaxed) > before
         };
-        wait_for("a subscriber that hears something", moves).await?;
+        let waited = wait_for("a subscriber that hears something", moves).await;
+        // One that heard what it should not has ended, and says why.
+        while let Some(followed) = followers.try_join_next() {
+            followed??;
+        }
+        waited?;
     }
     Ok(())
 }
@@ -352,15 +372,16 @@ async fn s15_a_thousand_subscribers_that_reconnect_at_once_are_all_current() -> 
     let port = cluster.filer_ports[filer] + 10_000;
     let heard: Arc<Heard> = Arc::default();
     let mut followers = JoinSet::new();
+    let since = now_ns()?;
     for id in 1..=MANY {
         let heard = Arc::clone(&heard);
-        followers.spawn(async move { follow(port, id, 2 * MISSED, &heard).await });
+        followers.spawn(async move { follow(port, id, since, &heard).await });
     }
     let mut writer = cluster.grpc(0).await?;
     for n in 0..MISSED {
         create(&mut writer, "/many", n, MISSED_BYTES).await?;
     }
-    wait_all(&heard, 0).await?;
+    wait_all(&mut followers, &heard, 0).await?;
     let peak_before = cluster.filers[filer].peak_memory()?;
     // All of them lose it at once, and miss as much again.
     cluster.filers[filer].kill()?;
@@ -371,7 +392,7 @@ async fn s15_a_thousand_subscribers_that_reconnect_at_once_are_all_current() -> 
     let began = Instant::now();
     cluster.wait_ready(filer).await?;
     let (ready, idle) = (began.elapsed(), cluster.filers[filer].peak_memory()?);
-    wait_all(&heard, 1).await?;
+    wait_all(&mut followers, &heard, 1).await?;
     while let Some(followed) = followers.join_next().await {
         followed??;
     }

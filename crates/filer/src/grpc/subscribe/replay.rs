@@ -21,7 +21,9 @@ const PART_MAX: usize = 256;
 ///
 /// `Corrupt`, `Io`.
 pub fn is_older_than_log(shared: &Shared, since: Stamp, is_local: bool) -> Result<bool, Error> {
-    for (origin, last) in shared.vector().iter() {
+    // What is applied and not on disk yet is in no log that can be read: compared with that, a
+    // cursor just below a peer's first change behind a transfer looked too old.
+    for (origin, last) in shared.durable_vector().iter() {
         if is_local && origin != shared.origin() {
             continue;
         }
