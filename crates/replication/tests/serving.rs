@@ -21,7 +21,7 @@ use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, ReplicaStore, S
 use dulse_replication::{
     Left, OFFLINE_MAX, Options, PROTOCOL, ReplicationService, Replicator, Report,
 };
-use dulse_store::{Step, Transaction};
+use dulse_store::{EntryStore, Step, Transaction};
 use dulse_transport::Transport;
 use dulse_types::{Origin, ServerAddress, Stamp};
 use tokio::sync::{mpsc, watch};
@@ -217,13 +217,11 @@ async fn a_filer_leaves_only_when_another_has_all_that_it_has() {
 /// From the first moment on: what a clock that is ahead has promised cannot be taken back.
 #[tokio::test]
 async fn nothing_is_promised_by_a_clock_that_nobody_has_judged() {
-    let store = Arc::new(ReplicaStore::start(replica(1)).unwrap());
-    store.commit_async(put("key")).await.unwrap();
-    let promised = store.shared().promise();
-    let options = options(&address(8), false, None);
-    let _replicator = Replicator::start(Arc::clone(&store), options);
-    assert!(store.shared().promise() <= promised, "nothing new");
-    let refused = store.commit_async(put("key")).await;
+    let (store, _replicator) = with_a_silent_member(1, Origin(5));
+    // Order: no await before the answer, so that the director has judged nothing yet.
+    let (send, answer) = std::sync::mpsc::channel();
+    store.commit(put("key"), Box::new(move |done| send.send(done).unwrap()));
+    let refused = answer.recv_timeout(Duration::from_secs(60)).unwrap();
     let error = refused.expect_err("nobody has answered yet");
     assert!(format!("{error:?}").contains("clock"), "{error:?}");
 }
