@@ -46,8 +46,9 @@ async fn restart_and_lose_power(rig: &mut Rig, writers: &mut Vec<Writer>) -> Res
     rig.cluster.wait_ready(0).await?;
     rig.settle().await?;
     writers.extend(work_a_while(rig).await?);
-    all_there(rig, writers).await?;
+    // The others have it a moment later.
     rig.settle().await?;
+    all_there(rig, writers).await?;
     rig.cluster.filers[0].kill()?;
     rig.disk.cut_after(0, Loss::All);
     let left = Left::open(&rig.disk, rig.engine)?;
