@@ -10,7 +10,7 @@ mod merge;
 mod messages;
 mod repair;
 mod replica;
-mod texts;
+pub(crate) mod texts;
 mod types;
 mod volume;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Real processes on loopback: started, frozen, killed, asked.
 
+pub mod apart;
 pub mod authority;
 pub mod chaos;
 pub mod chunks;

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use dulse_proto::filer::{CreateEntryRequest, DeleteEntryRequest, LookupDirectoryEntryRequest};
+use dulse_tests::apart::apart;
 use dulse_tests::{Cluster, program, wait_for};
 use dulse_types::entry::UnknownFields;
 use serde_json::Value;
@@ -81,24 +82,6 @@ async fn unlink(
     Ok(())
 }
 
-/// What each filer does while the other one is dead; the second one does it later.
-async fn apart(
-    cluster: &mut Cluster,
-    first: impl AsyncFn(&Cluster) -> Result<()>,
-    second: impl AsyncFn(&Cluster) -> Result<()>,
-) -> Result<()> {
-    cluster.wait_converged().await?;
-    cluster.filers[1].kill()?;
-    first(cluster).await?;
-    cluster.filers[0].kill()?;
-    cluster.filers[1].restart()?;
-    cluster.wait_ready(1).await?;
-    second(cluster).await?;
-    cluster.filers[0].restart()?;
-    cluster.wait_ready(0).await?;
-    cluster.wait_converged().await
-}
-
 /// Everything that lost is let go: until then its content is kept.
 async fn dismiss_all(cluster: &Cluster) -> Result<usize> {
     let address = format!("127.0.0.1:{}", cluster.filer_ports[0]);
@@ -165,6 +148,7 @@ async fn s25_s29_chunks_of_files_written_apart_are_all_there_or_all_freed() -> R
         },
     )
     .await?;
+    cluster.wait_converged().await?;
     for filer in 0..2 {
         let found = cluster.get(filer, "/d/renamed-since").await?;
         assert_eq!(found.as_deref(), Some(&b"firstthere"[..]), "S25");

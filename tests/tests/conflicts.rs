@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use dulse_tests::apart::apart;
 use dulse_tests::{Cluster, PATIENCE, program};
 use serde_json::Value;
 
@@ -45,23 +46,6 @@ async fn recorded(cluster: &Cluster, prefix: &str, count: usize) -> Result<Vec<V
         ensure!(Instant::now() < until, "listed: {found:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-}
-
-/// What each filer does while the other one is dead; the second one does it later.
-async fn apart<A, B>(
-    cluster: &mut Cluster,
-    first: impl AsyncFn(&Cluster) -> Result<A>,
-    second: impl AsyncFn(&Cluster) -> Result<B>,
-) -> Result<()> {
-    cluster.wait_converged().await?;
-    cluster.filers[1].kill()?;
-    first(cluster).await?;
-    cluster.filers[0].kill()?;
-    cluster.filers[1].restart()?;
-    cluster.wait_ready(1).await?;
-    second(cluster).await?;
-    cluster.filers[0].restart()?;
-    cluster.wait_ready(0).await
 }
 
 async fn append(

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Texts of clients and operators, and lists of chunks.
 
-use dulse_config::security::{Jwt, TokenKey};
-use dulse_transport::{Guarded, Tokens};
+use dulse_transport::Guarded;
 use dulse_types::FileChunk;
 use dulse_types::wire::Writer;
 use prost::Message;
@@ -42,15 +41,7 @@ pub(crate) fn rules() -> Vec<Vec<u8>> {
 
 /// Leave for a file, for paths, and what is none.
 pub(crate) fn leaves() -> Vec<Vec<u8>> {
-    let key = TokenKey {
-        key: "secret".to_owned(),
-        expires_after_seconds: 0,
-    };
-    let tokens = Tokens::new(&Jwt {
-        volume_write: key.clone(),
-        filer_write: key,
-        ..Jwt::default()
-    });
+    let tokens = crate::targets::texts::tokens();
     let file = tokens.sign_file(Guarded::VolumeWrite, "3,01637037d6aabbcc");
     vec![
         file.clone().into_bytes(),

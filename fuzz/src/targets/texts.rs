@@ -64,17 +64,22 @@ pub(crate) fn rules(input: &[u8]) {
     }
 }
 
-/// A token, as a header and as what is asked for.
-pub(crate) fn leave(input: &[u8]) {
+/// Those that the seeds are signed with.
+pub(crate) fn tokens() -> Tokens {
     let key = TokenKey {
         key: "secret".to_owned(),
         expires_after_seconds: 0,
     };
-    let tokens = Tokens::new(&Jwt {
+    Tokens::new(&Jwt {
         volume_write: key.clone(),
         filer_write: key,
         ..Jwt::default()
-    });
+    })
+}
+
+/// A token, as a header and as what is asked for.
+pub(crate) fn leave(input: &[u8]) {
+    let tokens = tokens();
     let mut headers = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_bytes(input) {
         headers.insert("authorization", value.clone());

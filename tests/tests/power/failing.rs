@@ -9,7 +9,7 @@ use dulse_tests::disk::Loss;
 use dulse_tests::wait_for;
 
 use crate::left::Left;
-use crate::load::{Writer, shown};
+use crate::load::{Writer, all_there, shown};
 use crate::rig::{Rig, seed};
 
 /// Writes that are tried after the failure, none of which may be acknowledged.
@@ -27,16 +27,6 @@ async fn work_a_while(rig: &mut Rig) -> Result<Vec<Writer>> {
     Ok(writers)
 }
 
-async fn all_there(rig: &Rig, writers: &[Writer]) -> Result<()> {
-    for writer in writers {
-        for filer in 0..rig.cluster.filers.len() {
-            let tree = shown(&rig.cluster, filer, &writer.dir).await?;
-            writer.place(&tree, writer.certain())?;
-        }
-    }
-    Ok(())
-}
-
 /// Restarts the filer with a disk that works again, and loses the power then: what was shown
 /// after the restart is there, although the system held it for written.
 async fn restart_and_lose_power(rig: &mut Rig, writers: &mut Vec<Writer>) -> Result<()> {
@@ -48,7 +38,7 @@ async fn restart_and_lose_power(rig: &mut Rig, writers: &mut Vec<Writer>) -> Res
     writers.extend(work_a_while(rig).await?);
     // The others have it a moment later.
     rig.settle().await?;
-    all_there(rig, writers).await?;
+    all_there(&rig.cluster, writers).await?;
     rig.cluster.filers[0].kill()?;
     rig.disk.cut_after(0, Loss::All);
     let left = Left::open(&rig.disk, rig.engine)?;
@@ -59,7 +49,7 @@ async fn restart_and_lose_power(rig: &mut Rig, writers: &mut Vec<Writer>) -> Res
     rig.cluster.filers[0].restart()?;
     rig.cluster.wait_ready(0).await?;
     rig.settle().await?;
-    all_there(rig, writers).await
+    all_there(&rig.cluster, writers).await
 }
 
 /// The log: nothing is acknowledged any more, reads and the others go on.

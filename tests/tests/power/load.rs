@@ -221,3 +221,14 @@ pub(crate) async fn shown(cluster: &dulse_tests::Cluster, filer: usize, dir: &st
     }
     Ok(tree)
 }
+
+/// Every filer shows all that the writers are certain of.
+pub(crate) async fn all_there(cluster: &dulse_tests::Cluster, writers: &[Writer]) -> Result<()> {
+    for writer in writers {
+        for filer in 0..cluster.filers.len() {
+            let tree = shown(cluster, filer, &writer.dir).await?;
+            writer.place(&tree, writer.certain())?;
+        }
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::load::{Writer, shown};
+use crate::load::all_there;
 use crate::rig::{Rig, seed};
 
 /// How long each of its syncs takes.
@@ -107,15 +107,5 @@ pub(crate) async fn stalls_nobody(engine: &'static str) -> Result<()> {
     rig.disk.slow_syncs(None);
     rig.disk.slow_writes(None);
     rig.settle().await?;
-    all_there(&rig, &writers).await
-}
-
-async fn all_there(rig: &Rig, writers: &[Writer]) -> Result<()> {
-    for writer in writers {
-        for filer in 0..rig.cluster.filers.len() {
-            let tree = shown(&rig.cluster, filer, &writer.dir).await?;
-            writer.place(&tree, writer.certain())?;
-        }
-    }
-    Ok(())
+    all_there(&rig.cluster, &writers).await
 }
