@@ -62,7 +62,7 @@ pub(crate) fn mutate(options: &Options) -> Result<()> {
     list::check()?;
     let began = Instant::now();
     let tree = weave::tree(&all)?;
-    let built = build::build(&tree, &chosen)?;
+    let built = build::build(&tree, &all, &chosen)?;
     let build_took = began.elapsed();
     println!("without a mutant, every test that is to fail must pass:");
     let took = unharmed(&built, &chosen, options.n_jobs)?;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Builds the copy once, with all mutants in it.
+//!
+//! One call of cargo builds everything, and always for the packages of all mutants: which
+//! features a dependency has follows from the packages that are built together, so a call for
+//! each would build most crates once for each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -9,6 +13,9 @@ use anyhow::{Context, Result, bail};
 
 use super::list::{Killer, Mutant};
 use crate::cache::cache;
+
+/// The test of the simulation's package that brings its program, which cargo builds for it.
+const SIM_TEST: &str = "program";
 
 /// The built tests, by package and target.
 pub(crate) struct Built {
@@ -37,57 +44,88 @@ fn program(killer: &Killer) -> (String, String) {
     (killer.package().to_owned(), target)
 }
 
-/// Builds the test binaries that these mutants need.
+/// Builds the test binaries that `chosen` of all mutants need.
 ///
 /// # Errors
 ///
 /// When a mutant does not compile: then the list is wrong.
-pub(crate) fn build(tree: &Path, mutants: &[&Mutant]) -> Result<Built> {
-    let killers = mutants.iter().flat_map(|m| &m.killers);
+pub(crate) fn build(tree: &Path, all: &[Mutant], chosen: &[&Mutant]) -> Result<Built> {
+    let packages = all.iter().flat_map(|m| &m.killers).map(Killer::package);
+    let killers = chosen.iter().flat_map(|m| &m.killers);
     let programs: BTreeSet<(String, String)> = killers.map(program).collect();
-    let mut binaries = BTreeMap::new();
-    for (package, target) in programs {
-        let built = one(tree, &package, &target)?;
-        binaries.insert((package, target), built);
+    let mut arguments: Vec<String> = ["test", "--no-run", "--profile", "ci"]
+        .map(str::to_owned)
+        .into();
+    for package in packages.collect::<BTreeSet<&str>>() {
+        arguments.extend(["-p".to_owned(), format!("dulse-{package}")]);
+    }
+    let targets = programs.iter().map(|(_, target)| target.as_str());
+    for target in targets.collect::<BTreeSet<&str>>() {
+        arguments.extend(match target {
+            "lib" => vec!["--lib".to_owned()],
+            "bin" => vec!["--test".to_owned(), SIM_TEST.to_owned()],
+            target => vec!["--test".to_owned(), target.to_owned()],
+        });
+    }
+    println!("building {} programs with tests", programs.len());
+    let binaries = cargo(tree, &arguments)?;
+    if let Some((package, target)) = programs.iter().find(|p| !binaries.contains_key(p)) {
+        bail!("cargo named no program of {package} {target}");
     }
     Ok(Built { binaries })
 }
 
-fn one(tree: &Path, package: &str, target: &str) -> Result<PathBuf> {
-    let name = format!("dulse-{package}");
-    let mut arguments = match target {
-        "bin" => vec!["build", "--profile", "ci", "-p", &name],
-        _ => vec!["test", "--no-run", "--profile", "ci", "-p", &name],
-    };
-    match target {
-        "bin" => {}
-        "lib" => arguments.push("--lib"),
-        target => arguments.extend(["--test", target]),
-    }
-    println!("building {package} {target}");
+/// Runs cargo, and returns the programs it named by package and target.
+fn cargo(tree: &Path, arguments: &[String]) -> Result<BTreeMap<(String, String), PathBuf>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(&arguments)
+        .args(arguments)
         .args(["--message-format", "json-render-diagnostics", "-q"])
         .current_dir(tree)
         .env("CARGO_TARGET_DIR", cache().join("mutate/target"))
         .stderr(Stdio::piped());
     let output = cargo.output().context("start cargo")?;
-    let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let errors: Vec<&str> = said.split("\n\n").filter(|e| e.contains("error")).collect();
-        bail!(
-            "{package} {target} does not build:\n{}",
-            errors.join("\n\n")
-        );
+        bail!("the copy does not build:\n{}", errors.join("\n\n"));
     }
-    let mut executables = text.lines().filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let path = message["executable"].as_str()?.to_owned();
-        let is_asked =
-            message["target"]["kind"][0] == target || message["target"]["name"] == target;
-        (target != "bin" || is_asked).then(|| PathBuf::from(path))
-    });
-    executables.next_back().context("cargo named no executable")
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().filter_map(executable).collect())
+}
+
+/// The program that a message of cargo names.
+fn executable(line: &str) -> Option<((String, String), PathBuf)> {
+    let message: serde_json::Value = serde_json::from_str(line).ok()?;
+    let path = message["executable"].as_str()?;
+    let id = message["package_id"].as_str()?;
+    let package = id.rsplit("#dulse-").next()?.split('@').next()?;
+    let target = &message["target"];
+    let name = match target["kind"][0].as_str()? {
+        "test" => target["name"].as_str()?,
+        kind => kind,
+    };
+    Some(((package.to_owned(), name.to_owned()), path.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_known_by_package_and_target() {
+        let line = |kind: &str, name: &str| {
+            format!(
+                "{{\"package_id\": \"path+file:///dulse-x/crates/merge#dulse-merge@0.1.0\", \
+                 \"executable\": \"/there\", \"target\": {{\"kind\": [\"{kind}\"], \
+                 \"name\": \"{name}\"}}}}"
+            )
+        };
+        let key = |line: &str| executable(line).map(|(key, _)| key);
+        let is = |target: &str| Some(("merge".to_owned(), target.to_owned()));
+        assert_eq!(key(&line("test", "model")), is("model"));
+        assert_eq!(key(&line("lib", "dulse_merge")), is("lib"));
+        assert_eq!(key(&line("bin", "dulse-sim")), is("bin"));
+        assert_eq!(key("{\"reason\": \"build-finished\"}"), None);
+    }
 }
