@@ -91,18 +91,28 @@ pub(crate) fn mutate(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs every killer without a mutant, and says how long that took.
+/// Runs every killer without a mutant, and says how long that took. Those of one program run
+/// together: many name the same tests.
 fn unharmed(built: &Built, mutants: &[&Mutant], n_jobs: usize) -> Result<Duration> {
     let began = Instant::now();
     let killers: BTreeSet<&Killer> = mutants.iter().flat_map(|m| &m.killers).collect();
-    let killers: Vec<&Killer> = killers.into_iter().collect();
-    each(&killers, n_jobs, |killer| {
-        match run::run(built, killer, None)? {
-            Verdict::Passed => Ok(()),
-            verdict => bail!("{killer} fails without a mutant: {verdict}"),
+    let mut programs: BTreeMap<(String, String), Vec<&Killer>> = BTreeMap::new();
+    for killer in &killers {
+        programs.entry(killer.program()).or_default().push(killer);
+    }
+    let programs: Vec<(&(String, String), &Vec<&Killer>)> = programs.iter().collect();
+    each(&programs, n_jobs, |((package, target), killers)| {
+        let began = Instant::now();
+        match run::run_all(built, killers)? {
+            Verdict::Passed => {
+                let seconds = began.elapsed().as_secs_f64();
+                println!("{:<32} {seconds:>6.1} s", format!("{package} {target}"));
+                Ok(())
+            }
+            verdict => bail!("{package} {target} fails without a mutant: {verdict}"),
         }
     })?;
-    println!("{} do", killers.len());
+    println!("{} killers do", killers.len());
     Ok(began.elapsed())
 }
 

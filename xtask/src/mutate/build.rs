@@ -29,19 +29,10 @@ impl Built {
     ///
     /// When it was not built.
     pub(crate) fn binary(&self, killer: &Killer) -> Result<&Path> {
-        let found = self.binaries.get(&program(killer));
+        let found = self.binaries.get(&killer.program());
         let found = found.with_context(|| format!("{killer} was not built"))?;
         Ok(found)
     }
-}
-
-/// The package and the target of a killer.
-fn program(killer: &Killer) -> (String, String) {
-    let target = match killer {
-        Killer::Test { target, .. } => target.clone(),
-        Killer::Sim(_) => "bin".to_owned(),
-    };
-    (killer.package().to_owned(), target)
 }
 
 /// Builds the test binaries that `chosen` of all mutants need.
@@ -52,7 +43,7 @@ fn program(killer: &Killer) -> (String, String) {
 pub(crate) fn build(tree: &Path, all: &[Mutant], chosen: &[&Mutant]) -> Result<Built> {
     let packages = all.iter().flat_map(|m| &m.killers).map(Killer::package);
     let killers = chosen.iter().flat_map(|m| &m.killers);
-    let programs: BTreeSet<(String, String)> = killers.map(program).collect();
+    let programs: BTreeSet<(String, String)> = killers.map(Killer::program).collect();
     let mut arguments: Vec<String> = ["test", "--no-run", "--profile", "ci"]
         .map(str::to_owned)
         .into();

@@ -76,6 +76,15 @@ impl Killer {
             Self::Sim(_) => "sim",
         }
     }
+
+    /// The package and the target of what runs it.
+    pub(super) fn program(&self) -> (String, String) {
+        let target = match self {
+            Self::Test { target, .. } => target,
+            Self::Sim(_) => "bin",
+        };
+        (self.package().to_owned(), target.to_owned())
+    }
 }
 
 impl FromStr for Killer {

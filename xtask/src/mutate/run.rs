@@ -2,7 +2,7 @@
 //! Runs built tests with one mutant at a time, or none.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,8 @@ pub(crate) enum Verdict {
     Passed,
     /// It failed, as it should with a mutant; why.
     Failed(String),
-    /// It did not end in time.
-    Hung,
+    /// It did not end within this time.
+    Hung(Duration),
     /// It ended by itself, and neither passed nor said why.
     Lost(ExitStatus),
 }
@@ -40,7 +40,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Passed => f.write_str("it passed"),
             Self::Failed(why) => write!(f, "it failed: {why}"),
-            Self::Hung => write!(f, "it did not end within {} s", TIME_MAX.as_secs()),
+            Self::Hung(max) => write!(f, "it did not end within {} s", max.as_secs()),
             Self::Lost(status) => write!(f, "it ended with {status}, and no test said why"),
         }
     }
@@ -69,7 +69,7 @@ pub(crate) fn kill<'a>(built: &Built, mutant: &'a Mutant) -> Result<Fate<'a>> {
     let mut doubts = Vec::new();
     let mut killed_by = None;
     for killer in &mutant.killers {
-        match run(built, killer, Some(mutant))? {
+        match run(built, killer, mutant)? {
             Verdict::Passed => {}
             Verdict::Failed(why) => {
                 killed_by = Some((killer, why));
@@ -86,61 +86,102 @@ pub(crate) fn kill<'a>(built: &Built, mutant: &'a Mutant) -> Result<Fate<'a>> {
     })
 }
 
-/// Runs one test, with a mutant or none, until it ends or a test of it fails.
+/// Runs one killer with a mutant until it ends or a test of it fails.
+fn run(built: &Built, killer: &Killer, mutant: &Mutant) -> Result<Verdict> {
+    let mut command = command(built, &[killer])?;
+    command.env(VARIABLE, &mutant.name);
+    let (verdict, _) = end(command, killer, &mutant.name, TIME_MAX)?;
+    Ok(verdict)
+}
+
+/// Runs killers of one program without a mutant until they end or a test of them fails.
 ///
 /// # Errors
 ///
-/// When it cannot be started, or no test has this name.
-pub(crate) fn run(built: &Built, killer: &Killer, mutant: Option<&Mutant>) -> Result<Verdict> {
-    let mut command = Command::new(built.binary(killer)?);
-    match killer {
-        Killer::Test { filter, .. } if filter == "*" => &mut command,
-        Killer::Test { filter, .. } => command.arg(filter),
-        Killer::Sim(seeds) => command.args(["--seeds", &seeds.to_string()]),
-    };
-    if let Killer::Test { .. } = killer {
-        // A failure is seen, with its reason, when it happens, not when all others have ended.
-        command.arg("--nocapture");
-    }
-    match mutant {
-        Some(mutant) => command.env(VARIABLE, &mutant.name),
-        None => command.env_remove(VARIABLE),
-    };
-    // What is printed goes to a file: a full pipe would stop the test.
-    let log = log_of(killer, mutant);
-    std::fs::create_dir_all(log.parent().context("a log without a directory")?)?;
-    let out = std::fs::File::create(&log)?;
-    command
-        .current_dir(directory(killer.package()))
-        .env("RUST_BACKTRACE", "0")
-        .stdout(out.try_clone()?)
-        .stderr(out);
-    let status = end_of(command, &log).with_context(|| format!("run {killer}"))?;
-    let said = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
-    if matches!(killer, Killer::Test { .. }) && said.contains("running 0 tests") {
+/// When it cannot be started, or a killer names no test.
+pub(crate) fn run_all(built: &Built, killers: &[&Killer]) -> Result<Verdict> {
+    let first = *killers.first().context("no killers")?;
+    let (package, target) = first.program();
+    let mut command = command(built, killers)?;
+    command.env_remove(VARIABLE);
+    let time_max = TIME_MAX * u32::try_from(killers.len())?;
+    let (verdict, said) = end(
+        command,
+        first,
+        &format!("none-{package}-{target}"),
+        time_max,
+    )?;
+    if matches!(verdict, Verdict::Passed)
+        && let Some(killer) = killers.iter().find(|killer| !has_run(killer, &said))
+    {
         bail!("{killer}: no test has this name");
     }
-    Ok(match (status, reason(&said)) {
-        (None, None) => Verdict::Hung,
+    Ok(verdict)
+}
+
+/// Whether a test that a killer names has run, by what the harness said.
+fn has_run(killer: &Killer, said: &str) -> bool {
+    let Killer::Test { filter, .. } = killer else {
+        return true;
+    };
+    let mut tests = said.lines().filter_map(|line| line.strip_prefix("test "));
+    tests.any(|test| filter == "*" || test.contains(&**filter))
+}
+
+/// What runs killers of one program.
+fn command(built: &Built, killers: &[&Killer]) -> Result<Command> {
+    let first = killers.first().context("no killers")?;
+    let mut command = Command::new(built.binary(first)?);
+    command
+        .current_dir(directory(first.package()))
+        .env("RUST_BACKTRACE", "0");
+    let mut filters = Vec::new();
+    let mut n_seeds = 0;
+    for killer in killers {
+        match killer {
+            Killer::Test { filter, .. } => filters.push(filter),
+            Killer::Sim(seeds) => n_seeds = n_seeds.max(*seeds),
+        }
+    }
+    if filters.is_empty() {
+        command.args(["--seeds", &n_seeds.to_string()]);
+        return Ok(command);
+    }
+    // A failure is seen, with its reason, when it happens, not when all others have ended.
+    command.arg("--nocapture");
+    if !filters.iter().any(|filter| *filter == "*") {
+        command.args(filters);
+    }
+    Ok(command)
+}
+
+/// Runs it until it ends, a test fails or its time is over; also gives what it said.
+fn end(
+    mut command: Command,
+    killer: &Killer,
+    name: &str,
+    time_max: Duration,
+) -> Result<(Verdict, String)> {
+    // What is printed goes to a file: a full pipe would stop the test.
+    let log = cache().join("mutate/logs").join(format!("{name}.log"));
+    std::fs::create_dir_all(log.parent().context("a log without a directory")?)?;
+    let out = std::fs::File::create(&log)?;
+    command.stdout(out.try_clone()?).stderr(out);
+    let status = end_of(command, &log, time_max).with_context(|| format!("run {killer}"))?;
+    let said = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+    let verdict = match (status, reason(&said)) {
+        (None, None) => Verdict::Hung(time_max),
         (None, Some(why)) => Verdict::Failed(why),
         (Some(status), _) if status.success() => Verdict::Passed,
         (Some(_), Some(why)) => Verdict::Failed(why),
         (Some(status), None) => Verdict::Lost(status),
-    })
-}
-
-/// Where what a test says is kept until the next run.
-fn log_of(killer: &Killer, mutant: Option<&Mutant>) -> PathBuf {
-    let name = match mutant {
-        Some(mutant) => mutant.name.clone(),
-        None => format!("none-{killer}").replace([':', '*', '/'], "_"),
     };
-    cache().join("mutate/logs").join(format!("{name}.log"))
+    Ok((verdict, said))
 }
 
 /// Waits for a program's end; stops it, with `None`, as soon as a test of it has failed or
 /// when it has had its time.
-fn end_of(mut command: Command, log: &Path) -> Result<Option<ExitStatus>> {
+fn end_of(mut command: Command, log: &Path, time_max: Duration) -> Result<Option<ExitStatus>> {
     let mut child = command.spawn().context("start")?;
     let began = Instant::now();
     let mut n_read = 0;
@@ -148,7 +189,7 @@ fn end_of(mut command: Command, log: &Path) -> Result<Option<ExitStatus>> {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        let mut is_over = began.elapsed() > TIME_MAX;
+        let mut is_over = began.elapsed() > time_max;
         let n_bytes = std::fs::metadata(log)?.len();
         if n_bytes > n_read {
             n_read = n_bytes;
@@ -221,6 +262,16 @@ mod tests {
         assert!(why.ends_with("left: 1 right: 2"), "{why}");
         let why = reason("seeds 0..60\nseed 7: I3: two filers differ\n").unwrap();
         assert_eq!(why, "seed 7: I3: two filers differ");
+    }
+
+    #[test]
+    fn a_test_counts_when_it_ran() {
+        let killer = |filter: &str| format!("merge:model:{filter}").parse().unwrap();
+        let said = "running 1 test\ntest guards::a_delete ... ok\n";
+        assert!(has_run(&killer("guards::"), said));
+        assert!(has_run(&killer("*"), said));
+        assert!(!has_run(&killer("histories"), said));
+        assert!(!has_run(&killer("*"), "running 0 tests\n"));
     }
 
     #[test]
