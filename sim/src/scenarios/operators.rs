@@ -53,6 +53,7 @@ fn a_filer_that_joins_at_a_removed_one_comes_to_the_others_with_what_it_wrote() 
     world.start(2).unwrap();
     world.at(0, crate::queue::Event::Listed(2));
     world.pass(5);
+    let joiner = origin(&world, 2);
     world.create(2, "/joiner");
     world.create(1, "/removed");
     world.create(0, "/rest");
@@ -62,6 +63,7 @@ fn a_filer_that_joins_at_a_removed_one_comes_to_the_others_with_what_it_wrote() 
     for f in 0..3 {
         let names = ["before", "joiner", "removed", "rest"];
         assert_eq!(world.names(f, "/"), names, "filer {f}");
+        assert_ne!(origin(&world, f), joiner, "it came back as another");
         let running = world.filers[f].running.as_ref().unwrap();
         let membership = running.membership().unwrap();
         for other in 0..3 {

@@ -236,7 +236,10 @@ fn reason(said: &str) -> Option<String> {
         return Some(shortened(&lines[end.saturating_sub(2)..=end].join(" ")));
     };
     let place = lines[at].split("panicked at ").nth(1).unwrap_or_default();
-    let words = lines[at + 1..end].join(" ");
+    let words = lines[at + 1..end].iter();
+    let words = words.take_while(|line| !line.starts_with("note: run with"));
+    let words: Vec<&str> = words.copied().collect();
+    let words = words.join(" ");
     Some(shortened(&format!("{place} {words}")))
 }
 
@@ -256,7 +259,8 @@ mod tests {
     #[test]
     fn what_a_failed_test_said_is_found() {
         let said = "running 2 tests\ntest a ... ok\n\nthread 'b' panicked at src/x.rs:3:5:\n\
-                    assertion failed: left == right\n  left: 1\n right: 2\ntest b ... FAILED\n";
+                    assertion failed: left == right\n  left: 1\n right: 2\n\
+                    note: run with `RUST_BACKTRACE=1`\ntest b ... FAILED\n";
         let why = reason(said).unwrap();
         assert!(why.starts_with("src/x.rs:3:5: assertion failed"), "{why}");
         assert!(why.ends_with("left: 1 right: 2"), "{why}");

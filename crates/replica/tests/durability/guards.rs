@@ -76,21 +76,48 @@ fn a_restart_stamps_above_every_promise_though_the_clock_was_set_back() {
 /// The ceiling below which it was promised lies in the log behind the checkpoint.
 #[test]
 fn a_restart_stamps_above_every_promise_that_the_log_alone_knows_the_ceiling_of() {
-    let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+    machine.limits.checkpoint_every = Duration::MAX;
+    machine.limits.checkpoint_every_bytes = u64::MAX;
     let mut replica = machine.open();
-    let (long, half_a_second) = (Duration::from_secs(10), Duration::from_millis(500));
-    machine.leap(long);
+    let n_checkpoints = machine.engine.n_checkpoints.load(Ordering::Relaxed);
     stamp_of_commit(&mut replica, "/a");
+    let half_a_second = Duration::from_millis(500);
     machine.leap(half_a_second);
     let promise = replica.shared().promise();
     drop(replica);
-    let back = i64::try_from((long + half_a_second).as_nanos()).unwrap();
+    let since = machine.engine.n_checkpoints.load(Ordering::Relaxed) - n_checkpoints;
+    assert_eq!(since, 0, "the log alone knows it");
+    let back = i64::try_from(half_a_second.as_nanos()).unwrap();
     machine.clock.0.fetch_sub(back, Ordering::Relaxed);
     let stamp = stamp_of_commit(&mut machine.open(), "/b");
     assert!(
         stamp > promise,
         "{stamp} was promised not to come: {promise}"
     );
+}
+
+/// A client was told of it, under `os` before it was on disk: it waits for that stamp, and must
+/// not take another change for its own.
+#[test]
+fn a_stamp_that_a_crash_lost_is_not_given_out_again() {
+    let machine = Machine::new(1 << 32 | 1, Durability::Os);
+    let mut replica = machine.open();
+    stamp_of_commit(&mut replica, "/a");
+    replica.sync().unwrap();
+    let half_a_second = Duration::from_millis(500);
+    machine.leap(half_a_second);
+    let lost = stamp_of_commit(&mut replica, "/b");
+    drop(replica);
+    machine.engine.engine.crash(|_| false);
+    machine.disk.crash_blocks(64, || false);
+    let back = i64::try_from(half_a_second.as_nanos()).unwrap();
+    machine.clock.0.fetch_sub(back, Ordering::Relaxed);
+    let mut replica = machine.open();
+    let now = replica.shared().vector();
+    assert!(!now.is_empty() && now.get(replica.shared().origin()) < lost);
+    let stamp = stamp_of_commit(&mut replica, "/c");
+    assert!(stamp > lost, "{stamp} may be taken for {lost}");
 }
 
 #[test]

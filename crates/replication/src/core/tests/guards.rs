@@ -482,3 +482,44 @@ fn every_member_that_answers_is_asked_what_it_had() {
         Some(Stamp(4))
     );
 }
+
+/// Nobody ever tells the others that it joined, and they keep nothing for it.
+#[test]
+fn whose_join_lies_beyond_the_cut_of_who_journaled_it_comes_back_as_another() {
+    let of = |cut| {
+        move |n| Greeting {
+            gone: vec![(origin(4), Stamp(cut))],
+            members: vec![origin(2), origin(3)],
+            joined: Version {
+                stamp: Stamp(7),
+                origin: origin(4),
+            },
+            ..says(origin(n), n, vector(&[(1, 2)]))
+        }
+    };
+    let [_, beyond] = after_greetings(of(6));
+    let known = beyond.expect("its join is cut off");
+    assert_eq!(known.get(origin(1)), Some(Stamp(2)));
+    assert_eq!(known.get(origin(4)), Some(Stamp(6)));
+    assert_eq!(after_greetings(of(7)), [None, None], "they have its join");
+}
+
+/// What it applied before would be its own beginning, and no state that others hand out fits
+/// on top of that.
+#[test]
+fn a_fresh_filer_pulls_nothing_before_it_has_its_own_beginning() {
+    let nothing = Vector::new();
+    let mut core = listing(&[1, 2]);
+    let mut actions = core.poll(Now::ZERO, &view(&nothing, &[]));
+    let link = link_to(&actions, 2);
+    core.greeted(Now::ZERO, link, Ok(says(origin(2), 2, vector(&[(2, 10)]))));
+    for second in 0..4 {
+        actions.extend(core.poll(SECOND * second, &view(&nothing, &[])));
+    }
+    assert!(!pulls(&actions, origin(2)), "{actions:?}");
+    assert!(!core.may_pull());
+    // With one it does.
+    let applied = vector(&[(1, 5)]);
+    let (core, _) = pulling(&applied);
+    assert!(core.may_pull());
+}
