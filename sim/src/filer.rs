@@ -80,6 +80,8 @@ pub(crate) struct Filer {
     pub(crate) running: Option<Running>,
     /// Frozen until then: nothing happens here.
     pub(crate) frozen_until: u64,
+    /// How long it stood still since it was started, in nanoseconds.
+    pub(crate) frozen_for: u64,
     /// Log above this goes when it is stable; a member for whom more is kept is shut out.
     pub(crate) log_budget_bytes: u64,
     /// What was put on its disk, until its store has an origin of its own again.
@@ -168,6 +170,7 @@ impl Filer {
             life: 0,
             running: None,
             frozen_until: 0,
+            frozen_for: 0,
             log_budget_bytes: LOG_BUDGET_BYTES,
             was_restored: None,
             origin: None,
@@ -235,6 +238,7 @@ impl Filer {
         });
         self.life += 1;
         self.frozen_until = 0;
+        self.frozen_for = 0;
         let origin = shared.origin();
         self.origin = Some(origin);
         // Renewed: what is written from now on is its own.

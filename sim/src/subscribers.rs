@@ -112,6 +112,10 @@ impl World {
             if is_older_than_log(&shared, client.since, false).map_err(failed)? {
                 client.take_state(shared.durable_vector(), &mut reading);
                 self.counts.too_old += 1;
+                self.trace.say(self.now, || {
+                    let (since, state) = (client.since, &client.state);
+                    format!("filer {f} gives a subscriber the state {state}, it goes on at {since}")
+                });
             } else {
                 reading.take_late(hub);
             }
@@ -128,6 +132,9 @@ impl World {
             }
             client.since = client.since.max(told.0);
             client.told.push(told);
+            self.trace.say(self.now, || {
+                format!("filer {f} tells a subscriber {told:?}")
+            });
         }
         if reading.take_cut().is_some() {
             // Told explicitly: it comes again and takes the state.
@@ -168,6 +175,12 @@ impl World {
 }
 
 impl Scalar {
+    /// Whether it was told all that there is up to this stamp. Where its stream ended, further
+    /// events at exactly its cursor may be to come: resuming is inclusive.
+    pub(crate) fn has_passed(&self, stamp: Stamp) -> bool {
+        stamp < self.since || stamp == self.since && self.reading.is_some()
+    }
+
     /// It asks again for what comes at its cursor.
     fn resume(&mut self) {
         let since = self.since;

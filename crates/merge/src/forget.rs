@@ -144,6 +144,51 @@ pub fn freed(
     chunks::disown(txn, inode, chunk)
 }
 
+/// Looks at up to `limit` dropped chunks from the key `from` on, an empty one being the start:
+/// those of dead inodes of which nothing else is kept here are treated as those of forgotten
+/// ones. For a state that came from two replicas.
+///
+/// ⚠ What is forgotten is each replica's own affair. Where the first one had forgotten an inode
+/// and the second had not, its chunks' rows wait for its being forgotten here, where it is not:
+/// they would be freed by nobody. That one of them forgot it says that its death is stable, and
+/// everything that it had merged.
+///
+/// # Errors
+///
+/// When rows cannot be read; then nothing of the transaction must be written.
+pub fn forget_orphans(txn: &mut Txn<'_>, from: &[u8], limit: usize) -> Result<Pass, ReadError> {
+    let mut pass = Pass::default();
+    let at = Space::Garbage.range().0.max(from.to_vec());
+    let rows = txn.scan(&at, &keys::garbage_end(), limit)?;
+    pass.n_read = rows.len();
+    if rows.len() == limit
+        && let Some((last, _)) = rows.last()
+    {
+        let mut next = last.to_vec();
+        next.push(0);
+        pass.next = Some(next);
+    }
+    for (key, value) in rows {
+        if !chunks::is_of_dead(&value) {
+            continue;
+        }
+        let inode = Identity::read(&mut Reader::new(key.get(1..).unwrap_or_default()));
+        let inode = inode.map_err(|e| corrupt(Space::Garbage, e))?;
+        // The one name of an inode that has no hard link has its identity.
+        let mut is_kept = false;
+        for space in [Space::Graves, Space::Partial, Space::Inodes] {
+            is_kept |= txn.get(&keys::by_identity(space, inode))?.is_some();
+        }
+        if !is_kept {
+            let cause = Version::read(&mut Reader::new(&value));
+            let cause = cause.map_err(|e| corrupt(Space::Garbage, e))?;
+            txn.put(key.to_vec(), chunks::value(cause, cause));
+            pass.n_forgotten += 1;
+        }
+    }
+    Ok(pass)
+}
+
 fn drop_if(txn: &mut Txn<'_>, key: &Bytes, is_over: bool) -> bool {
     if is_over {
         txn.delete(key.to_vec());

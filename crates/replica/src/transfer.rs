@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dulse_journal::{Record, RecordKind};
 use dulse_kv::{Batch, Read, ReadExt};
+use dulse_merge::forget::forget_orphans;
 use dulse_merge::keys::Space;
 use dulse_merge::touched::{Ranges, touched};
 use dulse_merge::{Change, Txn};
@@ -510,6 +511,7 @@ impl Replica {
                 Error::new(operation, ErrorKind::Invalid).with("because", "no transfer has begun")
             );
         };
+        self.forget_orphans()?;
         self.shared
             .journal
             .sync()
@@ -538,6 +540,25 @@ impl Replica {
             vectors.durable = vector;
         }
         self.checkpoint()
+    }
+
+    /// What came of two providers may name chunks of inodes that one of them had forgotten.
+    fn forget_orphans(&mut self) -> Result<(), Error> {
+        let operation = Operation::Transfer;
+        let mut next = Some(Vec::new());
+        while let Some(from) = next {
+            let rows = EngineRows(&*self.shared.engine);
+            let mut txn = Txn::new(&rows);
+            let pass = forget_orphans(&mut txn, &from, PART_ROWS);
+            let pass = pass.map_err(|e| error::read(operation, e))?;
+            if pass.n_forgotten > 0 {
+                let (writes, _) = txn.finish().map_err(|e| error::read(operation, e))?;
+                let written = self.shared.engine.write(Batch { writes });
+                written.map_err(|e| error::engine(operation, e))?;
+            }
+            next = pass.next;
+        }
+        Ok(())
     }
 
     /// What readers share, for those who hold a replica only for a moment.

@@ -45,7 +45,9 @@ impl Check for Clocks {
                 continue;
             };
             let is_alone = running.membership()?.members.len() < 2;
-            let is_unconfirmed = world.now.saturating_sub(running.started) < CONFIRMED_AFTER;
+            // One that stands still hears nobody.
+            let deaf = running.started.saturating_add(filer.frozen_for);
+            let is_unconfirmed = world.now.saturating_sub(deaf) < CONFIRMED_AFTER;
             self.is_any_begun_wrong |= is_alone || is_unconfirmed;
         }
         if let Seen::Started(f) = seen {

@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dulse_merge::apply::NEVER;
 use dulse_merge::keys::Space;
 use dulse_merge::txn::decode_name;
 use dulse_merge::{ConflictRow, Txn};
@@ -80,8 +79,7 @@ impl Check for Chunks {
     }
 }
 
-/// Whoever did not free a chunk itself has heard that it is freed. Rows of a dead inode that
-/// is not forgotten there ask nobody: not demanded of them (`FAULTS.md`, known gaps).
+/// Whoever did not free a chunk itself has heard that it is freed.
 fn keeps_none_of_the_freed(
     world: &World,
     f: usize,
@@ -92,7 +90,7 @@ fn keeps_none_of_the_freed(
     };
     let rows = running.shared().garbage(None, usize::MAX);
     let mut rows = rows.map_err(|e| e.to_string())?.into_iter();
-    let is_due = |row: &Garbage| row.winner != NEVER && freed.contains(&row.chunk);
+    let is_due = |row: &Garbage| freed.contains(&row.chunk);
     match rows.find(is_due) {
         Some(row) => Err(format!(
             "filer {f} still waits for a freed chunk: {row:?}, pinned by {:?}",

@@ -151,7 +151,7 @@ impl Watching {
         let expected = self.events.iter().filter(|((stamp, _), origin)| {
             let has_arrived = *stamp <= arrived.get(**origin) && !parted.contains(*origin);
             has_arrived
-                && *stamp <= client.since
+                && client.has_passed(*stamp)
                 && *stamp > client.in_doubt
                 && *stamp > client.state.get(**origin)
         });

@@ -20,7 +20,10 @@ impl Fault for Freeze {
 
     fn strike(&self, world: &mut World) -> Result<(), String> {
         let whom = world.any();
-        world.filers[whom].frozen_until = world.now + world.rng.random_range(0..15 * SECOND);
+        let until = world.now + world.rng.random_range(0..15 * SECOND);
+        let filer = &mut world.filers[whom];
+        filer.frozen_for += until.saturating_sub(filer.frozen_until.max(world.now));
+        filer.frozen_until = until;
         Ok(())
     }
 

@@ -175,7 +175,7 @@ pub(crate) fn forgotten(
     Ok(())
 }
 
-fn is_of_dead(row: &[u8]) -> bool {
+pub(crate) fn is_of_dead(row: &[u8]) -> bool {
     row.get(16..) == Some(&value(NEVER, NEVER)[16..])
 }
 
