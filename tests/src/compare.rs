@@ -5,10 +5,12 @@
 //! are read back by listing and compared by code that knows neither system. What an answer
 //! acknowledged must be there, and all filers must show the same.
 
+mod client;
 mod scenarios;
 mod side;
 mod tree;
 
+pub use client::Client;
 pub use scenarios::{Scenario, all};
 pub use side::Side;
 pub use tree::{Tree, difference, tree_of};
@@ -18,6 +20,9 @@ use std::time::Duration;
 /// How long filers may take to agree after the last change. Upstream's flush their logs
 /// each minute, and peers read them then.
 pub const SETTLE_TIME_MAX: Duration = Duration::from_secs(75);
+
+/// Pause between two looks at trees.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What came of one scenario at one system.
 #[derive(Clone, PartialEq, Eq, Debug)]

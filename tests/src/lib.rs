@@ -7,6 +7,7 @@ pub mod chaos;
 pub mod chunks;
 pub mod compare;
 pub mod disk;
+pub mod links;
 pub mod peer;
 mod ports;
 pub mod raw;

@@ -1,25 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A cluster of either system: three filers under a master and a volume server.
 
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use dulse_proto::filer::seaweed_filer_client::SeaweedFilerClient;
-use reqwest::{Client, Method};
-use tonic::transport::Channel;
+use anyhow::{Result, ensure};
 
-use super::tree::{Tree, difference, tree_of};
-use super::{Outcome, SETTLE_TIME_MAX};
+use super::client::Client;
+use super::tree::{Tree, difference};
+use super::{LOOK_EVERY, Outcome, SETTLE_TIME_MAX};
 use crate::{
     Role, Whose, free_port, program, start_master, start_volume, start_weed_filer, wait_for,
 };
-
-/// How long one request may take: a filer that is frozen answers never.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(20);
-
-/// Pause between two looks at trees.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// One running cluster.
 pub struct Side {
@@ -27,13 +20,20 @@ pub struct Side {
     /// Where everything is kept.
     pub dir: tempfile::TempDir,
     master_port: u16,
-    _master: Role,
+    /// The master.
+    pub master: Role,
     _volume: Role,
     /// The filers.
     pub filers: Vec<Role>,
-    /// Their HTTP ports.
-    pub ports: Vec<u16>,
-    http: Client,
+    client: Client,
+}
+
+impl Deref for Side {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
 }
 
 impl Side {
@@ -51,11 +51,10 @@ impl Side {
             whose,
             dir,
             master_port,
-            _master: master,
+            master,
             _volume: volume,
             filers: Vec::new(),
-            ports: Vec::new(),
-            http: Client::builder().timeout(REQUEST_TIME_MAX).build()?,
+            client: Client::new()?,
         };
         for _ in 0..n_filers {
             side.add_filer()?;
@@ -100,7 +99,7 @@ impl Side {
             Whose::Upstreams => start_weed_filer(self.dir.path(), port, self.master_port, &[])?,
         };
         self.filers.push(role);
-        self.ports.push(port);
+        self.client.ports.push(port);
         Ok(self.filers.len() - 1)
     }
 
@@ -136,12 +135,8 @@ impl Side {
             Whose::Upstreams => "-port=",
         };
         self.filers[filer].restart_replacing(flag, &port.to_string())?;
-        self.ports[filer] = port;
+        self.client.ports[filer] = port;
         Ok(())
-    }
-
-    fn url(&self, filer: usize, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.ports[filer])
     }
 
     /// Waits until a filer serves its namespace.
@@ -154,100 +149,11 @@ impl Side {
         wait_for("a filer that serves", listed).await
     }
 
-    /// A client of a filer's gRPC interface.
-    ///
-    /// # Errors
-    ///
-    /// When it does not answer.
-    pub async fn grpc(&self, filer: usize) -> Result<SeaweedFilerClient<Channel>> {
-        let port = self.ports[filer] + 10_000;
-        Ok(SeaweedFilerClient::connect(format!("http://127.0.0.1:{port}")).await?)
-    }
-
-    /// The status of a request.
-    ///
-    /// # Errors
-    ///
-    /// When there is no answer.
-    pub async fn ask(&self, filer: usize, method: Method, path: &str, body: &[u8]) -> Result<u16> {
-        let request = self.http.request(method, self.url(filer, path));
-        let answer = request.body(body.to_vec()).send().await?;
-        let status = answer.status().as_u16();
-        answer.bytes().await?;
-        Ok(status)
-    }
-
-    /// Writes a file.
-    ///
-    /// # Errors
-    ///
-    /// When it is not acknowledged.
-    pub async fn put(&self, filer: usize, path: &str, content: &[u8]) -> Result<()> {
-        let status = self.ask(filer, Method::PUT, path, content).await?;
-        ensure!(status == 201, "put {path}: {status}");
-        Ok(())
-    }
-
-    /// Makes a directory.
-    ///
-    /// # Errors
-    ///
-    /// When it is not acknowledged.
-    pub async fn mkdir(&self, filer: usize, path: &str) -> Result<()> {
-        let status = self
-            .ask(filer, Method::POST, &format!("{path}/"), b"")
-            .await?;
-        ensure!(status == 201, "mkdir {path}: {status}");
-        Ok(())
-    }
-
-    /// Deletes a file, or a directory with all that is in it.
-    ///
-    /// # Errors
-    ///
-    /// When it is not acknowledged.
-    pub async fn delete(&self, filer: usize, path: &str) -> Result<()> {
-        let path = format!("{path}?recursive=true");
-        let status = self.ask(filer, Method::DELETE, &path, b"").await?;
-        ensure!(status == 204, "delete {path}: {status}");
-        Ok(())
-    }
-
-    /// Renames.
-    ///
-    /// # Errors
-    ///
-    /// When it is not acknowledged.
-    pub async fn rename(&self, filer: usize, from: &str, to: &str) -> Result<()> {
-        let path = format!("{to}?mv.from={from}");
-        let status = self.ask(filer, Method::POST, &path, b"").await?;
-        ensure!(status == 204, "rename {from} {to}: {status}");
-        Ok(())
-    }
-
-    /// The content of a file; `None` when it is not there.
-    ///
-    /// # Errors
-    ///
-    /// When the filer does not answer as it should.
-    pub async fn get(&self, filer: usize, path: &str) -> Result<Option<Vec<u8>>> {
-        let answer = self.http.get(self.url(filer, path)).send().await?;
-        match answer.status().as_u16() {
-            200 => Ok(Some(answer.bytes().await?.to_vec())),
-            404 => Ok(None),
-            other => bail!("get {path}: {other}"),
-        }
-    }
-
-    /// All that a filer shows below a directory.
-    ///
-    /// # Errors
-    ///
-    /// When it does not answer as it should.
-    pub async fn tree(&self, filer: usize, dir: &str) -> Result<Tree> {
-        let base = self.url(filer, "");
-        let tree = tree_of(&self.http, &base, dir).await;
-        tree.with_context(|| format!("list {dir} at filer {filer}"))
+    /// What sends requests to its filers, for a task of its own. Filers that are added or
+    /// moved later it does not know.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Waits until these filers show the same below a directory and all of `wanted`: paths
