@@ -91,6 +91,7 @@ impl World {
                 is_in_use,
                 ..
             } => self.renew(f, known, behind, is_in_use),
+            Action::Appear => self.appear(f),
             Action::Fence { member } => self.shut_out(f, member, false),
             Action::Cancel(stream) => {
                 self.net.cancel(f, Kind::Pull(stream));

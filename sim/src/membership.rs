@@ -85,6 +85,16 @@ impl World {
         Ok(())
     }
 
+    /// A filer says by a change that it runs at another place.
+    pub(crate) fn appear(&mut self, f: usize) -> Result<(), String> {
+        let done = self.tolerate(f, |running| running.replica.appear())?;
+        if done.is_some() {
+            self.wrote(f);
+        }
+        let result = done.map(drop).ok_or("the disk is full".to_owned());
+        self.core(f, |core, since, _| core.appeared(since, result))
+    }
+
     /// A filer journals that a member is shut out, by itself or by an operator's word.
     pub(crate) fn shut_out(
         &mut self,

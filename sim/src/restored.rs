@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use dulse_types::{Origin, Stamp, Vector};
 
 use crate::checks::{Seen, is_gone};
-use crate::filer::{Backup, Running};
+use crate::filer::{Backup, Restored, Running};
 use crate::world::World;
 
 impl World {
@@ -104,8 +104,25 @@ impl World {
         let was = &self.filers[f].was_restored;
         if was.as_ref().is_some_and(|was| was.may_part) {
             self.parted.insert(origin);
+            self.set_back_twins(f, origin);
         }
         self.doubt(origin);
+    }
+
+    /// What one of two that run on copies of one store wrote, the other lacks for ever: it is as
+    /// one that was set back, until it takes a new origin.
+    fn set_back_twins(&mut self, f: usize, origin: Origin) {
+        let held = self.on_disks();
+        let others = self.filers.iter_mut().enumerate().filter(|(o, _)| *o != f);
+        for (_, other) in others {
+            if other.origin == Some(origin) && other.was_restored.is_none() {
+                other.was_restored = Some(Restored {
+                    origin,
+                    held: held.clone(),
+                    may_part: true,
+                });
+            }
+        }
     }
 
     /// Of an origin under which two wrote, a vector does not say what was applied.

@@ -27,6 +27,9 @@ pub struct Statement {
     pub promise: Stamp,
     /// It stops: it changes nothing until it is met again.
     pub is_stopping: bool,
+    /// It began and does not know yet whether its store was set back or copied: another may
+    /// have acknowledged more in its name, or less.
+    pub is_unsure: bool,
 }
 
 /// The last statement of every peer.
@@ -72,7 +75,8 @@ impl Acknowledgements {
     }
 
     /// What every member has acknowledged. ⚠ An acknowledgement counts only once all that its
-    /// sender had stamped before it is applied here.
+    /// sender had stamped before it is applied here,
+    /// ⚠ and that of one that is not sure of itself not at all.
     #[must_use]
     pub fn stable(
         &self,
@@ -108,7 +112,8 @@ impl Acknowledgements {
         let mut least = has.clone();
         for member in members.into_iter().filter(|m| *m != own) {
             let statement = self.of(member);
-            let counted = statement.filter(|s| applied.get(member) >= s.position);
+            let sure = statement.filter(|s| !s.is_unsure);
+            let counted = sure.filter(|s| applied.get(member) >= s.position);
             let other = counted.map(|s| stated(s).clone()).unwrap_or_default();
             least = least
                 .iter()
@@ -142,7 +147,8 @@ impl Acknowledgements {
         let mut others = members.into_iter().filter(|m| *m != own && *m != gone);
         others.all(|member| {
             self.of(member).is_some_and(|said| {
-                applied.get(member) >= said.position
+                !said.is_unsure
+                    && applied.get(member) >= said.position
                     && ends.iter().all(|end| said.durable.covers(*end))
                     && applied.get(gone) >= said.applied.get(gone)
             })
@@ -252,6 +258,28 @@ mod tests {
         assert_eq!(acks.stable(A, [A, B], &own, &own).get(A), Stamp(0));
         let own = vector(&[(A, 10), (B, 21)]);
         assert_eq!(acks.stable(A, [A, B], &own, &own).get(A), Stamp(10));
+    }
+
+    #[test]
+    fn what_one_acknowledges_that_is_not_sure_of_itself_counts_for_nothing() {
+        let mut acks = Acknowledgements::default();
+        let own = vector(&[(A, 10), (B, 20)]);
+        let end = Version {
+            stamp: Stamp(10),
+            origin: A,
+        };
+        for is_unsure in [true, false] {
+            let said = Statement {
+                is_unsure,
+                judged: own.clone(),
+                ..statement(20, 0, &[(A, 10), (B, 20)])
+            };
+            acks.stated(Now::ZERO, B, said);
+            let stamp = Stamp(if is_unsure { 0 } else { 10 });
+            assert_eq!(acks.stable(A, [A, B], &own, &own).get(A), stamp);
+            assert_eq!(acks.judged(A, [A, B], &own, &own).get(A), stamp);
+            assert_eq!(acks.is_cut(A, [A, B], &[end], C, &own), !is_unsure);
+        }
     }
 
     #[test]

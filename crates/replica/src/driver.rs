@@ -55,6 +55,7 @@ pub(crate) enum Request {
         oneshot::Sender<Result<Vec<Applied>, Error>>,
     ),
     Member(MemberStep, oneshot::Sender<Result<Stamp, Error>>),
+    Appear(oneshot::Sender<Result<Stamp, Error>>),
     BeginImport(Vector, oneshot::Sender<Result<(), Error>>),
     ResumeImport(Vector, oneshot::Sender<Result<(), Error>>),
     Import(ExportPart, oneshot::Sender<Result<(), Error>>),
@@ -321,6 +322,9 @@ impl Driver {
             }
             Request::Member(step, answer) => {
                 let _ = answer.send(self.replica.member(step));
+            }
+            Request::Appear(answer) => {
+                let _ = answer.send(self.replica.appear());
             }
             Request::BeginImport(vector, answer) => {
                 let _ = answer.send(self.replica.begin_import(vector));

@@ -224,6 +224,16 @@ impl Replica {
         self.own_change(Sync::Now, |builder| builder.other(MergeStep::Member(step)))
     }
 
+    /// Journals a change with nothing in it: whoever runs on a copy of this store has less of
+    /// this origin from now on.
+    ///
+    /// # Errors
+    ///
+    /// As a commit.
+    pub fn appear(&mut self) -> Result<Stamp, Error> {
+        self.own_change(Sync::Now, |_| Ok(()))
+    }
+
     /// Journals a change that no client asked for.
     pub(crate) fn own_change(
         &mut self,

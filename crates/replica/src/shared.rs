@@ -377,6 +377,13 @@ impl Shared {
         self.are_verdicts_held.store(are_held, Ordering::Relaxed);
     }
 
+    /// Whether it is not known yet if others have more of this origin: what this replica
+    /// acknowledges counts for nothing until then.
+    #[must_use]
+    pub fn is_unsure(&self) -> bool {
+        self.are_verdicts_held.load(Ordering::Relaxed)
+    }
+
     /// Durable changes of one origin behind `after`, in order, up to about `max_bytes`.
     /// The caller sees from the first one's `prev` whether some are no longer kept.
     ///

@@ -198,6 +198,15 @@ impl ReplicaStore {
         self.ask(|answer| Request::Member(step, answer)).await?
     }
 
+    /// See [`Replica::appear`].
+    ///
+    /// # Errors
+    ///
+    /// As a commit.
+    pub async fn appear(&self) -> Result<Stamp, Error> {
+        self.ask(Request::Appear).await?
+    }
+
     /// See [`Replica::begin_import`].
     ///
     /// # Errors

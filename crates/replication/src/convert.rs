@@ -107,6 +107,7 @@ pub fn statement(beat: &Heartbeat) -> Statement {
         judged: vector(&beat.judged),
         promise: Stamp(beat.promise),
         is_stopping: beat.is_stopping,
+        is_unsure: beat.is_unsure,
     }
 }
 

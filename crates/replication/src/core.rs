@@ -30,6 +30,7 @@ use dulse_replica::{Applied, Known};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
 use crate::status::{PeerState, PeerStatus};
+use begin::Appearance;
 use links::Link;
 use pulls::{Behind, Stream};
 use returning::Aside;
@@ -90,6 +91,8 @@ pub enum Action {
         /// Those that the master remembers and that have no history.
         beside: Vec<Origin>,
     },
+    /// Journal a change with nothing in it; answer with [`Core::appeared`].
+    Appear,
     /// Journal that a silent member is shut out.
     Fence {
         /// Whom.
@@ -190,6 +193,10 @@ pub struct Core {
     is_renewing: bool,
     is_leaving: bool,
     renew_not_before: Now,
+    appearance: Appearance,
+    /// Peers that said to have more of this origin than there was at the last poll.
+    ahead: BTreeSet<ServerAddress>,
+    own: Stamp,
     /// How long members are silent, and when this filer listened last.
     silences: BTreeMap<Origin, fencing::Silence>,
     listened: Now,
@@ -228,6 +235,9 @@ impl Core {
             is_renewing: false,
             is_leaving: false,
             renew_not_before: Now::ZERO,
+            appearance: Appearance::default(),
+            ahead: BTreeSet::new(),
+            own: Stamp::ZERO,
             silences: BTreeMap::new(),
             listened: Now::ZERO,
             is_log_over: false,
@@ -323,6 +333,9 @@ impl Core {
         if let Some(link) = self.links.get_mut(&address) {
             link.heard = Some(now);
             let peer = link.origin;
+            if statement.applied.get(self.settings.origin) > self.own {
+                self.ahead.insert(address.clone());
+            }
             self.directory.met(now, peer, &address);
             self.acks.stated(now, peer, statement);
         }

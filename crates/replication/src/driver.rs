@@ -274,6 +274,7 @@ fn carry_out(
             running.streams.insert(stream, task.abort_handle());
         }
         Action::Found { beside } => drop(tokio::spawn(found(Arc::clone(inner), beside))),
+        Action::Appear => drop(tokio::spawn(appear(Arc::clone(inner)))),
         Action::Renew {
             known,
             behind,
@@ -310,6 +311,13 @@ async fn fence(inner: Arc<Inner>, member: Origin) {
         }
         Err(error) => tracing::warn!(%member, %error, "a silent member cannot be shut out"),
     }
+    inner.wake.notify_one();
+}
+
+async fn appear(inner: Arc<Inner>) {
+    let result = inner.store.appear().await;
+    let result = result.map(drop).map_err(|error| error.to_string());
+    inner.core.lock().appeared(inner.now(), result);
     inner.wake.notify_one();
 }
 

@@ -136,5 +136,6 @@ pub fn heartbeat(shared: &Shared, known: Vec<Known>, is_stopping: bool) -> Heart
         now_ns: shared.wall_ns(),
         known,
         is_stopping,
+        is_unsure: shared.is_unsure(),
     }
 }

@@ -206,7 +206,8 @@ fn is_beyond(world: &World, f: usize, origin: Origin) -> bool {
 }
 
 /// Whether somebody's join was journaled by one that this filer holds for no member, beyond what
-/// it took of that: it is on the other side of a split, and nobody waited for it.
+/// it took of that: it is on the other side of a split, and nobody waited for it. Of an origin
+/// under which two wrote, what was taken of it does not say whether the join was.
 pub(super) fn is_unheard_of(world: &World, f: usize, origin: Origin) -> bool {
     let running = |f: usize| world.filers[f].running.as_ref();
     let Some(membership) = running(f).and_then(|r| r.membership().ok()) else {
@@ -218,6 +219,7 @@ pub(super) fn is_unheard_of(world: &World, f: usize, origin: Origin) -> bool {
     };
     let joined = other.shared().joined().unwrap_or_default();
     let applied = running(f).map(|r| r.shared().vector()).unwrap_or_default();
-    let mut members = membership.members.iter();
-    members.all(|(member, _)| *member != joined.origin) && !applied.covers(joined)
+    let is_member = |of: Origin| membership.members.iter().any(|(member, _)| *member == of);
+    let is_of_another_past = world.parted.contains(&joined.origin) && !is_member(origin);
+    is_of_another_past || !is_member(joined.origin) && !applied.covers(joined)
 }

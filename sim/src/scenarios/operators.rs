@@ -105,3 +105,36 @@ fn s10_a_store_set_back_to_when_it_was_alone_hears_that_it_was_though_it_serves_
         );
     }
 }
+
+/// A copy of a store was started elsewhere while the original could not be reached. The others
+/// took it for the original that had moved: what it acknowledged was stable, and was forgotten,
+/// though the original lacked it and went on with what it had.
+#[test]
+fn a_copy_that_the_others_took_for_its_original_is_not_joined_by_it() {
+    let mut world = cluster(3);
+    world.create(0, "/old");
+    world.pass(2);
+    let copy = world.filers[2].copy().unwrap();
+    world.add_filer();
+    world.isolate(2);
+    world.put_back(3, &copy).unwrap();
+    world.start(3).unwrap();
+    world.at(0, crate::queue::Event::Listed(3));
+    world.pass(15);
+    let shared = origin(&world, 2);
+    assert_eq!(origin(&world, 3), shared, "nobody knows of the original");
+    world.delete(0, "/old");
+    world.create(1, "/new");
+    world.pass(15);
+    let running = world.filers[0].running.as_ref().unwrap();
+    let stable = running.stable().unwrap();
+    assert!(stable.includes(&running.shared().vector()), "{stable}");
+    world.rename(2, "/old", "/older");
+    world.create(2, "/alone");
+    world.net.heal();
+    world.demand_level();
+    assert_ne!(origin(&world, 2), shared);
+    for f in 0..4 {
+        assert_eq!(world.names(f, "/"), ["alone", "new"], "filer {f}");
+    }
+}

@@ -41,6 +41,23 @@ pub enum Phase {
     Out,
 }
 
+/// Whether a filer that runs at another place has said so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Appearance {
+    /// Not yet; tried at that time.
+    Due(Now),
+    /// It is being journaled.
+    UnderWay,
+    /// In this life.
+    Done,
+}
+
+impl Default for Appearance {
+    fn default() -> Self {
+        Self::Due(Now::ZERO)
+    }
+}
+
 impl Core {
     /// ⚠ Nothing is applied before this filer has its own beginning.
     pub(super) fn may_pull(&self) -> bool {
@@ -221,7 +238,49 @@ impl Core {
                 return;
             }
         }
+        if self.must_appear(now, view) {
+            return;
+        }
         self.phase = Phase::Ready;
         self.not_ready = None;
+    }
+
+    /// ⚠ Whoever runs at another place than it joined from may be a copy of a store whose
+    /// original goes on where nobody here can reach it. It says so by a change before what it
+    /// acknowledges counts: the original lacks that, hears of it from the first that it meets, and
+    /// takes a new origin, so that what was forgotten here on the word of the copy is not written
+    /// by the original.
+    fn must_appear(&mut self, now: Now, view: &View<'_>) -> bool {
+        let own = self.settings.origin;
+        let mut members = view.members.iter();
+        let joined_at = members.find(|(origin, _)| *origin == own);
+        let has_moved = joined_at.is_some_and(|(_, at)| !at.is_same_server(&self.settings.address));
+        let not_before = match self.appearance {
+            Appearance::Due(not_before) => not_before,
+            Appearance::UnderWay => return true,
+            Appearance::Done => return false,
+        };
+        // Alone by its own list nobody counts what it acknowledges.
+        if !has_moved || view.members.len() < 2 {
+            return false;
+        }
+        if now >= not_before {
+            self.appearance = Appearance::UnderWay;
+            self.not_ready = Some("saying that it runs at another place".to_owned());
+            self.actions.push(Action::Appear);
+        }
+        true
+    }
+
+    /// The change that says that this filer runs elsewhere was journaled, or not.
+    pub fn appeared(&mut self, now: Now, result: Result<(), String>) {
+        self.appearance = match result {
+            Ok(()) => Appearance::Done,
+            Err(error) => {
+                let why = format!("saying that it runs at another place failed: {error}");
+                self.not_ready = Some(why);
+                Appearance::Due(now + RETRY_DELAY)
+            }
+        };
     }
 }

@@ -41,10 +41,28 @@ impl Core {
         if is_catching_up && self.own_before_ready.is_none() {
             self.own_before_ready = Some(view.applied.get(own));
         }
+        self.own = view.applied.get(own);
+        self.greet_those_ahead(now);
         // Whoever moved looks at its old place, where another may run on a copy of its store.
         for (origin, address) in view.members {
             if *origin == own && !address.is_same_server(&self.settings.address) {
                 self.directory.told(now, own, address);
+            }
+        }
+    }
+
+    /// ⚠ Others have more of this origin than there is here: another ran on a copy of this store
+    /// while this process stood still, or could not be reached. They are greeted anew, and what
+    /// they answer says it all.
+    fn greet_those_ahead(&mut self, now: Now) {
+        let (own, last) = (self.settings.origin, self.own);
+        for address in std::mem::take(&mut self.ahead) {
+            let link = self.links.get(&address).filter(|link| link.is_open());
+            let said = link.and_then(|link| self.acks.of(link.origin));
+            // What this filer wrote since it was polled last is no news.
+            if said.is_some_and(|said| said.applied.get(own) > last) {
+                let error = "it has more of this filer's changes than there are here";
+                self.break_link(now, &address, PeerState::Connecting, error, RETRY_DELAY);
             }
         }
     }

@@ -428,6 +428,57 @@ fn of_two_on_copies_of_a_store_the_one_that_started_later_steps_aside() {
     }
 }
 
+/// A copy of a store was started elsewhere while the original could not be reached: the others
+/// took what the copy acknowledged for the word of both.
+#[test]
+fn who_runs_at_another_place_says_so_by_a_change_before_it_is_ready() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let mut core = listing(&[1, 2]);
+    let members = [(origin(1), address(9)), (origin(2), address(2))];
+    let view = view(&applied, &members);
+    let mut actions = core.poll(Now::ZERO, &view);
+    let (peer, old_place) = (link_to(&actions, 2), link_to(&actions, 9));
+    let has = vector(&[(1, 5), (2, 10)]);
+    core.greeted(Now::ZERO, peer, Ok(says(origin(2), 2, has)));
+    let nobody = Refusal::Broken("connection refused".to_owned());
+    core.greeted(Now::ZERO, old_place, Err(nobody));
+    for now in 0..3 {
+        actions = core.poll(SECOND * now, &view);
+        let n_said = actions.iter().filter(|a| **a == Action::Appear).count();
+        assert_eq!(n_said, usize::from(now == 0), "{actions:?}");
+        assert!(core.not_ready().is_some());
+    }
+    core.appeared(SECOND * 3, Err("no room".to_owned()));
+    actions = core.poll(SECOND * 6, &view);
+    assert!(actions.contains(&Action::Appear), "again: {actions:?}");
+    core.appeared(SECOND * 6, Ok(()));
+    core.poll(SECOND * 6, &view);
+    assert_eq!(core.not_ready(), None);
+}
+
+/// Another ran on a copy of this store and wrote while this process stood still: nothing broke
+/// the stream, and only a handshake says that it is behind.
+#[test]
+fn a_peer_that_has_more_of_this_origin_is_greeted_anew() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    for (has, is_anew) in [(5, false), (6, true)] {
+        let (mut core, stream) = pulling(&applied);
+        let statement = Statement {
+            position: Stamp(10),
+            applied: vector(&[(1, has), (2, 10)]),
+            ..Statement::default()
+        };
+        let mut actions = core.poll(Now::ZERO, &view(&applied, &members));
+        core.heard(Now::ZERO, stream, statement, &[]);
+        for second in 0..3 {
+            actions.extend(core.poll(SECOND * second, &view(&applied, &members)));
+        }
+        let greets = actions.iter().any(|a| matches!(a, Action::Greet { .. }));
+        assert_eq!(greets, is_anew, "{actions:?}");
+    }
+}
+
 /// What came of a greeting of the second filer, and of one of the third after that.
 fn after_greetings(of: impl Fn(u64) -> Greeting) -> [Option<dulse_replica::Known>; 2] {
     let applied = vector(&[(1, 5), (2, 10), (3, 10)]);
