@@ -4,16 +4,27 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use reqwest::Client;
 
 /// Bit of a directory in `Mode`.
 const IS_DIRECTORY: u64 = 1 << 31;
+
+/// How a directory is shown.
+const DIRECTORY: &str = "directory";
+
+/// Entries of one directory at most.
+const PAGE: usize = 100_000;
 
 /// Paths named in a difference; the others are counted.
 const SHOWN_MAX: usize = 3;
 
 /// Path to what is there: `directory`, or size and hash of a file.
 pub type Tree = BTreeMap<String, String>;
+
+/// Directories listed at once.
+const AT_ONCE: usize = 16;
 
 /// Lists everything below a directory, over the JSON interface that both systems have.
 ///
@@ -23,34 +34,53 @@ pub type Tree = BTreeMap<String, String>;
 pub async fn tree_of(http: &Client, base: &str, dir: &str) -> Result<Tree> {
     let mut tree = Tree::new();
     let mut todo = vec![dir.to_owned()];
-    while let Some(dir) = todo.pop() {
-        let request = http.get(format!("{base}{dir}/?limit=100000"));
-        let answer = request.header("accept", "application/json").send().await?;
-        let status = answer.status().as_u16();
-        if status == 404 {
-            continue;
+    let mut listing = FuturesUnordered::new();
+    loop {
+        while listing.len() < AT_ONCE
+            && let Some(dir) = todo.pop()
+        {
+            listing.push(list(http, base, dir));
         }
-        let text = answer.text().await?;
-        if status != 200 {
-            bail!("list {dir}: {status} {text}");
-        }
-        let listing: serde_json::Value = serde_json::from_str(&text)?;
-        if listing["ShouldDisplayLoadMore"] == true {
-            bail!("{dir} has more entries than one page");
-        }
-        for row in listing["Entries"].as_array().into_iter().flatten() {
-            let path = row["FullPath"].as_str().context("a path")?.to_owned();
-            let mode = row["Mode"].as_u64().context("a mode")?;
-            let shown = if mode & IS_DIRECTORY != 0 {
+        let Some(listed) = listing.next().await else {
+            return Ok(tree);
+        };
+        for (path, shown) in listed? {
+            if shown == DIRECTORY {
                 todo.push(path.clone());
-                "directory".to_owned()
-            } else {
-                format!("{} bytes, md5 {}", row["FileSize"], row["Md5"])
-            };
+            }
             tree.insert(path, shown);
         }
     }
-    Ok(tree)
+}
+
+/// One directory.
+async fn list(http: &Client, base: &str, dir: String) -> Result<Vec<(String, String)>> {
+    let request = http.get(format!("{base}{dir}/?limit={PAGE}"));
+    let answer = request.header("accept", "application/json").send().await?;
+    let status = answer.status().as_u16();
+    if status == 404 {
+        return Ok(Vec::new());
+    }
+    let text = answer.text().await?;
+    if status != 200 {
+        bail!("list {dir}: {status} {text}");
+    }
+    let listing: serde_json::Value = serde_json::from_str(&text)?;
+    if listing["ShouldDisplayLoadMore"] == true {
+        bail!("{dir} has more than {PAGE} entries");
+    }
+    let mut rows = Vec::new();
+    for row in listing["Entries"].as_array().into_iter().flatten() {
+        let path = row["FullPath"].as_str().context("a path")?.to_owned();
+        let mode = row["Mode"].as_u64().context("a mode")?;
+        let shown = if mode & IS_DIRECTORY != 0 {
+            DIRECTORY.to_owned()
+        } else {
+            format!("{} bytes, md5 {}", row["FileSize"], row["Md5"])
+        };
+        rows.push((path, shown));
+    }
+    Ok(rows)
 }
 
 /// What differs between trees, or which of the wanted paths is missing; `None` when nothing.

@@ -23,6 +23,9 @@ const WRITERS: usize = 6;
 /// How long all filers run between two restarts.
 const BETWEEN: Duration = Duration::from_secs(3);
 
+/// Pause of a client after each request.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// Pause of a client whose request failed.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -183,7 +186,10 @@ async fn written(client: Client, writer: usize, is_over: Arc<AtomicBool>) -> Vec
         }
         let path = format!("/s19/{writer}-{n}");
         match client.mkdir(filer, &path).await {
-            Ok(()) => acknowledged.push(path),
+            Ok(()) => {
+                acknowledged.push(path);
+                tokio::time::sleep(PAUSE).await;
+            }
             Err(_) => {
                 filer = (filer + 1) % 3;
                 tokio::time::sleep(RETRY).await;
