@@ -93,12 +93,8 @@ impl World {
             self.push_reply(c, Reply::Broken("this filer is not ready".to_owned()));
             return Ok(());
         }
-        if !running
-            .membership()?
-            .members
-            .iter()
-            .any(|(origin, _)| *origin == joiner)
-        {
+        let is_admitted = running.shared().has_admitted(joiner);
+        if !is_admitted.map_err(|e| e.to_string())? {
             let step = MemberStep::Join {
                 member: joiner,
                 address: address.to_string(),

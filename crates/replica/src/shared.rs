@@ -370,6 +370,25 @@ impl Shared {
         Ok(own.map_or(Version::ZERO, |(_, row)| row.version))
     }
 
+    /// Whether the last change that made this filer a member is one of this replica's own, so
+    /// that a state may be handed out to it.
+    ///
+    /// ⚠ A join that another one journaled does not do: others would count what this replica
+    /// acknowledges from now on without having heard of the joiner, though that has of it only
+    /// what the state had. Behind a join in this log, whoever counts a later acknowledgement
+    /// counts the joiner, too.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn has_admitted(&self, joiner: Origin) -> Result<bool, Error> {
+        let members = self.members()?;
+        let row = members.iter().find(|(origin, _)| *origin == joiner);
+        Ok(row.is_some_and(|(_, row)| {
+            row.state == MemberRow::MEMBER && row.version.origin == self.origin
+        }))
+    }
+
     /// Whether conflicts that others' changes cause stay pending for now. ⚠ They do until this
     /// replica knows that nobody has more of its origin than it has itself: a verdict is a
     /// change of its own, and a store that was set back must not stamp any.

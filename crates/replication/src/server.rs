@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dulse_merge::change::MemberStep;
-use dulse_merge::row::MemberRow;
 use dulse_proto::replication::replication_server::Replication;
 use dulse_proto::replication::{
     FreedReply, FreedRequest, Hello, PullBatch, PullRequest, SnapshotPart, SnapshotRequest,
@@ -140,15 +139,12 @@ impl Replication for ReplicationService {
 
 impl ReplicationService {
     /// ⚠ The join is journaled before the snapshot is taken, so that from then on nothing
-    /// is stable that the joiner has not acknowledged.
+    /// is stable that the joiner has not acknowledged; here, though another filer may have done
+    /// so before ([`dulse_replica::Shared::has_admitted`]).
     async fn join(&self, request: &SnapshotRequest) -> Result<(), Status> {
         let shared = self.inner.store.shared();
-        let members = shared.members().map_err(internal)?;
         let joiner = Origin(request.joiner);
-        let is_member = members
-            .iter()
-            .any(|(o, row)| *o == joiner && row.state == MemberRow::MEMBER);
-        if !is_member {
+        if !shared.has_admitted(joiner).map_err(internal)? {
             let step = MemberStep::Join {
                 member: joiner,
                 address: request.address.clone(),

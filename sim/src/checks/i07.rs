@@ -213,8 +213,9 @@ fn stability(world: &World, f: usize) -> Result<(), String> {
         }
         if n != f && !shared.is_fresh() && !shared.durable_vector().includes(&stable) {
             return Err(format!(
-                "filer {f} holds {stable} for stable, filer {n} has {} on disk",
-                shared.durable_vector()
+                "filer {f} holds {stable} for stable, filer {n} has {} on disk; its members are {:?}",
+                shared.durable_vector(),
+                world.filers[f].running.as_ref().map(|r| r.membership())
             ));
         }
     }
