@@ -98,7 +98,10 @@ fn unharmed(built: &Built, mutants: &[&Mutant], n_jobs: usize) -> Result<Duratio
     let killers: BTreeSet<&Killer> = mutants.iter().flat_map(|m| &m.killers).collect();
     let mut programs: BTreeMap<(String, String), Vec<&Killer>> = BTreeMap::new();
     for killer in &killers {
-        programs.entry(killer.program()).or_default().push(killer);
+        programs
+            .entry(build::program(killer))
+            .or_default()
+            .push(killer);
     }
     let programs: Vec<(&(String, String), &Vec<&Killer>)> = programs.iter().collect();
     each(&programs, n_jobs, |((package, target), killers)| {

@@ -14,9 +14,6 @@ use anyhow::{Context, Result, bail};
 use super::list::{Killer, Mutant};
 use crate::cache::cache;
 
-/// The test of the simulation's package that brings its program, which cargo builds for it.
-const SIM_TEST: &str = "program";
-
 /// The built tests, by package and target.
 pub(crate) struct Built {
     binaries: BTreeMap<(String, String), PathBuf>,
@@ -29,10 +26,15 @@ impl Built {
     ///
     /// When it was not built.
     pub(crate) fn binary(&self, killer: &Killer) -> Result<&Path> {
-        let found = self.binaries.get(&killer.program());
+        let found = self.binaries.get(&program(killer));
         let found = found.with_context(|| format!("{killer} was not built"))?;
         Ok(found)
     }
+}
+
+/// The package and the target of a killer.
+pub(super) fn program(killer: &Killer) -> (String, String) {
+    (killer.package.clone(), killer.target.clone())
 }
 
 /// Builds the test binaries that `chosen` of all mutants need.
@@ -41,9 +43,12 @@ impl Built {
 ///
 /// When a mutant does not compile: then the list is wrong.
 pub(crate) fn build(tree: &Path, all: &[Mutant], chosen: &[&Mutant]) -> Result<Built> {
-    let packages = all.iter().flat_map(|m| &m.killers).map(Killer::package);
+    let packages = all
+        .iter()
+        .flat_map(|m| &m.killers)
+        .map(|killer| &*killer.package);
     let killers = chosen.iter().flat_map(|m| &m.killers);
-    let programs: BTreeSet<(String, String)> = killers.map(Killer::program).collect();
+    let programs: BTreeSet<(String, String)> = killers.map(program).collect();
     let mut arguments: Vec<String> = ["test", "--no-run", "--profile", "ci"]
         .map(str::to_owned)
         .into();
@@ -54,7 +59,6 @@ pub(crate) fn build(tree: &Path, all: &[Mutant], chosen: &[&Mutant]) -> Result<B
     for target in targets.collect::<BTreeSet<&str>>() {
         arguments.extend(match target {
             "lib" => vec!["--lib".to_owned()],
-            "bin" => vec!["--test".to_owned(), SIM_TEST.to_owned()],
             target => vec!["--test".to_owned(), target.to_owned()],
         });
     }
@@ -116,7 +120,6 @@ mod tests {
         let is = |target: &str| Some(("merge".to_owned(), target.to_owned()));
         assert_eq!(key(&line("test", "model")), is("model"));
         assert_eq!(key(&line("lib", "dulse_merge")), is("lib"));
-        assert_eq!(key(&line("bin", "dulse-sim")), is("bin"));
         assert_eq!(key("{\"reason\": \"build-finished\"}"), None);
     }
 }

@@ -53,56 +53,30 @@ pub(crate) struct Mutant {
     pub(crate) killers: Vec<Killer>,
 }
 
-/// A test that must fail: `package:target:filter`, such as `merge:model:guards::a_delete`,
-/// with `lib` as the target of unit tests; or `seeds:60`, that many seeds of the simulation.
+/// A test that must fail: `package:target:test`, such as `merge:model:guards::a_delete_spares`,
+/// with `lib` as the target of unit tests. The test's whole name, of its modules as many as tell
+/// it from others.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(crate) enum Killer {
-    /// Tests of one binary whose names contain the filter; `*` is all of them.
-    Test {
-        package: String,
-        target: String,
-        filter: String,
-    },
-    /// Seeds of the simulation, from 0 on.
-    Sim(u64),
-}
-
-impl Killer {
-    /// Whose test it is.
-    pub(crate) fn package(&self) -> &str {
-        match self {
-            Self::Test { package, .. } => package,
-            Self::Sim(_) => "sim",
-        }
-    }
-
-    /// The package and the target of what runs it.
-    pub(super) fn program(&self) -> (String, String) {
-        let target = match self {
-            Self::Test { target, .. } => target,
-            Self::Sim(_) => "bin",
-        };
-        (self.package().to_owned(), target.to_owned())
-    }
+pub(crate) struct Killer {
+    pub(super) package: String,
+    pub(super) target: String,
+    pub(super) test: String,
 }
 
 impl FromStr for Killer {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if let Some(seeds) = text.strip_prefix("seeds:") {
-            return Ok(Self::Sim(seeds.parse()?));
-        }
         let mut parts = text.splitn(3, ':');
         let mut next = || parts.next().filter(|part| !part.is_empty());
         match (next(), next(), next()) {
-            (Some(package), Some(target), Some(filter)) => Ok(Self::Test {
+            (Some(package), Some(target), Some(test)) => Ok(Self {
                 package: package.to_owned(),
                 target: target.to_owned(),
-                filter: filter.to_owned(),
+                test: test.to_owned(),
             }),
-            _ => bail!("`{text}` is no killer; expected `package:target:filter` or `seeds:NUMBER`"),
+            _ => bail!("`{text}` is no killer; expected `package:target:test`"),
         }
     }
 }
@@ -117,14 +91,7 @@ impl TryFrom<String> for Killer {
 
 impl fmt::Display for Killer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Test {
-                package,
-                target,
-                filter,
-            } => write!(f, "{package}:{target}:{filter}"),
-            Self::Sim(seeds) => write!(f, "seeds:{seeds}"),
-        }
+        write!(f, "{}:{}:{}", self.package, self.target, self.test)
     }
 }
 
@@ -244,26 +211,18 @@ fn guards() -> Result<BTreeSet<String>> {
     Ok(guards)
 }
 
-/// Whether the last part of a killer's filter is a word of some test of its crate.
+/// Whether a killer is a test of its crate.
 fn exists(killer: &Killer) -> Result<()> {
-    let Killer::Test {
-        package, filter, ..
-    } = killer
-    else {
-        return Ok(());
-    };
-    let dir = directory(package);
+    let dir = directory(&killer.package);
     if !dir.is_dir() {
         bail!("{killer}: there is no {}", dir.display());
     }
-    if filter == "*" {
-        return Ok(());
-    }
-    let last = filter.rsplit("::").next().unwrap_or(filter);
-    let is_there = ["src", "tests"]
+    let name = killer.test.rsplit("::").next().unwrap_or(&killer.test);
+    let function = format!("fn {name}(");
+    if !["src", "tests"]
         .iter()
-        .any(|part| has_word(&dir.join(part), last));
-    if !is_there {
+        .any(|part| has(&dir.join(part), &function))
+    {
         bail!("{killer}: no test of that name");
     }
     Ok(())
@@ -278,18 +237,18 @@ pub(crate) fn directory(package: &str) -> PathBuf {
     }
 }
 
-fn has_word(dir: &std::path::Path, word: &str) -> bool {
+/// Whether some source below a directory has this text.
+fn has(dir: &std::path::Path, text: &str) -> bool {
     let Ok(items) = std::fs::read_dir(dir) else {
         return false;
     };
     items.filter_map(Result::ok).any(|item| {
         let path = item.path();
         if path.is_dir() {
-            return has_word(&path, word);
+            return has(&path, text);
         }
         let is_source = path.extension().is_some_and(|e| e == "rs");
-        let is_module = path.file_stem().is_some_and(|stem| stem == word);
-        is_source && (is_module || std::fs::read_to_string(&path).is_ok_and(|t| t.contains(word)))
+        is_source && std::fs::read_to_string(&path).is_ok_and(|t| t.contains(text))
     })
 }
 
@@ -304,10 +263,9 @@ mod tests {
 
     #[test]
     fn killers_are_read_as_they_are_written() {
-        for text in ["merge:model:guards::x", "seeds:60"] {
-            assert_eq!(text.parse::<Killer>().unwrap().to_string(), text);
-        }
-        for text in ["", "merge", "merge:model", "seeds:many"] {
+        let text = "merge:model:guards::x";
+        assert_eq!(text.parse::<Killer>().unwrap().to_string(), text);
+        for text in ["", "merge", "merge:model", "merge:model:"] {
             assert!(text.parse::<Killer>().is_err(), "{text}");
         }
     }

@@ -86,72 +86,55 @@ pub(crate) fn kill<'a>(built: &Built, mutant: &'a Mutant) -> Result<Fate<'a>> {
     })
 }
 
-/// Runs one killer with a mutant until it ends or a test of it fails.
+/// Runs one killer with a mutant until it ends or has failed.
 fn run(built: &Built, killer: &Killer, mutant: &Mutant) -> Result<Verdict> {
-    let mut command = command(built, &[killer])?;
+    let mut command = command(built, killer, &[killer])?;
     command.env(VARIABLE, &mutant.name);
     let (verdict, _) = end(command, killer, &mutant.name, TIME_MAX)?;
     Ok(verdict)
 }
 
-/// Runs killers of one program without a mutant until they end or a test of them fails.
+/// Runs killers of one program without a mutant until they end or one of them has failed.
 ///
 /// # Errors
 ///
-/// When it cannot be started, or a killer names no test.
+/// When it cannot be started, or a killer is no test of it.
 pub(crate) fn run_all(built: &Built, killers: &[&Killer]) -> Result<Verdict> {
     let first = *killers.first().context("no killers")?;
-    let (package, target) = first.program();
-    let mut command = command(built, killers)?;
+    let mut command = command(built, first, killers)?;
     command.env_remove(VARIABLE);
     let time_max = TIME_MAX * u32::try_from(killers.len())?;
-    let (verdict, said) = end(
-        command,
-        first,
-        &format!("none-{package}-{target}"),
-        time_max,
-    )?;
+    let name = format!("none-{}-{}", first.package, first.target);
+    let (verdict, said) = end(command, first, &name, time_max)?;
     if matches!(verdict, Verdict::Passed)
-        && let Some(killer) = killers.iter().find(|killer| !has_run(killer, &said))
+        && let Some(killer) = killers.iter().find(|killer| n_run(killer, &said) != 1)
     {
-        bail!("{killer}: no test has this name");
+        let n = n_run(killer, &said);
+        bail!("{killer}: {n} tests have this name; a killer names one");
     }
     Ok(verdict)
 }
 
-/// Whether a test that a killer names has run, by what the harness said.
-fn has_run(killer: &Killer, said: &str) -> bool {
-    let Killer::Test { filter, .. } = killer else {
-        return true;
+/// How many tests that ran have a killer's name, by what the harness said.
+fn n_run(killer: &Killer, said: &str) -> usize {
+    let tests = said.lines().filter_map(|line| line.strip_prefix("test "));
+    let names = tests.filter_map(|test| test.split(" ... ").next());
+    let is_it = |name: &&str| {
+        let before = name.strip_suffix(&*killer.test);
+        before.is_some_and(|before| before.is_empty() || before.ends_with("::"))
     };
-    let mut tests = said.lines().filter_map(|line| line.strip_prefix("test "));
-    tests.any(|test| filter == "*" || test.contains(&**filter))
+    names.filter(is_it).count()
 }
 
-/// What runs killers of one program.
-fn command(built: &Built, killers: &[&Killer]) -> Result<Command> {
-    let first = killers.first().context("no killers")?;
+/// What runs killers of the program that `first` is of.
+fn command(built: &Built, first: &Killer, killers: &[&Killer]) -> Result<Command> {
     let mut command = Command::new(built.binary(first)?);
     command
-        .current_dir(directory(first.package()))
+        // A failure is seen, with its reason, when it happens, not when all others have ended.
+        .arg("--nocapture")
+        .args(killers.iter().map(|killer| &killer.test))
+        .current_dir(directory(&first.package))
         .env("RUST_BACKTRACE", "0");
-    let mut filters = Vec::new();
-    let mut n_seeds = 0;
-    for killer in killers {
-        match killer {
-            Killer::Test { filter, .. } => filters.push(filter),
-            Killer::Sim(seeds) => n_seeds = n_seeds.max(*seeds),
-        }
-    }
-    if filters.is_empty() {
-        command.args(["--seeds", &n_seeds.to_string()]);
-        return Ok(command);
-    }
-    // A failure is seen, with its reason, when it happens, not when all others have ended.
-    command.arg("--nocapture");
-    if !filters.iter().any(|filter| *filter == "*") {
-        command.args(filters);
-    }
     Ok(command)
 }
 
@@ -210,14 +193,9 @@ fn has_failed(said: &str) -> bool {
         .any(|line| line == "FAILED" || line.ends_with("... FAILED"))
 }
 
-/// Why a test failed: where it panicked and with which words, or what a seed violated.
-/// `None` when nothing was called failed.
+/// Why a test failed: where it panicked and with which words. `None` when nothing was called failed.
 fn reason(said: &str) -> Option<String> {
     let lines: Vec<&str> = said.lines().collect();
-    let is_seed = |line: &&&str| line.starts_with("seed ") && line.contains(": ");
-    if let Some(line) = lines.iter().find(is_seed) {
-        return Some(shortened(line));
-    }
     if !has_failed(said) {
         return None;
     }
@@ -264,24 +242,22 @@ mod tests {
         let why = reason(said).unwrap();
         assert!(why.starts_with("src/x.rs:3:5: assertion failed"), "{why}");
         assert!(why.ends_with("left: 1 right: 2"), "{why}");
-        let why = reason("seeds 0..60\nseed 7: I3: two filers differ\n").unwrap();
-        assert_eq!(why, "seed 7: I3: two filers differ");
     }
 
     #[test]
-    fn a_test_counts_when_it_ran() {
-        let killer = |filter: &str| format!("merge:model:{filter}").parse().unwrap();
-        let said = "running 1 test\ntest guards::a_delete ... ok\n";
-        assert!(has_run(&killer("guards::"), said));
-        assert!(has_run(&killer("*"), said));
-        assert!(!has_run(&killer("histories"), said));
-        assert!(!has_run(&killer("*"), "running 0 tests\n"));
+    fn a_killer_is_one_test() {
+        let n = |test: &str| {
+            let killer = format!("merge:model:{test}").parse().unwrap();
+            let said = "running 3 tests\ntest guards::a ... ok\ntest guards::b_a ... ok\n\
+                        test rules::a ... words of the test itself\nok\n";
+            n_run(&killer, said)
+        };
+        assert_eq!((n("guards::a"), n("b_a"), n("a"), n("c")), (1, 1, 2, 0));
     }
 
     #[test]
     fn what_only_ended_has_shown_nothing() {
         assert!(reason("running 1 test\nthread 'x' panicked at src/x.rs:1:1:\nno\n").is_none());
         assert!(reason("running 1 test\ntest a ... ok\n").is_none());
-        assert!(reason("seeds 0..60\n60 seeds: 0 violations\n").is_none());
     }
 }
