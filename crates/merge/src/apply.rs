@@ -339,3 +339,38 @@ fn merge_member(known: &MemberRow, said: MemberRow) -> MemberRow {
         ..greater
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dulse_types::Origin;
+
+    use super::*;
+    use crate::change::Place;
+
+    /// No change of ours places a name twice, and whatever a peer sends must end alike.
+    #[test]
+    fn of_two_places_of_one_version_the_greater_rank_counts_in_any_order() {
+        let version = Version {
+            stamp: Stamp(5),
+            origin: Origin(1),
+        };
+        let places = [(1, &b"/a"[..]), (2, b"/b")];
+        let [first, second] = places.map(|(rank, path)| NameStep {
+            place: Some(Place {
+                rank,
+                path: Bytes::from_static(path),
+            }),
+            ..NameStep::default()
+        });
+        let placed = |steps: [&NameStep; 2]| {
+            let mut row = NameRow::new(Identity::default(), Identity::default());
+            for step in steps {
+                merge_name(&mut row, version, step);
+            }
+            row
+        };
+        let row = placed([&first, &second]);
+        assert_eq!(row.path, &b"/b"[..]);
+        assert_eq!(placed([&second, &first]), row);
+    }
+}

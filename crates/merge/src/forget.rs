@@ -363,3 +363,29 @@ fn content_of(txn: &mut Txn<'_>, inode: Identity) -> Result<Option<Content>, Rea
     let found = find(txn, inode, path.into_iter().collect())?;
     Ok(found.map(|found| found.row.content))
 }
+
+#[cfg(test)]
+mod tests {
+    use dulse_types::Stamp;
+
+    use super::*;
+    use crate::txn::NoRows;
+
+    /// What names it is still on its way, and would make another inode of the same id.
+    #[test]
+    fn a_hard_link_id_stays_until_the_birth_of_its_inode_is_stable() {
+        let rows = NoRows;
+        let mut txn = Txn::new(&rows);
+        let inode = Identity {
+            stamp: Stamp(5),
+            origin: Origin(1),
+            index: 0,
+        };
+        put_inodes_of_id(&mut txn, b"id", &[inode]);
+        let stable = |at| [(Origin(1), Stamp(at))].into_iter().collect::<Vector>();
+        assert!(!hard_link_id(&mut txn, &stable(4), b"id").unwrap());
+        assert_eq!(find_by_hard_link_id(&txn, b"id").unwrap(), [inode]);
+        assert!(hard_link_id(&mut txn, &stable(5), b"id").unwrap());
+        assert_eq!(find_by_hard_link_id(&txn, b"id").unwrap(), []);
+    }
+}

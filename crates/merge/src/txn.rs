@@ -499,3 +499,18 @@ fn corrupt(space: Space, source: WireError) -> ReadError {
 pub fn decode_name(space: Space, value: &Bytes, path: &[u8]) -> Result<NameRow, ReadError> {
     NameRow::decode(value, path).map_err(|e| corrupt(space, e))
 }
+
+/// No rows, for tests of what a transaction writes.
+#[cfg(test)]
+pub(crate) struct NoRows;
+
+#[cfg(test)]
+impl Rows for NoRows {
+    fn get(&self, _: &[u8]) -> Result<Option<Bytes>, RowsError> {
+        Ok(None)
+    }
+
+    fn scan(&self, _: &[u8], _: &[u8], _: usize) -> Result<Vec<(Bytes, Bytes)>, RowsError> {
+        Ok(Vec::new())
+    }
+}

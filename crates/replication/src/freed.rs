@@ -132,7 +132,8 @@ pub(crate) async fn answer(
         return Err(Status::failed_precondition("another filer is here"));
     }
     // A store that is to take a new origin, or has no history, knows of no row.
-    if let Some(why) = inner.core.lock().not_ready() {
+    let why = inner.core.lock().not_ready().map(str::to_owned);
+    if let Some(why) = why {
         return Err(Status::unavailable(format!(
             "this filer is not ready: {why}"
         )));

@@ -157,6 +157,21 @@ async fn a_filer_that_is_not_ready_lets_nobody_join() {
     assert_eq!(join_of(&store, joiner), None);
 }
 
+/// It may be about to take a new origin, and then knows of no row: whoever asked would drop
+/// its own.
+#[tokio::test]
+async fn a_filer_that_is_not_ready_says_nothing_of_dropped_chunks() {
+    let (store, replicator) = with_a_silent_member(1, Origin(5));
+    let request = FreedRequest {
+        asked: store.shared().origin().0,
+        ..FreedRequest::default()
+    };
+    let refused = replicator.service().freed(Request::new(request)).await;
+    let status = refused.expect_err("it is catching up");
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert!(status.message().contains("not ready"), "{status}");
+}
+
 /// Origin and provider may be lost afterwards: then the joiner's log is all there is.
 #[tokio::test]
 async fn changes_that_a_member_may_lack_come_with_the_state() {

@@ -11,9 +11,6 @@ use serde::Deserialize;
 
 use crate::cache::root;
 
-/// The heading below which a list of guards names what no test notices, with reasons.
-const NOT_NOTICED: &str = "## Not noticed by a test";
-
 /// What a replacement is to the compiler.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -187,7 +184,7 @@ pub(crate) fn place(mutant: &Mutant) -> Result<(usize, String)> {
     }
 }
 
-/// The guards of all lists: the first cell of each row but those that no test notices.
+/// The guards of all lists: the first cell of each row.
 fn guards() -> Result<BTreeSet<String>> {
     let mut guards = BTreeSet::new();
     for item in std::fs::read_dir(root().join("crates"))? {
@@ -195,7 +192,6 @@ fn guards() -> Result<BTreeSet<String>> {
         let Ok(text) = std::fs::read_to_string(path) else {
             continue;
         };
-        let text = text.split(NOT_NOTICED).next().unwrap_or_default();
         for row in text.lines().filter(|line| line.starts_with("| ")) {
             let first = row
                 .trim_matches('|')
@@ -203,7 +199,7 @@ fn guards() -> Result<BTreeSet<String>> {
                 .next()
                 .unwrap_or_default();
             let first = first.trim();
-            if !matches!(first, "guard" | "check") {
+            if first != "guard" {
                 guards.insert(first.to_owned());
             }
         }

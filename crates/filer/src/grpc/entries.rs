@@ -3,6 +3,7 @@
 
 use dulse_namespace::{Caller, Change, CreateOptions, DeleteOptions, Error, UpdateOptions, texts};
 use dulse_proto::filer as pb;
+use dulse_replica::Shared;
 use dulse_types::{Entry, FullPath};
 use tonic::{Response, Status};
 
@@ -12,12 +13,16 @@ use crate::errors;
 /// Most lookups of one call.
 const LOOKUPS_MAX: usize = 10_000;
 
+/// Events of a filer with a stamp at or below it are in what is read after it was taken: a
+/// client drops them when they arrive late. The wall clock would not do, since a change that is
+/// stamped already may not be visible yet.
+fn fence(shared: &Shared) -> i64 {
+    shared.promise().0
+}
+
 impl FilerService {
-    /// Events of this filer with a stamp at or below it are in what is read after it was
-    /// taken: a client drops them when they arrive late. The wall clock would not do, since
-    /// a change that is stamped already may not be visible yet.
     fn fence(&self) -> i64 {
-        self.state.store.shared().promise().0
+        fence(self.state.store.shared())
     }
 
     fn signature(&self) -> i32 {
@@ -214,5 +219,32 @@ fn in_answer(error: &Error) -> Result<String, Status> {
         Ok(error.to_string())
     } else {
         Err(errors::status(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dulse_journal::MemDisk;
+    use dulse_kv::MemoryEngine;
+    use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, SystemClock};
+
+    use super::*;
+
+    /// Whoever may have been set back has changes to come that are stamped long ago.
+    #[test]
+    fn an_answer_says_no_more_of_events_than_is_promised() {
+        let replica = Replica::open(ReplicaOptions {
+            disk: Arc::new(MemDisk::new()),
+            engine: Arc::new(MemoryEngine::new()),
+            clock: Arc::new(SystemClock),
+            random: 1 << 32 | 1,
+            durability: Durability::Fsync,
+            limits: Limits::STANDARD,
+        });
+        let shared = replica.unwrap().shared();
+        shared.hold_verdicts(true);
+        assert_eq!(fence(&shared), 0, "it has stamped nothing yet");
     }
 }

@@ -234,3 +234,58 @@ pub(crate) fn value(cause: Version, winner: Version) -> Vec<u8> {
     winner.write(&mut out);
     out.into_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use dulse_types::EntryFields;
+    use dulse_types::entry::split;
+
+    use super::*;
+    use crate::txn::NoRows;
+
+    fn chunk(key: u64) -> FileId {
+        FileId {
+            volume_id: 1,
+            key,
+            cookie: 1,
+        }
+    }
+
+    /// Data of one chunk, written at a stamp.
+    fn content(key: u64, at: i64) -> Content {
+        let mut named = FileChunk::default();
+        named.set_id(chunk(key));
+        let fields = EntryFields {
+            chunks: vec![named],
+            ..EntryFields::default()
+        };
+        Content {
+            data_version: version(at),
+            data: split(&fields.to_entry(&Default::default())).data,
+            ..Content::blank()
+        }
+    }
+
+    fn version(at: i64) -> Version {
+        Version {
+            stamp: Stamp(at),
+            origin: Origin(1),
+        }
+    }
+
+    /// As of a dead inode's present data it would wait for ever: that is said of what the inode
+    /// has when it is forgotten.
+    #[test]
+    fn a_chunk_of_a_dead_inode_that_loses_to_another_state_is_what_that_lacks() {
+        let rows = NoRows;
+        let mut txn = Txn::new(&rows);
+        let inode = Identity::default();
+        let mut dead = content(7, 10);
+        settle(&mut txn, inode, &dead, version(15), true).unwrap();
+        merge_states(&mut txn, inode, &mut dead, &content(8, 20)).unwrap();
+        assert_eq!(dead.data.file_ids(), [chunk(8)]);
+        let row = txn.get(&keys::garbage(inode, chunk(7))).unwrap();
+        let lacking = row.as_deref().and_then(|row| row.get(16..));
+        assert_eq!(lacking, Some(&value(version(20), version(20))[16..]));
+    }
+}
