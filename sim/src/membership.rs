@@ -42,6 +42,8 @@ impl World {
         };
         self.say(|| format!("filer {f} set aside {n_items}"));
         self.counts.renewed += 1;
+        // Of a copy another one may go on with it.
+        self.given_up.extend(own.filter(|_| !is_in_use));
         self.disk_lost_at = self.now;
         self.filers[f].stop();
         self.reset_connections(f);

@@ -218,7 +218,8 @@ impl World {
             return Ok(());
         };
         let known = convert::known(&running.core.known());
-        let beat = feed::heartbeat(&running.shared(), known, false);
+        let mut beat = feed::heartbeat(&running.shared(), known, false);
+        beat.leaving = running.core.who_leaves();
         self.push_reply(c, Reply::Batch(changes, Box::new(beat)));
         let pause = if is_idle { HEARTBEAT_EVERY } else { MS };
         self.at(pause, Event::Feed(c));

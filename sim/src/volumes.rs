@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The volume servers, as far as chunks go: which were written, named and freed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dulse_store::{Commit, Error, Outcome, Step, Transaction};
 use dulse_types::entry::split;
@@ -24,6 +24,8 @@ pub(crate) enum Chunk {
 #[derive(Default)]
 pub(crate) struct Volumes {
     pub(crate) chunks: BTreeMap<FileId, Chunk>,
+    /// Those that a client read at one filer and wrote at another that had not heard of them.
+    pub(crate) carried: BTreeSet<FileId>,
 }
 
 impl Volumes {
@@ -58,6 +60,20 @@ impl Volumes {
         }
     }
 
+    fn note_carried(&mut self, transaction: &Transaction, result: &Result<Commit, Error>) {
+        let results = result.iter().flat_map(|commit| &commit.results);
+        for (step, result) in transaction.steps.iter().zip(results) {
+            let (Step::Update { entry, .. }, Some(old)) = (step, &result.old_entry) else {
+                continue;
+            };
+            let had = chunks_of(old);
+            let named = chunks_of(entry).into_iter();
+            let is_old = |id: &FileId| self.chunks.get(id) != Some(&Chunk::Written);
+            let carried: Vec<_> = named.filter(|id| !had.contains(id) && is_old(id)).collect();
+            self.carried.extend(carried);
+        }
+    }
+
     /// What came of a group of transactions: chunks of those that certainly failed are
     /// deleted by whoever wrote them.
     pub(crate) fn answered(&mut self, group: &[Transaction], results: &[Result<Commit, Error>]) {
@@ -67,6 +83,7 @@ impl Volumes {
                 Err(error) => error.outcome() == Outcome::Unknown,
             };
             self.keep(transaction, result);
+            self.note_carried(transaction, result);
             let entries = transaction.steps.iter().filter_map(|step| match step {
                 Step::Create { entry, .. } | Step::Update { entry, .. } => Some(entry),
                 _ => None,

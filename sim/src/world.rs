@@ -175,6 +175,8 @@ pub(crate) struct World {
     /// Origins under which two filers wrote: of a copied or restored store that nobody could
     /// tell so. Their stamps say nothing about what was applied.
     pub(crate) parted: BTreeSet<Origin>,
+    /// Origins that their filers gave up for others: what they had comes again under those.
+    pub(crate) given_up: BTreeSet<Origin>,
     /// Changes of this origin arrive damaged at this filer: a scenario's affair.
     pub(crate) damaged: Option<(usize, Origin)>,
     pub(crate) trace: Trace,
@@ -224,6 +226,7 @@ impl World {
             disk_lost_at: 0,
             own_last: BTreeMap::new(),
             parted: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             damaged: None,
             options,
         }

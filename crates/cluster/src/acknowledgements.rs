@@ -30,6 +30,8 @@ pub struct Statement {
     /// It began and does not know yet whether its store was set back or copied: another may
     /// have acknowledged more in its name, or less.
     pub is_unsure: bool,
+    /// Who is about to leave, as far as it knows, itself included.
+    pub leaving: Vec<Origin>,
 }
 
 /// The last statement of every peer.
@@ -56,6 +58,13 @@ impl Acknowledgements {
     #[must_use]
     pub fn of(&self, peer: Origin) -> Option<&Statement> {
         self.heard.get(&peer).map(|(_, statement)| statement)
+    }
+
+    /// Who says last that it is about to leave itself.
+    pub fn leaving(&self) -> impl Iterator<Item = Origin> {
+        let said = self.heard.iter();
+        let leaving = said.filter(|(peer, (_, said))| said.leaving.contains(peer));
+        leaving.map(|(peer, _)| *peer)
     }
 
     /// The last statement of a peer, if it was made within this time and the peer goes on.

@@ -23,7 +23,7 @@ use crate::apply::{
 };
 use crate::conflict::judge;
 use crate::keys::{self, Space};
-use crate::row::{ConflictRow, Content, InodeRow, KvRow, NameRow};
+use crate::row::{ConflictRow, Content, InodeRow, KvRow, MemberRow, NameRow};
 use crate::txn::{ReadError, Txn, decode_name};
 
 /// What one call did.
@@ -222,9 +222,13 @@ fn moved(
 
 /// A grave or a partial name.
 fn name(txn: &mut Txn<'_>, stable: &Vector, row: NameRow, key: &Bytes) -> Result<bool, ReadError> {
-    let registers = [row.place, row.touch, row.kills];
-    let is_over = stable.covers(row.name.birth())
-        && stable.covers(row.inode.birth())
+    let registers = [row.place, row.touch];
+    let (name, inode) = (row.name.birth(), row.inode.birth());
+    let is_lost = never_comes(txn, stable, name)? || never_comes(txn, stable, inode)?;
+    let is_born = stable.covers(name) && stable.covers(inode);
+    // Whoever deleted it may have seen a write that never comes.
+    let is_over = (is_born || is_lost)
+        && (stable.covers(row.kills) || never_comes(txn, stable, row.kills)?)
         && registers.iter().all(|version| stable.covers(*version))
         && stable.includes(&row.merged)
         && (row.is_linked || content_is_stable(&row.content, stable));
@@ -234,10 +238,24 @@ fn name(txn: &mut Txn<'_>, stable: &Vector, row: NameRow, key: &Bytes) -> Result
     txn.delete(key.to_vec());
     if row.is_linked {
         txn.delete(keys::link(row.inode, row.name));
-    } else {
+    } else if !is_lost {
         chunks::forgotten(txn, row.inode, &row.content)?;
     }
     Ok(true)
+}
+
+/// Whether a birth or a write is not here and never will be: whose it is was shut out, or left, and did
+/// not hand it to anybody that is left.
+///
+/// ⚠ Once every member has the end of that origin. Whoever is gone holds back what is stable
+/// until nothing of it can arrive any more, so its end is not stable before. ⚠ The chunks of
+/// such a file stay: whoever has it makes it anew with them, in a file of another identity.
+fn never_comes(txn: &Txn<'_>, stable: &Vector, version: Version) -> Result<bool, ReadError> {
+    if stable.covers(version) {
+        return Ok(false);
+    }
+    let row = txn.member(version.origin)?;
+    Ok(row.is_some_and(|row| row.state != MemberRow::MEMBER && stable.covers(row.version)))
 }
 
 fn content_is_stable(content: &Content, stable: &Vector) -> bool {
@@ -252,10 +270,11 @@ fn inode(
     value: &Bytes,
 ) -> Result<bool, ReadError> {
     let row = InodeRow::decode(value).map_err(|e| corrupt(Space::Inodes, e))?;
-    let is_over = stable.covers(row.inode.birth())
+    let is_lost = never_comes(txn, stable, row.inode.birth())?;
+    let is_over = (is_lost || stable.covers(row.inode.birth()))
         && content_is_stable(&row.content, stable)
         && names_of(txn, row.inode)?.is_empty();
-    if is_over {
+    if is_over && !is_lost {
         chunks::forgotten(txn, row.inode, &row.content)?;
     }
     Ok(drop_if(txn, key, is_over))

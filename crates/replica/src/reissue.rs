@@ -6,6 +6,7 @@
 //! born anew; what cannot be put back in its place is recorded as a conflict with its content.
 //! Doing it again changes nothing, so a crash costs a repetition.
 
+pub(crate) mod chunks;
 pub mod item;
 mod known;
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use dulse_journal::Record;
 use dulse_kv::ReadExt;
-use dulse_merge::apply::{Located, Where};
+use dulse_merge::apply::{Located, Where, live_names};
 use dulse_merge::change::{ConflictStep, MemberStep, NameStep, Step as MergeStep};
 use dulse_merge::conflict::{DATA, SHADOW, data_id};
 use dulse_merge::keys::{self, Space};
@@ -24,7 +25,7 @@ use dulse_merge::local::{Builder, LocalError};
 use dulse_merge::view::is_dir;
 use dulse_merge::{Content, MemberRow, NameRow, Txn};
 use dulse_store::{Error, Operation};
-use dulse_types::Version;
+use dulse_types::{FileId, Identity, Version};
 
 use crate::error;
 use crate::renewal::{AGAIN, former_key, origins, origins_row};
@@ -162,7 +163,9 @@ impl Replica {
         for former in origins(&*shared.engine, &former_key())? {
             let rows = EngineRows(&*shared.engine);
             let row = member(&Txn::new(&rows), former)?;
-            if row.is_some_and(|row| row.state == MemberRow::MEMBER) {
+            // ⚠ One whose join was journaled by a member that was shut out nobody here knows: it
+            // may be waited for all the same by whoever met it.
+            if row.is_none_or(|row| row.state == MemberRow::MEMBER) {
                 let cut = shared.vector().get(former);
                 self.member(MemberStep::Remove {
                     member: former,
@@ -216,7 +219,7 @@ fn revive(
 ) -> Result<Done, LocalError> {
     match live(builder, item)? {
         Some(found) => change(builder, item, found, is_again),
-        None => bear(builder, item),
+        None => bear(builder, item, is_again),
     }
 }
 
@@ -263,47 +266,127 @@ fn change(
         }
     }
     if is_lost {
-        lose(builder, item, DATA, theirs.data_version)?;
+        let present = theirs.data.file_ids();
+        lose(builder, item, DATA, theirs.data_version, &present)?;
         return Ok(Done::Conflict);
     }
     Ok(if is_made { Done::Made } else { Done::There })
 }
 
 /// Makes a name that others do not show.
-fn bear(builder: &mut Builder<'_, '_>, item: &NameItem) -> Result<Done, LocalError> {
+fn bear(
+    builder: &mut Builder<'_, '_>,
+    item: &NameItem,
+    is_again: bool,
+) -> Result<Done, LocalError> {
     let (row, ours) = (&item.row, item.content());
+    let mut path = row.path.clone();
     // A rename revives nothing.
     if !item.is_ours_alone(row.touch) {
         return Ok(Done::There);
+    }
+    let is_known = !item.is_ours_alone(row.name.birth());
+    if row.is_linked && !item.is_ours_alone(row.inode.birth()) {
+        return link(builder, item, is_again);
     }
     if let Some(shown) = builder.txn().shown(&row.path)? {
         let is_same = !shown.is_implied && content(builder, &shown)?.data == ours.data;
         if is_same || (is_dir(&shown) && ours.is_dir() && !shown.is_implied) {
             return Ok(Done::There);
         }
-        if !(shown.is_implied && ours.is_dir()) {
-            lose(builder, item, SHADOW, shown.touch)?;
-            return Ok(Done::Conflict);
+        let is_lost_data = is_known && ours.data.has_chunks();
+        let is_free = shown.is_implied && ours.is_dir();
+        if !(is_free || is_lost_data) {
+            // One of its other names may find room.
+            let mut links = item.links.iter();
+            let free = links.find_map(|at| match builder.txn().shown(at) {
+                Ok(shown) => shown.is_none().then(|| Ok(at.clone())),
+                Err(error) => Some(Err(error)),
+            });
+            let Some(at) = free.transpose()? else {
+                lose(builder, item, SHADOW, shown.touch, &[])?;
+                return Ok(Done::Conflict);
+            };
+            path = at;
         }
     }
     // ⚠ Others deleted it: chunks that they knew may be freed by now.
-    let is_known = !item.is_ours_alone(row.name.birth());
     if is_known && ours.data.has_chunks() {
-        lose(builder, item, DATA, Version::ZERO)?;
+        if !item.is_ours_alone(ours.data_version) {
+            return Ok(Done::There);
+        }
+        lose(builder, item, DATA, Version::ZERO, &[])?;
         return Ok(Done::Conflict);
     }
-    builder.create(&row.path, &ours.entry())?;
+    builder.create(&path, &ours.entry())?;
+    for link in item.links.iter().filter(|_| row.is_linked) {
+        // A place that is taken is lost: that is no conflict.
+        if builder.txn().shown(link)?.is_none() {
+            builder.link(&path, link)?;
+        }
+    }
     Ok(Done::Made)
 }
 
+/// Makes a further name of a file that others know.
+fn link(
+    builder: &mut Builder<'_, '_>,
+    item: &NameItem,
+    is_again: bool,
+) -> Result<Done, LocalError> {
+    let (row, ours) = (&item.row, item.content());
+    if let Some(at) = name_of_inode(builder, item)? {
+        if builder.txn().shown(&row.path)?.is_none() {
+            builder.link(&at, &row.path)?;
+            return Ok(Done::Made);
+        }
+        return Ok(if is_again { Done::There } else { Done::Later });
+    }
+    // ⚠ Others deleted all its names: chunks that they knew may be freed by now.
+    let is_data = item.is_ours_alone(ours.data_version);
+    if !is_data && !item.is_ours_alone(row.name.birth()) {
+        return Ok(Done::There);
+    }
+    let kind = if is_data { DATA } else { SHADOW };
+    lose(builder, item, kind, Version::ZERO, &[])?;
+    Ok(Done::Conflict)
+}
+
+/// Where others show the inode of a name that they do not show.
+fn name_of_inode(
+    builder: &mut Builder<'_, '_>,
+    item: &NameItem,
+) -> Result<Option<Bytes>, LocalError> {
+    let inode = item.row.inode;
+    let shown = live_names(builder.txn(), inode)?;
+    if let Some(row) = shown.into_iter().next() {
+        return Ok(Some(row.path));
+    }
+    let paths = item.links.iter().chain(&item.paths);
+    let found = located(builder, inode, inode, paths.cloned().collect())?;
+    Ok(found.filter(|row| row.inode == inode).map(|row| row.path))
+}
+
 /// Records what cannot be put back, with its content.
+///
+/// ⚠ With those of its chunks that are there for certain: that others name in the same file now
+/// (`present`), or never knew. What they knew and dropped may be freed, and a record would not
+/// bring it back.
 fn lose(
     builder: &mut Builder<'_, '_>,
     item: &NameItem,
     kind: u8,
     winner: Version,
+    present: &[FileId],
 ) -> Result<(), LocalError> {
-    let ours = item.content();
+    let mut ours = item.content().clone();
+    let is_there = |chunk| present.contains(&chunk) || item.chunks.contains(&chunk);
+    let (left, n_gone) = ours.data.with_chunks(is_there);
+    ours.data = left;
+    if n_gone > 0 {
+        let path = String::from_utf8_lossy(&item.row.path);
+        tracing::warn!(%path, n_chunks = n_gone, "of what was lost others dropped a part");
+    }
     let id = match kind {
         DATA => data_id(ours.data_version),
         _ => item.row.name,
@@ -322,9 +405,18 @@ fn lose(
 fn live(builder: &mut Builder<'_, '_>, item: &NameItem) -> Result<Option<NameRow>, LocalError> {
     let mut hints: Vec<Bytes> = vec![item.row.path.clone()];
     hints.extend(item.paths.iter().cloned());
+    located(builder, item.row.name, item.row.inode, hints)
+}
+
+fn located(
+    builder: &mut Builder<'_, '_>,
+    name: Identity,
+    inode: Identity,
+    hints: Vec<Bytes>,
+) -> Result<Option<NameRow>, LocalError> {
     let step = NameStep {
-        name: item.row.name,
-        inode: item.row.inode,
+        name,
+        inode,
         hints,
         ..NameStep::default()
     };

@@ -7,21 +7,23 @@
 //! whom; (3) at the next opening the log goes, and one batch sets the new origin, forgets the
 //! vector and that row. Not while running: whoever reads the store holds on to its origin.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dulse_journal::Disk;
 use dulse_kv::{Batch, Engine, Read, ReadExt};
-use dulse_merge::apply::moved_paths;
+use dulse_merge::apply::{live_names, moved_paths};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::txn::decode_name;
 use dulse_merge::{KvRow, MemberRow, NameRow, Txn};
 use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::wire::{Reader, Writer};
-use dulse_types::{Origin, Version};
+use dulse_types::{FileId, Origin, Version};
 
 use crate::error;
 use crate::reissue::Known;
+use crate::reissue::chunks::named_here_alone;
 use crate::reissue::item::{Item, NameItem};
 use crate::sequencer::{Replica, stored_origin};
 use crate::shared::EngineRows;
@@ -34,6 +36,9 @@ const RESERVE: &str = "reserve";
 
 /// What is made anew first: the dead, so that they are in nobody's way, then names that others
 /// know, then those that they do not.
+/// But before all, further names of files that others know: one of their names may be among the
+/// dead.
+const LINK: u8 = 0;
 const DEAD: u8 = 1;
 const KNOWN: u8 = 2;
 /// A second try of those.
@@ -125,11 +130,13 @@ impl Replica {
             // ⚠ What an earlier renewal set aside stays.
             next: u64::MAX,
             writes: Vec::new(),
+            chunks: BTreeSet::new(),
         };
         aside.next = aside.first_free()?;
         if aside.is_all_known() {
             return Ok(0);
         }
+        aside.chunks = named_here_alone(&self.shared, known)?;
         aside.names(Space::Graves)?;
         aside.names(Space::Entries)?;
         aside.names(Space::Shadows)?;
@@ -147,6 +154,8 @@ struct Aside<'a> {
     n_items: u64,
     next: u64,
     writes: Vec<(Vec<u8>, Option<Bytes>)>,
+    /// What only this store named.
+    chunks: BTreeSet<FileId>,
 }
 
 impl Aside<'_> {
@@ -255,17 +264,45 @@ impl Aside<'_> {
         if !is_new || (!is_live && !is_known) {
             return Ok(());
         }
+        let is_inode_known = !self.is_ours_alone(row.inode.birth());
+        let names = match row.is_linked {
+            true => live_names(&txn, row.inode).map_err(fail)?,
+            false => Vec::new(),
+        };
+        // ⚠ All names of a file that others do not know are made anew as one file: two that
+        // name the same chunks would each have them freed.
+        let first = names.first().filter(|_| is_live && !is_inode_known);
+        if first.is_some_and(|first| first.name != row.name) {
+            return Ok(());
+        }
+        let mut links: Vec<Bytes> = Vec::new();
+        for other in names.iter().filter(|other| other.name != row.name) {
+            links.push(other.path.clone());
+            if is_inode_known {
+                links.extend(moved_paths(&txn, other.name).map_err(fail)?);
+            }
+        }
+        if row.is_linked && is_inode_known && row.name != row.inode {
+            let grave = txn.kept(Space::Graves, row.inode).map_err(fail)?;
+            links.extend(grave.map(|grave| grave.path));
+            links.extend(moved_paths(&txn, row.inode).map_err(fail)?);
+        }
         let paths = moved_paths(&txn, row.name).map_err(fail)?;
         let phase = match (is_live, is_known) {
             (false, _) => DEAD,
             (true, true) => KNOWN,
+            (true, false) if is_inode_known => LINK,
             (true, false) => UNKNOWN,
         };
+        let mut chunks = content.data.file_ids();
+        chunks.retain(|chunk| self.chunks.contains(chunk));
         let item = NameItem {
             row,
             inode,
             paths,
             known: self.known.clone(),
+            links,
+            chunks,
         };
         self.add(phase, &Item::Name(Box::new(item)))
     }

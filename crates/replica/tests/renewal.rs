@@ -389,6 +389,180 @@ fn data_that_others_had_and_deleted_is_listed_and_not_made_anew() {
     assert!(!names(&store).contains(&"file".to_owned()));
 }
 
+fn chunks_of(entry: &Entry) -> Vec<u64> {
+    let ids = dulse_types::entry::split(entry).data.file_ids();
+    ids.into_iter().map(|id| id.key).collect()
+}
+
+fn files(keys: &[u64]) -> Entry {
+    let mut fields = file(0).fields().unwrap();
+    let chunk = fields.chunks.remove(0);
+    for key in keys {
+        let id = FileId {
+            volume_id: 3,
+            key: *key,
+            cookie: 7,
+        };
+        fields.chunks.push(FileChunk {
+            file_id: id.to_string(),
+            ..chunk.clone()
+        });
+    }
+    fields.to_entry(&UnknownFields::default())
+}
+
+/// Hands the member what the store made so far; gives how far that is.
+fn hand_over(store: &Replica, member: &mut Replica) -> Stamp {
+    let own = store.shared().origin();
+    let has = member.shared().vector().get(own);
+    let made = store.shared().changes_after(own, has, usize::MAX).unwrap();
+    let last = made.last().map_or(has, |record| record.stamp);
+    let made: Vec<Bytes> = made.into_iter().map(|r| r.payload).collect();
+    member.apply_remote(&made).unwrap();
+    last
+}
+
+fn renew(machine: &Machine, store: Replica, has: Stamp, member: &mut Replica) -> Replica {
+    let mut store = store;
+    let mut known = Known::default();
+    known.set(store.shared().origin(), has);
+    let renewal = Renewal {
+        known,
+        is_in_use: false,
+        random: 9 << 32 | 9,
+    };
+    store.renew(&renewal).unwrap();
+    drop(store);
+    let mut store = machine.open();
+    join(member, &mut store);
+    store
+}
+
+fn create(replica: &mut Replica, at: &str, entry: Entry) {
+    let path = path(at);
+    step(replica, Step::Create { path, entry });
+}
+
+fn update(replica: &mut Replica, at: &str, entry: Entry) {
+    let path = path(at);
+    let update = Step::Update {
+        path,
+        entry,
+        delete_chunks: true,
+    };
+    step(replica, update);
+}
+
+fn delete(replica: &mut Replica, at: &str) {
+    let path = path(at);
+    let delete = Step::Delete {
+        path,
+        delete_chunks: true,
+    };
+    step(replica, delete);
+}
+
+fn link(replica: &mut Replica, from: &str, to: &str) {
+    let (from, to) = (path(from), path(to));
+    step(replica, Step::Link { from, to });
+}
+
+/// Each of two files would have its chunks freed when it goes, and the other one still names them.
+#[test]
+fn names_of_one_file_are_made_anew_as_names_of_one_file() {
+    let (mut member, machine, _) = pair();
+    let mut store = machine.open();
+    let has = hand_over(&store, &mut member);
+    create(&mut store, "/a", file(1));
+    link(&mut store, "/a", "/b");
+    link(&mut store, "/a", "/c");
+    // The place of one is taken.
+    create(&mut member, "/a", file(2));
+    let mut store = renew(&machine, store, has, &mut member);
+    reissue_all(&mut store);
+    let shared = store.shared();
+    let found = |at: &str| shared.find(&path(at)).unwrap().unwrap();
+    assert_eq!(chunks_of(&found("/a").entry), [2]);
+    assert_eq!(chunks_of(&found("/b").entry), [1]);
+    assert_eq!((found("/b").n_links, found("/c").n_links), (2, 2));
+    delete(&mut store, "/b");
+    let garbage = store.shared().garbage(None, 9).unwrap();
+    assert_eq!(garbage, [], "the file has another name");
+}
+
+/// What others had of the lost content they may have freed; what only this store named, nobody.
+#[test]
+fn a_loss_is_recorded_with_the_chunks_that_are_there_for_certain() {
+    let (mut member, machine, _) = pair();
+    let mut store = machine.open();
+    create(&mut store, "/file", file(1));
+    create(&mut store, "/gone", file(5));
+    let has = hand_over(&store, &mut member);
+    update(&mut store, "/file", files(&[1, 2]));
+    update(&mut store, "/gone", files(&[5, 6]));
+    update(&mut member, "/file", files(&[1, 3]));
+    update(&mut member, "/file", files(&[3]));
+    delete(&mut member, "/gone");
+    create(&mut member, "/gone", file(7));
+    let mut store = renew(&machine, store, has, &mut member);
+    reissue_all(&mut store);
+    let page = store.shared().conflicts(b"", None, 9).unwrap();
+    let mut lost: Vec<_> = page.conflicts.iter().map(|c| chunks_of(&c.loser)).collect();
+    lost.sort();
+    assert_eq!(lost, [[2], [6]]);
+}
+
+/// A new name, then the old one goes: how many programs rename.
+#[test]
+fn a_further_name_of_a_file_that_others_know_is_a_link_to_it() {
+    let (mut member, machine, _) = pair();
+    let mut store = machine.open();
+    create(&mut store, "/file", file(1));
+    create(&mut store, "/gone", file(2));
+    let has = hand_over(&store, &mut member);
+    link(&mut store, "/file", "/other");
+    delete(&mut store, "/file");
+    link(&mut store, "/gone", "/lost");
+    delete(&mut member, "/gone");
+    let mut store = renew(&machine, store, has, &mut member);
+    reissue_all(&mut store);
+    let names = names(&store);
+    assert!(!names.contains(&"file".to_owned()), "{names:?}");
+    let found = store.shared().find(&path("/other")).unwrap().unwrap();
+    assert_eq!(chunks_of(&found.entry), [1]);
+    let garbage = store.shared().garbage(None, 9).unwrap();
+    assert!(garbage.iter().all(|row| row.chunk.key != 1), "{garbage:?}");
+    assert!(
+        !names.contains(&"lost".to_owned()),
+        "its chunk may be freed"
+    );
+    let page = store.shared().conflicts(b"/lost", None, 9).unwrap();
+    assert_eq!(chunks_of(&page.conflicts[0].loser), [0; 0]);
+}
+
+/// Its join lay in the log of one that was shut out: nobody else ever held it for a member, but
+/// whoever met it waits for it.
+#[test]
+fn an_origin_that_is_given_up_is_shut_out_though_nobody_knows_it_for_a_member() {
+    let machine = Machine::new(2 << 32 | 2);
+    let mut store = machine.open();
+    mkdir(&mut store, "/mine");
+    let old = store.shared().origin();
+    let mut member = Machine::new(1 << 32 | 1).open();
+    let own = member.shared().origin();
+    let address = String::new();
+    let join = MemberStep::Join {
+        member: own,
+        address,
+    };
+    member.member(join).unwrap();
+    let mut store = renew(&machine, store, Stamp::ZERO, &mut member);
+    reissue_all(&mut store);
+    let members = store.shared().members().unwrap();
+    let row = members.iter().find(|(origin, _)| *origin == old);
+    assert_eq!(row.unwrap().1.state, dulse_merge::MemberRow::REMOVED);
+}
+
 #[test]
 fn nothing_is_set_aside_of_what_others_have() {
     let (_, machine, mut known) = pair();

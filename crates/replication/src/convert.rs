@@ -108,6 +108,7 @@ pub fn statement(beat: &Heartbeat) -> Statement {
         promise: Stamp(beat.promise),
         is_stopping: beat.is_stopping,
         is_unsure: beat.is_unsure,
+        leaving: beat.leaving.iter().map(|origin| Origin(*origin)).collect(),
     }
 }
 

@@ -137,5 +137,6 @@ pub fn heartbeat(shared: &Shared, known: Vec<Known>, is_stopping: bool) -> Heart
         known,
         is_stopping,
         is_unsure: shared.is_unsure(),
+        leaving: Vec::new(),
     }
 }

@@ -225,6 +225,7 @@ async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
         let is_own = cursor.origin == inner.origin();
         let is_awaited = !is_idle && is_own && inner.store.is_awaited();
         let mut heartbeat = heartbeat(inner.store.shared(), known, is_last);
+        heartbeat.leaving = inner.core.lock().who_leaves();
         if inner.options.protocol < JUDGED_SINCE {
             heartbeat.judged.clear();
         }

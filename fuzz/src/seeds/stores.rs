@@ -125,6 +125,8 @@ pub(crate) fn items() -> Vec<Vec<u8>> {
                     inode,
                     paths: vec![Bytes::from_static(b"/a/c")],
                     known: known.clone(),
+                    links: vec![Bytes::from_static(b"/a/d")],
+                    chunks: row.content.data.file_ids(),
                 })));
             }
         }

@@ -114,5 +114,5 @@ impl Check for Durability {
 /// Whether what it had comes again as changes of another: of one that was shut out, or under
 /// which two wrote.
 fn is_out(world: &World, origin: Origin) -> bool {
-    world.parted.contains(&origin) || is_gone(world, origin)
+    world.parted.contains(&origin) || world.given_up.contains(&origin) || is_gone(world, origin)
 }

@@ -77,7 +77,7 @@ fn is_made_anew(world: &World, private: &Private, than: u32, shown: Option<u32>)
     let later = private.writes.iter();
     let later = later.skip_while(|(_, _, number)| *number != Some(than));
     let mut same = later.skip(1).filter(|(_, _, number)| *number == shown);
-    same.any(|(origin, _, _)| is_gone(world, *origin))
+    same.any(|(origin, _, _)| world.given_up.contains(origin) || is_gone(world, *origin))
 }
 
 /// What a reader is shown.

@@ -5,6 +5,7 @@
 //! while: members whose machines are gone were removed before.
 
 use dulse_merge::keys::Space;
+use dulse_merge::txn::decode_name;
 
 use super::{Check, Seen};
 use crate::filer::SEGMENT_SIZE_BYTES;
@@ -36,12 +37,19 @@ impl Check for Budgets {
                 continue;
             };
             for space in [Space::Graves, Space::Moved, Space::Partial, Space::KvGraves] {
-                let n_rows = filer.rows(space)?.len();
-                if n_rows > 0 {
-                    return Err(format!(
-                        "filer {f} keeps {n_rows} rows of {space:?} for ever"
-                    ));
-                }
+                let rows = filer.rows(space)?;
+                let Some((key, value)) = rows.first() else {
+                    continue;
+                };
+                let row = decode_name(space, value, b"");
+                return Err(format!(
+                    "filer {f} keeps {} rows of {space:?} for ever, the first at {}: {row:?}, \
+                     stable {}, {:?}",
+                    rows.len(),
+                    key.escape_ascii(),
+                    running.stable()?,
+                    running.membership()?
+                ));
             }
             let log_bytes = running.shared().journal().size_bytes();
             if log_bytes > filer.log_budget_bytes + 2 * SEGMENT_SIZE_BYTES + largest_change(world) {

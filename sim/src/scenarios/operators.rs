@@ -138,3 +138,33 @@ fn a_copy_that_the_others_took_for_its_original_is_not_joined_by_it() {
         assert_eq!(world.names(f, "/"), ["alone", "new"], "filer {f}");
     }
 }
+
+#[test]
+fn of_two_that_leave_one_after_the_other_somebody_keeps_the_data() {
+    let mut world = cluster(2);
+    world.create(0, "/file");
+    world.pass(2);
+    world.leave(0, true);
+    world.pass(1);
+    world.leave(1, true);
+    world.pass(30);
+    world.demand_level();
+    for f in 0..2 {
+        assert_eq!(world.names(f, "/"), ["file"], "filer {f}");
+    }
+}
+
+/// Each handed over to the other and left: nobody was a member any more, and both waited for
+/// one to join at.
+#[test]
+fn of_two_that_begin_to_leave_at_one_moment_none_leaves() {
+    let mut world = cluster(2);
+    world.create(0, "/file");
+    world.pass(2);
+    let own = [origin(&world, 0), origin(&world, 1)];
+    world.leave(0, true);
+    world.leave(1, true);
+    world.pass(30);
+    world.demand_level();
+    assert_eq!([origin(&world, 0), origin(&world, 1)], own);
+}

@@ -2,11 +2,12 @@
 //! Rules of the model that histories alone would not show: they converge without them too.
 
 use bytes::Bytes;
+use dulse_merge::keys::Space;
 use dulse_merge::local::{
     Builder, CHANGE_BYTES_MAX, ENTRY_BYTES_MAX, LocalError, PLACES_MAX, TREE_NAMES_MAX,
     TREE_NAMES_MAX as NAMES,
 };
-use dulse_merge::{Change, NameStep, Step, Txn, apply, forget, view};
+use dulse_merge::{Change, MemberStep, NameStep, Step, Txn, apply, forget, view};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
 use dulse_types::{Entry, EntryFields, Identity, Stamp, Vector};
 
@@ -365,4 +366,44 @@ fn a_name_that_nobody_acknowledges_is_not_moved_for_ever_and_trimmed_when_they_d
     };
     assert_eq!(places_after(half), n_moves - n_moves / 2 + 1);
     assert_eq!(places_after(Stamp(i64::MAX)), 0);
+}
+
+/// A file was born at a filer that was shut out before it could hand that to anybody; another one,
+/// too, saw it, wrote or deleted it, and handed that on. Of the file nothing but that is known.
+#[test]
+fn a_name_that_waits_for_a_birth_that_never_comes_is_forgotten_once_all_know_the_end() {
+    for is_delete in [false, true] {
+        let (mut one, mut two) = pair();
+        let made = create(&mut one, "/a", 1);
+        two.receive(&made);
+        let seen = match is_delete {
+            true => delete(&mut two, "/a"),
+            false => act(&mut two, &Op::Update(path("/a"), file(2))),
+        };
+        let mut three = Replica::new(3);
+        three.receive(&seen);
+        let member = one.origin;
+        let cut = Stamp::ZERO;
+        let remove = Op::Other(Step::Member(MemberStep::Remove { member, cut }));
+        let end = act(&mut three, &remove);
+        let name = name_steps(&made)[0].name;
+        let kept = |stable: &Vector| {
+            let mut txn = Txn::new(&three.rows);
+            forget(&mut txn, dulse_types::Origin(9), stable, b"", 100).unwrap();
+            let spaces = [Space::Partial, Space::Graves];
+            let n = spaces.map(|space| usize::from(txn.kept(space, name).unwrap().is_some()));
+            let (from, to) = Space::Garbage.range();
+            (n[0] + n[1], txn.scan(&from, &to, 9).unwrap().len())
+        };
+        let mut stable = Vector::new();
+        stable.set(seen.origin, seen.stamp);
+        assert_eq!(kept(&stable).0, 1, "some member may have the birth");
+        stable.set(end.origin, end.stamp);
+        let (n_rows, n_garbage) = kept(&stable);
+        assert_eq!(n_rows, 0);
+        assert_eq!(
+            n_garbage, 0,
+            "whoever has the file makes it anew with its chunks"
+        );
+    }
 }

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use dulse_merge::{InodeRow, KvRow, NameRow};
+use dulse_types::FileId;
 use dulse_types::wire::{Reader, WireError, Writer};
 
 use super::known::Known;
@@ -12,8 +13,10 @@ use super::known::Known;
 const ITEM_VERSION: u8 = 1;
 
 /// Kinds of items.
-const NAME: u8 = 1;
+/// One without what is known of its links and chunks: read, not written.
+const NAME_ONLY: u8 = 1;
 const KEY: u8 = 2;
+const NAME: u8 = 3;
 
 /// Something of which others lack a part.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +43,12 @@ pub struct NameItem {
     pub paths: Vec<Bytes>,
     /// What others have of the origins that are compared: what lies beyond was here alone.
     pub known: Known,
+    /// Other paths of its inode. Where nobody else knows that, they are its other names, which
+    /// are made anew with it; else a name of it may be found there.
+    pub links: Vec<Bytes>,
+    /// ⚠ The chunks of its content that only this store ever named: nobody else can have freed
+    /// them. Of the others nothing is known but what the state says that is fetched.
+    pub chunks: Vec<FileId>,
 }
 
 impl Item {
@@ -64,6 +73,16 @@ impl Item {
                     out.bytes(path);
                 }
                 item.known.write(&mut out);
+                out.varint(item.links.len() as u64);
+                for path in &item.links {
+                    out.bytes(path);
+                }
+                out.varint(item.chunks.len() as u64);
+                for chunk in &item.chunks {
+                    out.u32_be(chunk.volume_id);
+                    out.u64_be(chunk.key);
+                    out.u32_be(chunk.cookie);
+                }
             }
             Self::Key { key, row } => {
                 out.u8(KEY);
@@ -89,21 +108,25 @@ impl Item {
             });
         }
         let item = match input.u8()? {
-            NAME => {
+            kind @ (NAME | NAME_ONLY) => {
                 let row = Bytes::copy_from_slice(input.bytes()?);
                 let row = NameRow::decode(&row, b"")?;
                 let inode = Bytes::copy_from_slice(input.bytes()?);
                 let inode = (!inode.is_empty()).then(|| InodeRow::decode(&inode));
-                let mut paths = Vec::new();
-                // A lying count ends with the bytes.
-                for _ in 0..input.varint()? {
-                    paths.push(Bytes::copy_from_slice(input.bytes()?));
+                let paths = paths(input)?;
+                let known = Known::read(input)?;
+                let (mut links, mut chunks) = (Vec::new(), Vec::new());
+                if kind == NAME {
+                    links = self::paths(input)?;
+                    chunks = self::chunks(input)?;
                 }
                 Self::Name(Box::new(NameItem {
                     row,
                     inode: inode.transpose()?,
                     paths,
-                    known: Known::read(input)?,
+                    known,
+                    links,
+                    chunks,
                 }))
             }
             KEY => {
@@ -122,4 +145,25 @@ impl Item {
         input.finish()?;
         Ok(item)
     }
+}
+
+fn paths(input: &mut Reader<'_>) -> Result<Vec<Bytes>, WireError> {
+    let mut paths = Vec::new();
+    // A lying count ends with the bytes.
+    for _ in 0..input.varint()? {
+        paths.push(Bytes::copy_from_slice(input.bytes()?));
+    }
+    Ok(paths)
+}
+
+fn chunks(input: &mut Reader<'_>) -> Result<Vec<FileId>, WireError> {
+    let mut chunks = Vec::new();
+    for _ in 0..input.varint()? {
+        chunks.push(FileId {
+            volume_id: input.u32_be()?,
+            key: input.u64_be()?,
+            cookie: input.u32_be()?,
+        });
+    }
+    Ok(chunks)
 }

@@ -31,6 +31,11 @@ impl Known {
             .is_some_and(|known| known < version.stamp)
     }
 
+    /// Every origin that is compared, with what others have of it.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Origin, Stamp)> {
+        self.0.iter().map(|(origin, stamp)| (*origin, *stamp))
+    }
+
     pub(crate) fn write(&self, out: &mut Writer) {
         out.varint(self.0.len() as u64);
         for (origin, stamp) in &self.0 {

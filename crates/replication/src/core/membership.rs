@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use dulse_cluster::Now;
+use dulse_cluster::{Now, Statement};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
 use super::links::STRANGER_DELAY;
@@ -78,6 +78,16 @@ impl Core {
         self.is_leaving = true;
     }
 
+    /// Who is about to leave, this filer included: what its heartbeats say.
+    #[must_use]
+    pub fn who_leaves(&self) -> Vec<u64> {
+        let own = self.is_leaving.then_some(self.settings.origin);
+        own.into_iter()
+            .chain(self.acks.leaving())
+            .map(|o| o.0)
+            .collect()
+    }
+
     /// Through whom the changes of a stream come; `None` when it is over.
     #[must_use]
     pub fn through(&self, stream: StreamId) -> Option<Origin> {
@@ -146,6 +156,10 @@ impl Core {
     ///
     /// ⚠ One that answers no more does not count, whatever it acknowledged: its machine may be
     /// gone, or its store may have been set back or given another origin since.
+    ///
+    /// ⚠ While this filer is about to leave, one counts only that knows it and is not about to
+    /// leave itself: two that each handed over to the other would both go, and nobody would be
+    /// left. Who knows of this one counts on others when it wants to leave later.
     #[must_use]
     pub fn handed_over(&self, now: Now, view: &View<'_>, wanted: &Vector) -> HandedOver {
         let mut over = HandedOver::default();
@@ -156,13 +170,27 @@ impl Core {
             let said = self.acks.of(*member);
             if !self.answers(now, *member) {
                 over.silent.push((*member, address.clone()));
-            } else if said.is_some_and(|said| said.durable.includes(wanted)) {
+            } else if said.is_some_and(|said| self.has_and_stays(view, *member, said, wanted)) {
                 over.n_have += 1;
             } else {
                 over.lacking.push((*member, address.clone()));
             }
         }
         over
+    }
+
+    fn has_and_stays(
+        &self,
+        view: &View<'_>,
+        member: Origin,
+        said: &Statement,
+        wanted: &Vector,
+    ) -> bool {
+        let own = self.settings.origin;
+        let has_left = view.gone.iter().any(|gone| gone.origin == own);
+        let knows = said.leaving.contains(&own) && !said.leaving.contains(&member);
+        let is_asked = self.is_leaving && !has_left;
+        said.durable.includes(wanted) && (knows || !is_asked)
     }
 
     /// Whether a member is connected and was heard lately.

@@ -44,6 +44,23 @@ impl DataPart {
             .collect()
     }
 
+    /// The same without the chunks that `is_kept` does not want, and how many those are. A
+    /// chunk without a readable id stays.
+    #[must_use]
+    pub fn with_chunks(&self, is_kept: impl Fn(FileId) -> bool) -> (Self, usize) {
+        let mut kept = Vec::with_capacity(self.0.len());
+        let mut n_gone = 0;
+        for field in fields_of(&self.0).flatten() {
+            let id = (field.number == 3).then(|| file_id_of(field.payload));
+            if id.flatten().is_some_and(|id| !is_kept(id)) {
+                n_gone += 1;
+            } else {
+                kept.extend_from_slice(field.whole);
+            }
+        }
+        (Self(Bytes::from(kept)), n_gone)
+    }
+
     /// Whether any chunk is named, without decoding one.
     #[must_use]
     pub fn has_chunks(&self) -> bool {
