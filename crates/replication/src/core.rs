@@ -188,6 +188,8 @@ pub struct Core {
     own_before_ready: Option<Stamp>,
     /// What each peer said to have of this store's origins when it answered last.
     had: BTreeMap<Origin, Vec<(Origin, Stamp)>>,
+    /// What each peer had of everybody then.
+    peers_have: BTreeMap<Origin, Vector>,
     /// A new origin is to be taken.
     aside: Option<Aside>,
     is_renewing: bool,
@@ -231,6 +233,7 @@ impl Core {
             own_at_start: None,
             own_before_ready: None,
             had: BTreeMap::new(),
+            peers_have: BTreeMap::new(),
             aside: None,
             is_renewing: false,
             is_leaving: false,
@@ -279,7 +282,7 @@ impl Core {
         self.look_at_gone(now, view);
         self.look_at_own(now, view);
         self.expire(now);
-        self.step_aside(now);
+        self.step_aside(now, view);
         self.begin(now, view);
         self.keep_links(now);
         if self.may_pull() {

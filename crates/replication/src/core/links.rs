@@ -116,7 +116,7 @@ impl Core {
         }
         if self.is_out_by(now, &greeting) {
             let error = "this filer takes a new origin";
-            self.break_link(now, address, PeerState::Connecting, error, STRANGER_DELAY);
+            self.break_link(now, address, PeerState::Connecting, error, RETRY_DELAY);
             return;
         }
         let Greeting {

@@ -21,10 +21,15 @@ pub(super) struct Aside {
     why: &'static str,
     /// Who else is asked first: the members, as the one who told it knows them.
     among: Vec<Origin>,
+    /// The others hold this filer for a member: they take from it what it has of others.
+    hands_over: bool,
 }
 
 /// The others are asked for this long: each answers at once, if it answers.
 const ASK_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The others have this long to fetch what this filer has of third ones and they do not.
+const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// When one started that steps aside: last of all.
 const STEPS_ASIDE: i64 = i64::MAX;
@@ -188,13 +193,31 @@ impl Core {
         let gone = said.gone.iter().filter(|(gone, _)| *gone != own);
         let had = gone.copied().chain(of_own.map(|stamp| (own, stamp)));
         self.had.insert(said.origin, had.collect());
+        self.peers_have.insert(said.origin, said.vector.clone());
+    }
+
+    /// Whether somebody who answered lacks changes of a third filer that are here.
+    fn is_lacked(&self, known: &Known, view: &View<'_>) -> bool {
+        let own = self.settings.origin;
+        let mut thirds = view.applied.iter().filter(|(third, _)| {
+            // Of those that are gone it is made anew.
+            *third != own && known.get(*third).is_none() && !self.gone.contains(third)
+        });
+        let answered = |peer: &Origin| self.had.contains_key(peer);
+        thirds.any(|(third, stamp)| {
+            let mut theirs = self.peers_have.iter();
+            theirs.any(|(peer, has)| answered(peer) && has.get(third) < stamp)
+        })
     }
 
     /// Takes a new origin once it is known what the others have of this one.
     ///
     /// ⚠ Every member that answers is asked: what one of them has and the first to answer had
     /// not would be made anew, and undo what was done on top of it.
-    pub(super) fn step_aside(&mut self, now: Now) {
+    ///
+    /// ⚠ What it has of third filers and others have not is fetched by them first: it may be the
+    /// last that has it, and goes on with their state.
+    pub(super) fn step_aside(&mut self, now: Now, view: &View<'_>) {
         let Some(aside) = &self.aside else {
             return;
         };
@@ -202,6 +225,10 @@ impl Core {
         let is_told = among.all(|member| self.had.contains_key(member));
         let is_waited = now.saturating_sub(aside.since) >= ASK_TIME_MAX;
         if self.is_renewing || now < self.renew_not_before || !(is_told || is_waited) {
+            return;
+        }
+        let is_late = now.saturating_sub(aside.since) >= HAND_OVER_TIME_MAX;
+        if aside.hands_over && !is_late && self.is_lacked(&aside.known, view) {
             return;
         }
         let mut known = aside.known.clone();
@@ -252,6 +279,8 @@ impl Core {
         let members = said.members.iter().copied();
         let among = members.filter(|member| *member != own && *member != said.origin);
         self.aside = Some(Aside {
+            // From a log that parted from what they have of it they take nothing at all.
+            hands_over: said.members.contains(&own) && said.forked.is_none(),
             since: now,
             known,
             behind,
@@ -259,7 +288,6 @@ impl Core {
             why,
             among: among.collect(),
         });
-        self.step_aside(now);
     }
 
     /// When this process started, for a twin: one that steps aside says that it started last, so

@@ -479,6 +479,43 @@ fn a_peer_that_has_more_of_this_origin_is_greeted_anew() {
     }
 }
 
+/// A store that was set back took a new origin at once, and dropped the last copy of what a lost
+/// filer had written.
+#[test]
+fn what_it_has_of_third_filers_is_fetched_before_a_store_takes_a_new_origin() {
+    let applied = vector(&[(1, 5), (2, 10), (3, 10)]);
+    let members = [1, 2, 3].map(|n| (origin(n), address(n as u16)));
+    let view = view(&applied, &members);
+    let says = |of_third| Greeting {
+        own: Stamp(5),
+        members: vec![origin(1), origin(2), origin(3)],
+        ..says(origin(2), 2, vector(&[(1, 9), (2, 10), (3, of_third)]))
+    };
+    // It is fetched, or the others take too long.
+    for is_fetched in [true, false] {
+        let mut core = listing(&[1, 2]);
+        let actions = core.poll(Now::ZERO, &view);
+        core.greeted(Now::ZERO, link_to(&actions, 2), Ok(says(7)));
+        let mut renewed_at = None;
+        for second in 1..15 {
+            let now = SECOND * second;
+            let actions = core.poll(now, &view);
+            if actions.iter().any(|a| matches!(a, Action::Renew { .. })) {
+                renewed_at = Some(second);
+            }
+            let greeted = actions.iter().find_map(|action| match action {
+                Action::Greet { link, address: at } if *at == address(2) => Some(*link),
+                _ => None,
+            });
+            if let Some(link) = greeted {
+                let has_fetched = is_fetched && second >= 4;
+                core.greeted(now, link, Ok(says(if has_fetched { 10 } else { 7 })));
+            }
+        }
+        assert_eq!(renewed_at, Some(if is_fetched { 5 } else { 10 }));
+    }
+}
+
 /// What came of a greeting of the second filer, and of one of the third after that.
 fn after_greetings(of: impl Fn(u64) -> Greeting) -> [Option<dulse_replica::Known>; 2] {
     let applied = vector(&[(1, 5), (2, 10), (3, 10)]);
