@@ -289,12 +289,13 @@ fn bear(
     if row.is_linked && !item.is_ours_alone(row.inode.birth()) {
         return link(builder, item, is_again);
     }
+    // ⚠ Others deleted it: chunks that they knew may be freed by now.
+    let is_lost_data = is_known && ours.data.has_chunks();
     if let Some(shown) = builder.txn().shown(&row.path)? {
         let is_same = !shown.is_implied && content(builder, &shown)?.data == ours.data;
         if is_same || (is_dir(&shown) && ours.is_dir() && !shown.is_implied) {
             return Ok(Done::There);
         }
-        let is_lost_data = is_known && ours.data.has_chunks();
         let is_free = shown.is_implied && ours.is_dir();
         if !(is_free || is_lost_data) {
             // One of its other names may find room.
@@ -310,8 +311,7 @@ fn bear(
             path = at;
         }
     }
-    // ⚠ Others deleted it: chunks that they knew may be freed by now.
-    if is_known && ours.data.has_chunks() {
+    if is_lost_data {
         if !item.is_ours_alone(ours.data_version) {
             return Ok(Done::There);
         }
