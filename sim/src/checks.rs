@@ -118,8 +118,11 @@ pub(crate) fn all() -> Vec<Box<dyn Check>> {
     ]
 }
 
-/// Whether any filer holds an origin for a member no more.
+/// Whether any filer holds an origin for a member no more, or will once it runs again.
 pub(crate) fn is_gone(world: &World, origin: Origin) -> bool {
+    if world.shut_out.contains(&origin) {
+        return true;
+    }
     let running = world.filers.iter().filter_map(|f| f.running.as_ref());
     let mut memberships = running.filter_map(|r| r.membership().ok());
     memberships.any(|m| m.gone.iter().any(|gone| gone.origin == origin))

@@ -114,6 +114,7 @@ impl World {
             running.replica.member(step)
         });
         self.wrote(f);
-        done.map(drop)
+        self.shut_out.extend(done?.map(|_| member));
+        Ok(())
     }
 }

@@ -177,6 +177,8 @@ pub(crate) struct World {
     pub(crate) parted: BTreeSet<Origin>,
     /// Origins that their filers gave up for others: what they had comes again under those.
     pub(crate) given_up: BTreeSet<Origin>,
+    /// Members that some filer shut out: it may be down before the others hear of it.
+    pub(crate) shut_out: BTreeSet<Origin>,
     /// Changes of this origin arrive damaged at this filer: a scenario's affair.
     pub(crate) damaged: Option<(usize, Origin)>,
     pub(crate) trace: Trace,
@@ -227,6 +229,7 @@ impl World {
             own_last: BTreeMap::new(),
             parted: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            shut_out: BTreeSet::new(),
             damaged: None,
             options,
         }
