@@ -223,7 +223,7 @@ impl World {
             self.net.connections.remove(&c);
             return Ok(());
         }
-        if matches!(reply, Reply::Broken(_) | Reply::End) {
+        if matches!(reply, Reply::Broken(_) | Reply::Cut(_) | Reply::End) {
             self.net.connections.remove(&c);
         }
         // A mere heartbeat decides nothing that the next turn would not.
@@ -239,6 +239,9 @@ impl World {
         let now = self.now;
         match (kind, reply) {
             (_, Reply::Broken(why)) => self.fail(f, kind, &why),
+            (Kind::Pull(stream), Reply::Cut(why)) => {
+                self.core(f, |core, since, _| core.cut_off(since, stream, why))
+            }
             (Kind::Greet(link), Reply::Hello(greeting)) => {
                 let Some(running) = &mut self.filers[f].running else {
                     return Ok(());

@@ -36,6 +36,8 @@ pub(crate) enum Reply {
     End,
     /// The connection broke, or the other side refused.
     Broken(String),
+    /// What was asked for is in the log no more.
+    Cut(String),
 }
 
 /// To the one who is called.

@@ -202,7 +202,7 @@ impl World {
             Next::Idle => Vec::new(),
             Next::Cut(at) => {
                 let why = format!("changes up to {at} are no longer here");
-                self.push_reply(c, Reply::Broken(why));
+                self.push_reply(c, Reply::Cut(why));
                 return Ok(());
             }
         };

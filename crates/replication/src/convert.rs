@@ -7,6 +7,7 @@ use dulse_proto::replication::{
 };
 use dulse_replica::{ExportPart, ImportCursor};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector, Version};
+use tonic::{Code, Status};
 
 use crate::core::Greeting;
 use crate::{Inner, PROTOCOL_MIN};
@@ -132,6 +133,23 @@ pub fn greeting(hello: &Hello) -> Greeting {
         own: Stamp::ZERO,
         joined: Version::ZERO,
     }
+}
+
+/// Marks the status of a pull of changes that are no longer kept. ⚠ The code alone does not say so:
+/// a message that is too long has it, too.
+const LOG_CUT: &str = "dulse-log-cut";
+
+/// A pull that asks for what is no longer in the log.
+pub(crate) fn log_cut(why: String) -> Status {
+    let mut status = Status::out_of_range(why);
+    let mark = tonic::metadata::MetadataValue::from_static("1");
+    status.metadata_mut().insert(LOG_CUT, mark);
+    status
+}
+
+/// Whether a pull ended since what it asked for is no longer in the other's log.
+pub(crate) fn is_log_cut(status: &Status) -> bool {
+    status.code() == Code::OutOfRange && status.metadata().contains_key(LOG_CUT)
 }
 
 pub(crate) fn all_known(inner: &Inner) -> Vec<Known> {

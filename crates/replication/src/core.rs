@@ -9,6 +9,7 @@
 mod begin;
 mod clock;
 mod fencing;
+mod gaps;
 mod links;
 mod membership;
 mod pulls;
@@ -31,6 +32,7 @@ use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
 use crate::status::{PeerState, PeerStatus};
 use begin::Appearance;
+use gaps::Gap;
 use links::Link;
 use pulls::{Behind, Stream};
 use returning::Aside;
@@ -121,8 +123,9 @@ pub enum Action {
 pub enum Outcome {
     /// All of it is applied.
     Applied,
-    /// Something before it is missing here, and that stream will not bring it.
-    Hole,
+    /// Something before it is missing here, and that stream will not bring it: the sender's log
+    /// parted from what is here, behind this stamp or before.
+    Hole(Stamp),
     /// A change that cannot be applied: its origin stops here, loudly.
     Stuck(String),
     /// The origin is cut.
@@ -138,7 +141,7 @@ impl Outcome {
         for result in applied {
             match result {
                 Applied::Now | Applied::Already => {}
-                Applied::Hole { .. } => return Self::Hole,
+                Applied::Hole { prev, .. } => return Self::Hole(*prev),
                 Applied::Undecodable(error) => return Self::Stuck(error.to_string()),
                 Applied::Refused { cut } => {
                     return Self::Cut(format!(
@@ -176,6 +179,8 @@ pub struct Core {
     change_bytes: BTreeMap<Origin, u64>,
     /// Origins with a change that cannot be applied.
     stuck: BTreeMap<Origin, Stuck>,
+    /// Origins of which changes are missing here that the peers' logs do not bring.
+    gaps: BTreeMap<Origin, Gap>,
     /// Who greeted this filer, and when last; looked at while it is fresh.
     callers: BTreeMap<ServerAddress, Now>,
     found_not_before: Now,
@@ -196,8 +201,10 @@ pub struct Core {
     is_leaving: bool,
     renew_not_before: Now,
     appearance: Appearance,
-    /// Peers that said to have more of this origin than there was at the last poll.
-    ahead: BTreeSet<ServerAddress>,
+    /// Peers that said to have more of this origin than there was at the last poll, how much, and
+    /// whether that was looked at once.
+    ahead: BTreeMap<ServerAddress, (Stamp, bool)>,
+    /// The last own change, at the last poll.
     own: Stamp,
     /// How long members are silent, and when this filer listened last.
     silences: BTreeMap<Origin, fencing::Silence>,
@@ -226,6 +233,7 @@ impl Core {
             backlog: BTreeMap::new(),
             change_bytes: BTreeMap::new(),
             stuck: BTreeMap::new(),
+            gaps: BTreeMap::new(),
             callers: BTreeMap::new(),
             found_not_before: Now::ZERO,
             gone: BTreeSet::new(),
@@ -239,7 +247,7 @@ impl Core {
             is_leaving: false,
             renew_not_before: Now::ZERO,
             appearance: Appearance::default(),
-            ahead: BTreeSet::new(),
+            ahead: BTreeMap::new(),
             own: Stamp::ZERO,
             silences: BTreeMap::new(),
             listened: Now::ZERO,
@@ -265,6 +273,7 @@ impl Core {
         if self.callers.len() < dulse_cluster::ADDRESSES_MAX {
             self.callers.insert(address.clone(), now);
         }
+        self.look_again_at(now, origin);
         self.directory.told(now, origin, address)
     }
 
@@ -281,6 +290,7 @@ impl Core {
         self.listen(now, view);
         self.look_at_gone(now, view);
         self.look_at_own(now, view);
+        self.look_at_gaps(now, view);
         self.expire(now);
         self.step_aside(now, view);
         self.begin(now, view);
@@ -336,8 +346,9 @@ impl Core {
         if let Some(link) = self.links.get_mut(&address) {
             link.heard = Some(now);
             let peer = link.origin;
-            if statement.applied.get(self.settings.origin) > self.own {
-                self.ahead.insert(address.clone());
+            let has = statement.applied.get(self.settings.origin);
+            if has > self.own {
+                self.ahead.entry(address.clone()).or_insert((has, false));
             }
             self.directory.met(now, peer, &address);
             self.acks.stated(now, peer, statement);
@@ -420,8 +431,12 @@ impl Core {
     #[must_use]
     pub fn watermark(&self, now: Now, view: &View<'_>) -> Option<Stamp> {
         let members = view.members.iter().map(|(origin, _)| *origin);
-        // A filer whose join has not arrived yet counts as soon as it is met.
-        let met = self.first_had.keys().copied();
+        // ⚠ A filer whose join has not arrived yet counts as soon as it is met with a history. One
+        // that was fresh then stamps all it does above its join, and whoever journals that is
+        // waited for; if it never joins, because another store is in its place, nobody would
+        // say that it is gone.
+        let met = self.first_had.iter().filter(|(_, had)| !had.is_empty());
+        let met = met.map(|(origin, _)| *origin);
         let met = met.filter(|origin| !self.gone.contains(origin));
         // What members have of one that was shut out may still arrive.
         let uncut = view.gone.iter().filter(|gone| !self.is_cut(view, gone));

@@ -409,14 +409,22 @@ fn refusal(status: &Status) -> Refusal {
 async fn pull(inner: Arc<Inner>, stream: StreamId, client: Client, request: PullRequest) {
     let (origin, is_once) = (Origin(request.origin), request.is_once);
     let from = Stamp(request.after);
-    let error = take_all(&inner, stream, client, request).await.err();
+    let broken = take_all(&inner, stream, client, request).await.err();
+    let is_cut = broken.as_ref().is_some_and(convert::is_log_cut);
+    let error = broken.map(|status| status.message().to_owned());
     if is_once && error.is_none() {
         tracing::info!(%origin, after = %from, "fetched another filer's changes");
     }
     if let Some(error) = &error {
         tracing::debug!(%origin, %error, "a stream ended");
     }
-    inner.core.lock().ended(inner.now(), stream, error);
+    {
+        let mut core = inner.core.lock();
+        match error {
+            Some(why) if is_cut => core.cut_off(inner.now(), stream, why),
+            error => core.ended(inner.now(), stream, error),
+        }
+    }
     inner.wake.notify_one();
 }
 
@@ -425,11 +433,10 @@ async fn take_all(
     stream: StreamId,
     mut client: Client,
     request: PullRequest,
-) -> Result<(), String> {
-    let said = |status: Status| status.message().to_owned();
+) -> Result<(), Status> {
     let (origin, is_once) = (Origin(request.origin), request.is_once);
-    let mut batches = client.pull(request).await.map_err(said)?.into_inner();
-    while let Some(batch) = batches.message().await.map_err(said)? {
+    let mut batches = client.pull(request).await?.into_inner();
+    while let Some(batch) = batches.message().await? {
         let Some(through) = inner.core.lock().through(stream) else {
             return Ok(());
         };

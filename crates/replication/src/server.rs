@@ -204,7 +204,7 @@ async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
             Ok((_, Ok(Next::Idle), _)) => (Vec::new(), 0),
             Ok((_, Ok(Next::Cut(at)), _)) => {
                 let why = format!("changes up to {at} are no longer in this filer's log");
-                let _ = send.send(Err(Status::out_of_range(why))).await;
+                let _ = send.send(Err(convert::log_cut(why))).await;
                 return;
             }
             Ok((_, Err(error), _)) => {

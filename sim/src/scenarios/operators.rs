@@ -74,6 +74,32 @@ fn a_filer_that_joins_at_a_removed_one_comes_to_the_others_with_what_it_wrote() 
     }
 }
 
+/// A store was put back behind what the logs of the others still had, and had made nothing since:
+/// nobody had more of its own log, so it kept asking for changes that nobody keeps, for ever, and
+/// served what it had.
+#[test]
+fn s10_a_store_set_back_behind_what_the_others_keep_takes_in_the_state() {
+    let mut world = cluster(3);
+    world.create(0, "/before");
+    world.pass(2);
+    let backup = world.filers[2].copy().unwrap();
+    for n in 0..400 {
+        world.create(n % 2, &format!("/after{n}"));
+    }
+    world.pass(5);
+    let old = origin(&world, 2);
+    world.filers[2].stop();
+    world.reset_connections(2);
+    world.put_back(2, &backup).unwrap();
+    world.start(2).unwrap();
+    world.pass(2);
+    assert!(!world.filers[2].is_ready(), "it lacks what nobody brings");
+    world.pass(10);
+    world.demand_level();
+    assert_ne!(origin(&world, 2), old);
+    assert_eq!(world.names(2, "/").len(), 401);
+}
+
 /// A store was put back to when its filer was the only one: alone by its own list it served at
 /// once, and nobody told it later that the others have more of it.
 #[test]

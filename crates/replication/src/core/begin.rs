@@ -221,10 +221,11 @@ impl Core {
             self.not_ready = Some(format!("waiting for an answer of {address}"));
             return;
         }
+        // ⚠ One whose stream broke has answered, too: what it had is lacking as before.
         let answering = self
             .links
             .values()
-            .filter(|link| link.is_open() && link.is_alive(now, SILENT_MAX));
+            .filter(|link| link.is_alive(now, SILENT_MAX));
         for link in answering {
             let had = self.first_had.get(&link.origin);
             let lacking = had
@@ -237,6 +238,11 @@ impl Core {
                 self.not_ready = Some(format!("catching up with the changes of {origin}"));
                 return;
             }
+        }
+        if let Some(origin) = self.missing() {
+            let why = format!("changes of {origin} are missing here that others keep no more");
+            self.not_ready = Some(why);
+            return;
         }
         if self.must_appear(now, view) {
             return;

@@ -45,6 +45,8 @@ pub(super) struct Link {
     pub(super) instance: u64,
     pub(super) is_fresh: bool,
     pub(super) heard: Option<Now>,
+    /// When its last greeting was taken.
+    pub(super) met: Now,
     /// The same filer is pulled at another address.
     pub(super) is_double: bool,
 }
@@ -60,6 +62,7 @@ impl Link {
             instance: 0,
             is_fresh: false,
             heard: None,
+            met: Now::ZERO,
             is_double: false,
         }
     }
@@ -151,6 +154,7 @@ impl Core {
             link.instance = instance;
             link.is_fresh = is_fresh;
             link.heard = Some(now);
+            link.met = now;
             link.is_double = false;
         }
         self.first_had.entry(origin).or_insert(vector);

@@ -70,7 +70,8 @@ impl Core {
                 self.stuck.remove(&origin);
                 return;
             }
-            Outcome::Hole => {
+            Outcome::Hole(common) => {
+                self.is_missing(now, stream, Some(common));
                 let error = "changes are missing that this filer no longer has".to_owned();
                 (PeerState::Connecting, error, RETRY_DELAY)
             }
@@ -114,6 +115,12 @@ impl Core {
                 self.join_broke(now, stream, &error);
             }
         }
+    }
+
+    /// A stream ended since its sender keeps no more what follows what is here.
+    pub fn cut_off(&mut self, now: Now, stream: StreamId, why: String) {
+        self.is_missing(now, stream, None);
+        self.ended(now, stream, Some(why));
     }
 
     fn relay_failed(&mut self, now: Now, origin: Origin) {

@@ -60,12 +60,16 @@ impl Core {
     /// while this process stood still, or could not be reached. They are greeted anew, and what
     /// they answer says it all.
     fn greet_those_ahead(&mut self, now: Now) {
-        let (own, last) = (self.settings.origin, self.own);
-        for address in std::mem::take(&mut self.ahead) {
-            let link = self.links.get(&address).filter(|link| link.is_open());
-            let said = link.and_then(|link| self.acks.of(link.origin));
+        for (address, (has, was_looked_at)) in std::mem::take(&mut self.ahead) {
+            let is_open = self.links.get(&address).is_some_and(|link| link.is_open());
             // What this filer wrote since it was polled last is no news.
-            if said.is_some_and(|said| said.applied.get(own) > last) {
+            if !is_open || has <= self.own {
+                continue;
+            }
+            // ⚠ This view may have been taken before that was said; the next one was not.
+            if !was_looked_at {
+                self.ahead.insert(address, (has, true));
+            } else {
                 let error = "it has more of this filer's changes than there are here";
                 self.break_link(now, &address, PeerState::Connecting, error, RETRY_DELAY);
             }
@@ -176,6 +180,11 @@ impl Core {
             known.set(own, at_start.min(before));
             let why = "the others have more of this store than it has: it was set back";
             self.renew(now, known, Some(before), false, why, said);
+            return true;
+        }
+        if let Some(known) = self.known_behind_gaps(now, said) {
+            let why = "the others keep no more what this store lacks: it was set back, or copied";
+            self.renew(now, known, None, false, why, said);
             return true;
         }
         false

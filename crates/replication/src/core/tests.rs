@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod gaps;
 mod guards;
 
 fn origin(n: u64) -> Origin {

@@ -516,6 +516,28 @@ fn what_it_has_of_third_filers_is_fetched_before_a_store_takes_a_new_origin() {
     }
 }
 
+/// The view of a poll was taken before the change that a peer had already: the peer's stream was
+/// broken for nothing.
+#[test]
+fn what_was_said_after_the_view_of_a_poll_was_taken_is_no_news() {
+    let before = vector(&[(1, 5), (2, 10)]);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let (mut core, stream) = pulling(&before);
+    let applied = vector(&[(1, 6), (2, 10)]);
+    let statement = Statement {
+        position: Stamp(10),
+        applied: applied.clone(),
+        ..Statement::default()
+    };
+    core.heard(SECOND, stream, statement, &[]);
+    let mut actions = core.poll(SECOND, &view(&before, &members));
+    for second in 2..4 {
+        actions.extend(core.poll(SECOND * second, &view(&applied, &members)));
+    }
+    let is_broken = actions.iter().any(|a| matches!(a, Action::Cancel(_)));
+    assert!(!is_broken, "{actions:?}");
+}
+
 /// What came of a greeting of the second filer, and of one of the third after that.
 fn after_greetings(of: impl Fn(u64) -> Greeting) -> [Option<dulse_replica::Known>; 2] {
     let applied = vector(&[(1, 5), (2, 10), (3, 10)]);

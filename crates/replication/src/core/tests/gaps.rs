@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Changes that no log brings any more, and peers that have another log of this store.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A filer with the origin `own`, and another with the origin 2, which is asked for its changes
+/// behind what is here and says that it keeps them no more.
+struct Behind {
+    core: Core,
+    applied: Vector,
+    members: [(Origin, ServerAddress); 2],
+    cuts: bool,
+    said: Greeting,
+    actions: Vec<Action>,
+}
+
+impl Behind {
+    fn new(own: u64) -> Self {
+        let core = Core::new(Settings {
+            origin: origin(own),
+            instance: 1,
+            address: address(1),
+            started_ns: 1,
+            must_join: false,
+            is_alone: false,
+            offline_max: Duration::from_secs(3600),
+        });
+        let said = Greeting {
+            origin: origin(2),
+            instance: 2,
+            is_fresh: false,
+            vector: vector(&[(own, 5), (2, 20)]),
+            gone: Vec::new(),
+            members: vec![origin(own), origin(2)],
+            is_ready: true,
+            started_ns: 1,
+            forked: None,
+            own: Stamp(5),
+            joined: dulse_types::Version::ZERO,
+        };
+        Self {
+            core,
+            applied: vector(&[(own, 5), (2, 10)]),
+            members: [(origin(own), address(1)), (origin(2), address(2))],
+            cuts: true,
+            said,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Polls, and answers what is asked.
+    fn poll(&mut self, now: Now) {
+        let mut todo = vec![()];
+        while todo.pop().is_some() {
+            let view = View {
+                applied: &self.applied,
+                members: &self.members,
+                gone: &[],
+            };
+            for action in self.core.poll(now, &view) {
+                match &action {
+                    Action::Greet { link, .. } => {
+                        self.core.greeted(now, *link, Ok(self.said.clone()));
+                        todo.push(());
+                    }
+                    Action::Pull { stream, .. } if self.cuts => {
+                        self.core
+                            .cut_off(now, *stream, "it is kept no more".to_owned());
+                    }
+                    _ => {}
+                }
+                self.actions.push(action);
+            }
+        }
+    }
+
+    /// When it takes a new origin, in tenths of a second.
+    fn renewed_at(&mut self, tenths: std::ops::Range<u32>) -> Option<u32> {
+        let mut tenths = tenths;
+        tenths.find(|tenth| {
+            self.poll(SECOND / 10 * *tenth);
+            let renews = |action: &Action| matches!(action, Action::Renew { .. });
+            self.actions.iter().any(renews)
+        })
+    }
+}
+
+/// A store was set back and had made nothing since: it was told again and again that what it
+/// lacks is kept no more, and stayed as it was for ever, ready to serve.
+#[test]
+fn a_member_whose_missing_changes_are_kept_no_more_takes_a_new_origin() {
+    let mut behind = Behind::new(3);
+    behind.poll(Now::ZERO);
+    let why = behind.core.not_ready().unwrap_or_default();
+    assert!(why.contains("catching up"), "{why:?}");
+    let at = behind.renewed_at(1..100).expect("it does not stay so");
+    assert!((30..50).contains(&at), "others are asked meanwhile: {at}");
+    let renewal = behind.actions.iter().find_map(|action| match action {
+        Action::Renew { known, .. } => Some(known),
+        _ => None,
+    });
+    assert_eq!(renewal.unwrap().get(origin(3)), Some(Stamp(5)));
+}
+
+/// If both did, nobody would have a state to give.
+#[test]
+fn of_two_that_lack_what_the_other_keeps_no_more_the_greater_origin_steps_aside_first() {
+    let (smaller, greater) = (Behind::new(1), Behind::new(3));
+    let [smaller, greater] = [smaller, greater].map(|mut b| b.renewed_at(0..200).unwrap());
+    assert!(smaller >= greater + 20, "{smaller} and {greater}");
+}
+
+#[test]
+fn one_that_does_not_know_this_filer_for_a_member_proves_nothing_by_what_it_cut() {
+    let mut behind = Behind::new(3);
+    behind.said.members = vec![origin(2)];
+    assert_eq!(behind.renewed_at(0..200), None);
+}
+
+#[test]
+fn changes_that_arrive_from_elsewhere_close_the_gap() {
+    let mut behind = Behind::new(3);
+    assert_eq!(behind.renewed_at(0..25), None);
+    behind.applied = vector(&[(3, 5), (2, 20)]);
+    behind.cuts = false;
+    assert_eq!(behind.renewed_at(25..200), None);
+    assert_eq!(behind.core.not_ready(), None);
+}
+
+/// A member whose stream broke at once was taken for silent, and a filer that lacked what it had
+/// was ready, wrote, and handed out its state.
+#[test]
+fn one_whose_stream_broke_has_answered_and_is_waited_for() {
+    let mut behind = Behind::new(3);
+    behind.said.members.clear();
+    for tenth in 0..40 {
+        behind.poll(SECOND / 10 * tenth);
+        assert_ne!(behind.core.not_ready(), None);
+    }
+}
+
+/// A log that parted: another wrote under that origin, and what it wrote never fits.
+#[test]
+fn a_log_that_parted_is_left_with_what_only_this_filer_has_of_it() {
+    let mut behind = Behind::new(3);
+    behind.cuts = false;
+    for tenth in 0..100 {
+        behind.poll(SECOND / 10 * tenth);
+        let pulls = behind.actions.drain(..).collect::<Vec<_>>();
+        for action in pulls {
+            match action {
+                Action::Pull { stream, .. } => {
+                    let parted = Outcome::Hole(Stamp(7));
+                    behind.core.applied(SECOND / 10 * tenth, stream, parted);
+                }
+                Action::Renew { known, .. } => {
+                    assert_eq!(known.get(origin(2)), Some(Stamp(7)));
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+    panic!("it stays so");
+}
+
+/// It wrote on before it heard of it, so that nothing that a peer states is more: the peer cannot
+/// go on with this log, and greets.
+#[test]
+fn a_peer_that_greets_and_has_another_log_of_this_store_is_looked_at_again() {
+    let mut behind = Behind::new(3);
+    behind.cuts = false;
+    behind.applied = vector(&[(3, 9), (2, 20)]);
+    behind.said.own = Stamp(9);
+    behind.poll(Now::ZERO);
+    let stream = behind.actions.iter().find_map(|action| match action {
+        Action::Pull { stream, .. } => Some(*stream),
+        _ => None,
+    });
+    let stated = Statement {
+        position: Stamp(20),
+        applied: vector(&[(3, 7), (2, 20)]),
+        ..Statement::default()
+    };
+    behind.core.heard(SECOND, stream.unwrap(), stated, &[]);
+    behind.said.forked = Some(Stamp(4));
+    assert_eq!(behind.renewed_at(10..30), None, "nobody asked");
+    behind.core.called_by(SECOND * 3, origin(2), &address(2));
+    assert!(behind.renewed_at(30..60).is_some(), "{:?}", behind.actions);
+}
+
+/// It was met while it was fresh and never joined, as another store was put in its place: for
+/// two minutes no subscriber was told anything.
+#[test]
+fn a_fresh_filer_that_never_joined_holds_up_no_subscriber() {
+    let mut behind = Behind::new(3);
+    behind.cuts = false;
+    behind.said.is_fresh = true;
+    behind.said.vector = Vector::new();
+    let members = [(origin(3), address(1))];
+    behind.poll(Now::ZERO);
+    let view = View {
+        applied: &behind.applied,
+        members: &members,
+        gone: &[],
+    };
+    assert_eq!(behind.core.watermark(SECOND, &view), None);
+    let mut behind = Behind::new(3);
+    behind.cuts = false;
+    behind.poll(Now::ZERO);
+    let mark = behind.core.watermark(SECOND, &view);
+    assert_eq!(mark, Some(Stamp(10)), "its join has not arrived yet");
+}
+
+/// Both have the same code.
+#[test]
+fn a_message_that_is_too_long_is_no_log_that_was_cut() {
+    use crate::convert::{is_log_cut, log_cut};
+    assert!(is_log_cut(&log_cut("changes up to 7".to_owned())));
+    let too_long = tonic::Status::out_of_range("decoded message length too large");
+    assert!(!is_log_cut(&too_long));
+}
