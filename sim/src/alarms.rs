@@ -32,9 +32,11 @@ pub(crate) fn listen() {
         // Where a test has a listener of its own, that one hears.
         let _ = tracing::subscriber::set_global_default(Alarms);
     });
+    // A world that ended with a violation may have raised more than it looked at.
+    RAISED.with_borrow_mut(Vec::clear);
 }
 
-/// What was raised since the last call.
+/// What was raised since the last call, or since [`listen`].
 ///
 /// # Errors
 ///

@@ -70,6 +70,9 @@ impl World {
         let (Some(was), Some(running)) = (&filer.was_restored, &filer.running) else {
             return;
         };
+        if was.may_part && running.has_state() {
+            self.twice_served.insert(was.origin);
+        }
         if !was.may_part && running.shared().durable_vector().includes(&was.held) {
             filer.was_restored = None;
         }
@@ -123,6 +126,12 @@ impl World {
                 });
             }
         }
+    }
+
+    /// Whether two wrote under an origin, or promised what they would not write: what one of them
+    /// promised says nothing of the other one.
+    pub(crate) fn is_promise_of_two(&self, origin: Origin) -> bool {
+        self.parted.contains(&origin) || self.twice_served.contains(&origin)
     }
 
     /// Of an origin under which two wrote, a vector does not say what was applied.

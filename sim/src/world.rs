@@ -179,6 +179,8 @@ pub(crate) struct World {
     pub(crate) given_up: BTreeSet<Origin>,
     /// Members that some filer shut out: it may be down before the others hear of it.
     pub(crate) shut_out: BTreeSet<Origin>,
+    /// Origins under which two filers served, and promised what they would not write.
+    pub(crate) twice_served: BTreeSet<Origin>,
     /// Changes of this origin arrive damaged at this filer: a scenario's affair.
     pub(crate) damaged: Option<(usize, Origin)>,
     pub(crate) trace: Trace,
@@ -230,6 +232,7 @@ impl World {
             parted: BTreeSet::new(),
             given_up: BTreeSet::new(),
             shut_out: BTreeSet::new(),
+            twice_served: BTreeSet::new(),
             damaged: None,
             options,
         }
@@ -398,7 +401,9 @@ impl World {
     fn is_expected(&self, text: &str) -> bool {
         let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
         let is_full = self.filers.iter().any(|filer| filer.is_disk_full);
-        let is_set_back = self.filers.iter().any(|filer| filer.was_restored.is_some());
+        // Or of one on whose copy another promised in its name.
+        let is_set_back = self.filers.iter().any(|filer| filer.was_restored.is_some())
+            || !self.twice_served.is_empty();
         is_full && has(alarms::OF_A_FULL_DISK) || is_set_back && has(alarms::OF_A_STORE_SET_BACK)
     }
 

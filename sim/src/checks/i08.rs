@@ -69,11 +69,11 @@ impl Check for Watching {
         }
         for (n, subscriber) in world.subscribers.iter().enumerate() {
             if let Some((origin, violation)) = &subscriber.vector.violation
-                && !world.parted.contains(origin)
+                && !world.is_promise_of_two(*origin)
             {
                 return Err(violation.clone());
             }
-            self.each_once(n, subscriber, &arrived, &world.parted)?;
+            self.each_once(n, subscriber, &arrived, world)?;
         }
         Ok(())
     }
@@ -85,11 +85,12 @@ impl Check for Watching {
             return Ok(());
         };
         let vector = running.shared().vector();
-        let last = self
-            .events
-            .keys()
-            .next_back()
-            .map_or(Stamp::ZERO, |told| told.0);
+        // What no disk holds any more nobody can be told of.
+        let arrived = self.events.iter().filter(|((stamp, _), origin)| {
+            *stamp <= vector.get(**origin) && !world.is_promise_of_two(**origin)
+        });
+        let last = arrived.map(|(told, _)| told.0).next_back();
+        let last = last.unwrap_or(Stamp::ZERO);
         for (n, subscriber) in world.subscribers.iter().enumerate() {
             let since = subscriber.scalar.since;
             if since < last {
@@ -135,7 +136,7 @@ impl Watching {
         n: usize,
         subscriber: &Subscriber,
         arrived: &Vector,
-        parted: &BTreeSet<Origin>,
+        world: &World,
     ) -> Result<(), String> {
         let client = &subscriber.scalar;
         if let Some(pair) = client.told.windows(2).find(|pair| pair[0].0 > pair[1].0) {
@@ -149,7 +150,7 @@ impl Watching {
             return Err(format!("subscriber {n} was told an event twice"));
         }
         let expected = self.events.iter().filter(|((stamp, _), origin)| {
-            let has_arrived = *stamp <= arrived.get(**origin) && !parted.contains(*origin);
+            let has_arrived = *stamp <= arrived.get(**origin) && !world.is_promise_of_two(**origin);
             has_arrived
                 && client.has_passed(*stamp)
                 && *stamp > client.in_doubt
@@ -185,7 +186,7 @@ fn above(
         }
         let change = Change::decode(payload).map_err(|e| e.to_string())?;
         let is_excused =
-            world.parted.contains(&change.origin) || is_beyond(world, f, change.origin);
+            world.is_promise_of_two(change.origin) || is_beyond(world, f, change.origin);
         if change.stamp <= mark && !is_excused {
             let (stamp, origin) = (change.stamp, change.origin);
             return Err(format!(
