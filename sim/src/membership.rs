@@ -29,6 +29,13 @@ impl World {
             known.set(own, known_now.map_or(common, |known| common.min(known)));
         }
         self.say(|| format!("filer {f} takes a new origin, others have {known}"));
+        if let (Some(own), true) = (own, is_in_use)
+            && known.get(own) < self.own_stamp(f)
+        {
+            // What it wrote comes again under the new one; the copy goes on without.
+            self.parted.insert(own);
+            self.doubt(own);
+        }
         let random = self.rng.random();
         let renewal = Renewal {
             known,

@@ -135,7 +135,7 @@ impl World {
     }
 
     /// Of an origin under which two wrote, a vector does not say what was applied.
-    fn doubt(&mut self, origin: Origin) {
+    pub(crate) fn doubt(&mut self, origin: Origin) {
         if !self.parted.contains(&origin) {
             return;
         }
