@@ -79,6 +79,24 @@ impl Blobs {
         })
     }
 
+    /// What a manifest lists; `None` when it is gone: no copy of its volume has it, or what
+    /// they have is no manifest.
+    ///
+    /// # Errors
+    ///
+    /// `NoVolume`, `Lookup`, `Read`: it may be there.
+    pub async fn listed_in(&self, chunk: &FileChunk) -> Result<Option<Vec<FileChunk>>, Error> {
+        let error = match self.read_manifest(chunk).await {
+            Ok(listed) => return Ok(Some(listed)),
+            Err(error) => error,
+        };
+        match (&error, chunk.id()) {
+            (Error::BadManifest { .. } | Error::Sealed { .. } | Error::BadChunk(_), _) => Ok(None),
+            (Error::Read { .. }, Some(id)) if self.is_gone(id).await? => Ok(None),
+            _ => Err(error),
+        }
+    }
+
     async fn read_manifest(&self, chunk: &FileChunk) -> Result<Vec<FileChunk>, Error> {
         let id = chunk
             .id()

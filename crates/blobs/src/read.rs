@@ -219,6 +219,19 @@ impl Blobs {
         Err(Error::Read { id, reason })
     }
 
+    /// Whether every copy of its volume answers that there is no such chunk.
+    pub(crate) async fn is_gone(&self, id: FileId) -> Result<bool, Error> {
+        self.locations.forget(id.volume_id);
+        let (copies, path) = (self.lookup(id.volume_id).await?, id.to_string());
+        for copy in copies.iter() {
+            let answer = self.ask(&copy.url, &path, &Ask::All { limit: 0 }).await;
+            if !answer.is_err_and(|error| error.is_not_found()) {
+                return Ok(false);
+            }
+        }
+        Ok(!copies.is_empty())
+    }
+
     /// Passes a GET or HEAD of a chunk on to a volume server and its answer back.
     ///
     /// # Errors

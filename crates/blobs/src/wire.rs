@@ -44,6 +44,11 @@ pub(crate) enum WireError {
 }
 
 impl WireError {
+    /// Whether the server said that it has no such chunk.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == StatusCode::NOT_FOUND)
+    }
+
     /// Whether the request certainly changed nothing. A 500 does not say so: upstream keeps
     /// its own copy when another one was not written.
     pub(crate) fn is_not_applied(&self) -> bool {

@@ -5,9 +5,11 @@
 //! for a grace, and this filer is the inode's birth origin, or the smallest live one when that
 //! is no member any more ([`dulse_replica::share`]). What fails is tried again for ever, at
 //! growing distances; a volume that masters deny for a day is gone. Of what others free, rows
-//! are kept until they say that it is freed.
+//! are kept until they say that it is freed. Manifests are read before they are deleted, and what
+//! they list goes with them ([`dulse_merge::holders`]).
 
 mod asking;
+mod manifests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use dulse_types::{Origin, Vector};
 use crate::metrics;
 use crate::state::FilerState;
 use asking::Asking;
+use manifests::Manifests;
 
 /// How long a dropped chunk stays after every member is known to have dropped it, unless told
 /// otherwise.
@@ -37,6 +40,7 @@ const PART_MAX: usize = 1_000;
 /// Runs until the filer stops.
 pub(crate) async fn collect(state: Arc<FilerState>) {
     let (mut retries, mut asking) = (Retries::default(), Asking::default());
+    let mut manifests = Manifests::default();
     let chunk_grace = state.options.chunk_grace;
     let (began, mut grace) = (Instant::now(), Grace::new(chunk_grace));
     loop {
@@ -44,13 +48,27 @@ pub(crate) async fn collect(state: Arc<FilerState>) {
         let aged = state.replicator.judged();
         let aged = aged.map(|judged| grace.pass(began.elapsed(), judged));
         let done = match aged {
-            Ok(aged) => round(&state, &aged, &mut retries, &mut asking).await,
+            Ok(aged) => {
+                let with = With {
+                    retries: &mut retries,
+                    asking: &mut asking,
+                    manifests: &mut manifests,
+                };
+                round(&state, &aged, with).await
+            }
             Err(error) => Err(error),
         };
         if let Err(error) = done {
             tracing::warn!(%error, "freeing chunks failed; trying again");
         }
     }
+}
+
+/// What a round keeps in mind from the ones before.
+struct With<'a> {
+    retries: &'a mut Retries,
+    asking: &'a mut Asking,
+    manifests: &'a mut Manifests,
 }
 
 /// What a round counted.
@@ -60,14 +78,21 @@ struct Counts {
     freed: u64,
     failed: u64,
     told: u64,
+    /// Files whose manifests could not be read.
+    unreadable: u64,
+    gone: u64,
 }
 
 async fn round(
     state: &FilerState,
     aged: &Vector,
-    retries: &mut Retries,
-    asking: &mut Asking,
+    with: With<'_>,
 ) -> Result<(), dulse_store::Error> {
+    let With {
+        retries,
+        asking,
+        manifests,
+    } = with;
     let members = state.store.shared().members()?.into_iter();
     let live = members.filter(|(_, row)| row.state == MemberRow::MEMBER);
     let live: Vec<Origin> = live.map(|(origin, _)| origin).collect();
@@ -82,6 +107,12 @@ async fn round(
         let shares = share(rows, aged, state.namespace.origin(), &live);
         let mut done = shares.forget;
         done.extend(free(state, shares.free, retries, &mut counts).await);
+        for rows in shares.resolve.into_values() {
+            let freed = manifests
+                .free(state, rows, aged, retries, &mut counts)
+                .await;
+            done.extend(freed?);
+        }
         let told = asking.ask(&state.replicator, aged, shares.asked).await;
         counts.told += told.len() as u64;
         done.extend(told);
@@ -97,6 +128,8 @@ async fn round(
     metrics::GARBAGE_TOLD.add(counts.told);
     metrics::GARBAGE_FAILED.add(counts.failed);
     metrics::GARBAGE_WAITING.set(counts.waiting as f64);
+    metrics::MANIFESTS_UNREADABLE.set(counts.unreadable as f64);
+    metrics::MANIFESTS_GONE.add(counts.gone);
     metrics::VOLUMES_FAILING.set(retries.n_failing() as f64);
     Ok(())
 }

@@ -31,6 +31,10 @@ dulse_telemetry::declare! {
         "Attempts to free a chunk that failed; they are repeated for ever.";
     GARBAGE_TOLD: counter "dulse_chunks_told_freed_total", Count, [], Stable,
         "Dropped chunks that this filer waits for no more, because the filer that frees them did.";
+    MANIFESTS_UNREADABLE: gauge "dulse_chunk_manifests_unreadable", Count, [], Stable,
+        "Files whose dropped chunks wait because a manifest could not be read in the last look.";
+    MANIFESTS_GONE: counter "dulse_chunk_manifests_gone_total", Count, [], Stable,
+        "Dropped manifests that were gone when they were to be read: what they listed may stay.";
     ENTRIES_EXPIRED: counter "dulse_entries_expired_total", Count, [], Stable,
         "Entries that this filer removed because their time to live was over.";
     VOLUMES_FAILING: gauge "dulse_chunks_failing_volumes", Count, [], Stable,

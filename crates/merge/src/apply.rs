@@ -17,7 +17,7 @@ use crate::row::{KvRow, MemberRow, MovedRow, NameRow};
 use crate::txn::{ReadError, Txn};
 use crate::view;
 
-pub use chunks::{NEVER, decode_owner, is_garbage};
+pub use chunks::{NEVER, Row as DroppedRow, decode_owner, is_garbage};
 pub(crate) use conflicts::drop_row as drop_conflict;
 pub use conflicts::is_pinned;
 pub use links::{find_by_hard_link_id, is_counted, live_names, n_links};

@@ -9,6 +9,7 @@
 //! tells what this replica has to say about that. Shadows are judged by [`shadows`] and what
 //! nobody is left to judge by [`orphan`], a little at a time, whenever more is stable.
 
+use bytes::Bytes;
 use dulse_types::{Identity, Origin, Vector, Version};
 
 use crate::change::ConflictStep;
@@ -241,7 +242,7 @@ fn has_stable_child(txn: &Txn<'_>, stable: &Vector, path: &[u8]) -> Result<bool,
     Ok(false)
 }
 
-fn next(rows: &[(bytes::Bytes, bytes::Bytes)], limit: usize) -> Option<Vec<u8>> {
+fn next(rows: &[(Bytes, Bytes)], limit: usize) -> Option<Vec<u8>> {
     let (last, _) = rows.last().filter(|_| rows.len() >= limit)?;
     let mut next = last.to_vec();
     next.push(0);
@@ -302,6 +303,25 @@ pub fn conflicts(txn: &Txn<'_>, from: &[u8], limit: usize) -> Result<Look<Kept>,
         look.found.push(Kept { id, row });
     }
     Ok(look)
+}
+
+/// The encoded manifests that losing entries name, of recorded conflicts and pending ones.
+///
+/// - `page`: conflicts looked at by one scan.
+///
+/// # Errors
+///
+/// When rows cannot be read.
+pub fn manifests(txn: &Txn<'_>, page: usize) -> Result<Vec<Bytes>, ReadError> {
+    let (mut found, mut from) = (Vec::new(), Some(Vec::new()));
+    while let Some(first) = from.take() {
+        let look = conflicts(txn, &first, page)?;
+        for kept in &look.found {
+            found.extend(kept.row.manifests());
+        }
+        from = look.next;
+    }
+    Ok(found)
 }
 
 /// What `own` records of a pending conflict because its judge is no member any more.

@@ -122,8 +122,9 @@ fn row(
     }
 }
 
-/// A dropped chunk was freed: its row goes, and with it who owned it. ⚠ A row that changed
-/// since stays.
+/// A dropped chunk was freed, or is held by a manifest: its row goes, and with it who owned
+/// it. ⚠ A row that changed since stays. Behind the last of an inode,
+/// [`crate::holders::tidy`] is due.
 ///
 /// - `dropped`: the change that dropped it and the data that lacks it, as the row said.
 ///
@@ -137,11 +138,18 @@ pub fn freed(
     (cause, winner): (Version, Version),
 ) -> Result<(), ReadError> {
     let key = keys::garbage(inode, chunk);
-    if txn.get(&key)?.as_deref() != Some(&chunks::value(cause, winner)[..]) {
+    let row = txn.get(&key)?;
+    let row = row.map(|row| chunks::Row::decode(&row)).transpose();
+    let row = row.map_err(|e| corrupt(Space::Garbage, e))?;
+    if row.is_none_or(|row| (row.cause, row.winner) != (cause, winner)) {
         return Ok(());
     }
     txn.delete(key);
-    chunks::disown(txn, inode, chunk)
+    // ⚠ A chunk that a manifest holds is still this inode's.
+    if txn.get(&keys::held(inode))?.is_none() {
+        chunks::disown(txn, inode, chunk)?;
+    }
+    Ok(())
 }
 
 /// Looks at up to `limit` dropped chunks from the key `from` on, an empty one being the start:

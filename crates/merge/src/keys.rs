@@ -32,7 +32,8 @@ pub enum Space {
     /// identity → a recorded conflict.
     Conflicts = 10,
     /// inode ‖ file id → a chunk that the present data lacks; `0xff` ‖ file id → the
-    /// inode that it moved to last; `0xfe` ‖ file id ‖ conflict → a record that pins it.
+    /// inode that it moved to last; `0xfe` ‖ file id ‖ conflict → a record that pins it;
+    /// `0xfd` ‖ inode → what its present data names, where manifests are about.
     Garbage = 11,
     /// Records that may not be on disk in the journal yet.
     Tail = 12,
@@ -198,16 +199,39 @@ pub fn chunk_owner(chunk: FileId) -> Vec<u8> {
     key
 }
 
-/// The first key behind all that [`garbage`] makes: no identity begins with `0xfe`.
+/// The first key behind all that [`garbage`] makes: no identity begins with `0xfd`.
 #[must_use]
 pub fn garbage_end() -> Vec<u8> {
+    vec![Space::Garbage as u8, 0xfd]
+}
+
+/// Key of what the present data of an inode names; see [`crate::holders`].
+#[must_use]
+pub fn held(inode: Identity) -> Vec<u8> {
+    let mut key = garbage_end();
+    key.extend_from_slice(&inode.to_bytes());
+    key
+}
+
+/// First key of the dropped chunks of an inode and the first behind them.
+#[must_use]
+pub fn garbage_of(inode: Identity) -> (Vec<u8>, Vec<u8>) {
+    /// Volume, key, cookie.
+    const CHUNK_LEN: usize = 16;
+    let from = by_identity(Space::Garbage, inode);
+    let mut to = from.clone();
+    to.extend_from_slice(&[0xff; CHUNK_LEN + 1]);
+    (from, to)
+}
+
+fn pins_start() -> Vec<u8> {
     vec![Space::Garbage as u8, 0xfe]
 }
 
 /// Prefix of the keys of all conflict records that pin a chunk.
 #[must_use]
 pub fn pins(chunk: FileId) -> Vec<u8> {
-    let mut key = garbage_end();
+    let mut key = pins_start();
     key.extend_from_slice(&chunk.volume_id.to_be_bytes());
     key.extend_from_slice(&chunk.key.to_be_bytes());
     key.extend_from_slice(&chunk.cookie.to_be_bytes());
@@ -227,7 +251,7 @@ pub fn pin(chunk: FileId, conflict: Identity) -> Vec<u8> {
 pub fn is_pin(key: &[u8]) -> bool {
     /// Space, mark, and a chunk.
     const HEAD_LEN: usize = 2 + 16;
-    key.starts_with(&garbage_end()) && key.len() == HEAD_LEN + Identity::LEN
+    key.starts_with(&pins_start()) && key.len() == HEAD_LEN + Identity::LEN
 }
 
 /// Inode and chunk of a key that [`garbage`] made.

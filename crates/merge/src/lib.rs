@@ -10,7 +10,7 @@
 //! (where), [`txn`] (how rows are read and written), [`mod@apply`] (merging), [`view`]
 //! (what a path shows), [`local`] (turning operations into steps), [`mod@events`],
 //! [`mod@touched`] (what a transfer that goes on sends again), [`mod@forget`] (what need
-//! not be kept), [`mod@repair`] (merging rows of another replica).
+//! not be kept), [`holders`] (what manifests list), [`mod@repair`] (merging rows of another replica).
 
 pub mod apply;
 pub mod change;
@@ -19,6 +19,7 @@ pub mod conflict;
 pub mod digest;
 pub mod events;
 pub mod forget;
+pub mod holders;
 pub mod intent;
 pub mod keys;
 pub mod local;

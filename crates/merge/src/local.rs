@@ -14,6 +14,7 @@ use bytes::Bytes;
 use dulse_types::entry::{ATIME_NEVER, Parts, hard_link_id_of, split};
 use dulse_types::{Entry, Identity, Origin, Stamp, Vector, Version};
 
+use crate::apply::chunks::Row;
 use crate::apply::{
     Located, apply_step, find, find_by_hard_link_id, locate, moved_paths, names_of,
 };
@@ -21,7 +22,7 @@ use crate::change::{AttributesWrite, Change, DataWrite, KvStep, NameStep, Place,
 use crate::codec::STEPS_MAX;
 use crate::keys::{self, Space};
 use crate::row::{Content, NameRow};
-use crate::txn::Txn;
+use crate::txn::{ReadError, Txn};
 use crate::view::is_dir;
 
 pub use error::LocalError;
@@ -496,13 +497,21 @@ impl<'t, 'r> Builder<'t, 'r> {
         seen
     }
 
-    /// A chunk that this file dropped must not come back by a stale client.
+    /// A chunk that this file dropped must not come back by a stale client. What a manifest
+    /// of the file may list is another matter: whoever takes that apart names its chunks.
     fn refuse_dropped(&self, row: &NameRow, written: &Written) -> Result<(), LocalError> {
         let Some(data) = written.data.as_ref().filter(|d| d.value.has_chunks()) else {
             return Ok(());
         };
+        let has_manifests = self.txn.get(&keys::held(row.inode))?.is_some();
         for chunk in data.value.file_ids() {
-            if self.txn.get(&keys::garbage(row.inode, chunk))?.is_some() {
+            let dropped = self.txn.get(&keys::garbage(row.inode, chunk))?;
+            let dropped = dropped.map(|row| Row::decode(&row)).transpose();
+            let dropped = dropped.map_err(|source| ReadError::Corrupt {
+                space: Space::Garbage as u8,
+                source,
+            })?;
+            if dropped.is_some_and(|row| row.manifest.is_some() || !has_manifests) {
                 return Err(LocalError::DroppedChunk(chunk.to_string()));
             }
         }

@@ -21,6 +21,7 @@ use dulse_types::{FullPath, Identity, Vector, Version};
 
 use crate::apply::{self, chunks, kv_hash};
 use crate::digest::{INODES_DIR, KV_DIR, hash};
+use crate::holders::Held;
 use crate::keys::{self, Space};
 use crate::row::{ConflictRow, Content, InodeRow, KvRow, MemberRow, MovedRow, NameRow};
 use crate::txn::{ReadError, Txn, decode_name};
@@ -152,6 +153,7 @@ pub fn is_row(key: &[u8], value: &Bytes) -> bool {
         match key.get(1) {
             Some(0xff) => apply::decode_owner(value).is_ok(),
             Some(0xfe) => keys::is_pin(key) && value.is_empty(),
+            Some(0xfd) => key.len() == 2 + Identity::LEN && Held::decode(value).is_ok(),
             _ => keys::parse_garbage(key).is_some() && apply::is_garbage(value),
         }
     } else if is(Space::Members) {

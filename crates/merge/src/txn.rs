@@ -157,9 +157,13 @@ impl<'a> Txn<'a> {
             Space::Links,
             Space::Garbage,
         ];
-        let Some((space, rest)) = key.split_first() else {
+        let Some((space, mut rest)) = key.split_first() else {
             return false;
         };
+        if key.starts_with(&keys::garbage_end()) {
+            // What an inode holds.
+            rest = &key[2..];
+        }
         !self.newborn.is_empty()
             && NAMED_BY_IDENTITY.iter().any(|s| *s as u8 == *space)
             && rest

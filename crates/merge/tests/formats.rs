@@ -10,8 +10,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use dulse_merge::apply::DroppedRow;
 use dulse_merge::codec::DecodeError;
 use dulse_merge::digest::Sum;
+use dulse_merge::holders::Held;
 use dulse_merge::keys;
 use dulse_merge::{
     AttributesWrite, Change, ConflictRow, ConflictStep, Content, DataWrite, InodeRow, Kills, KvRow,
@@ -365,6 +367,25 @@ fn rows_equal_the_golden_file_and_are_read_back() {
         assert_eq!(ConflictRow::decode(&row.encode().into()).unwrap(), row);
         samples.insert(name.to_owned(), row.encode());
     }
+    for (name, manifest) in [("dropped", None), ("dropped-manifest", Some(manifest()))] {
+        let (cause, winner) = (version(7, B), version(6, A));
+        let row = DroppedRow {
+            cause,
+            winner,
+            manifest,
+        };
+        assert_eq!(DroppedRow::decode(&row.encode().into()).unwrap(), row);
+        samples.insert(name.to_owned(), row.encode());
+    }
+    for (name, is_forgotten) in [("held", false), ("held-forgotten", true)] {
+        let held = Held {
+            is_forgotten,
+            manifests: vec![manifest()],
+            chunks: vec![chunk(), chunk()],
+        };
+        assert_eq!(Held::decode(&held.encode()).unwrap(), held);
+        samples.insert(name.to_owned(), held.encode());
+    }
     let bytes = member_row().encode();
     assert_eq!(MemberRow::decode(&bytes).unwrap(), member_row());
     samples.insert("member".to_owned(), bytes);
@@ -372,6 +393,11 @@ fn rows_equal_the_golden_file_and_are_read_back() {
     assert_eq!(Sum::decode(&sum.encode()).unwrap(), sum);
     samples.insert("digest".to_owned(), sum.encode());
     check_golden("rows.txt", &samples);
+}
+
+/// An encoded chunk.
+fn manifest() -> Bytes {
+    bytes("\x0a\x043,01\x58\x01")
 }
 
 fn bytes_value() -> Bytes {
@@ -391,6 +417,7 @@ fn keys_equal_the_golden_file() {
         ("first-path", keys::first_path(id)),
         ("garbage", keys::garbage(id, chunk())),
         ("chunk-owner", keys::chunk_owner(chunk())),
+        ("held", keys::held(id)),
         ("pin", keys::pin(chunk(), id)),
         ("digest", keys::digest(b"/a")),
         ("member", keys::member(B)),
@@ -532,6 +559,7 @@ fn read_all(input: &[u8]) {
     drop(KvRow::decode(&bytes));
     drop((TreeIntent::decode(input), MovedRow::decode(&bytes)));
     drop(ConflictRow::decode(&bytes));
+    drop((DroppedRow::decode(&bytes), Held::decode(input)));
     drop(MemberRow::decode(input));
     drop(Sum::decode(input));
     drop((keys::path_of(input), keys::parse_garbage(input)));

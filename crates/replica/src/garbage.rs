@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use dulse_merge::keys;
+use dulse_merge::holders::{Listing, Resolving};
+use dulse_merge::{Txn, keys};
 use dulse_store::{Error, Operation};
 use dulse_types::{FileId, Identity, Origin, Vector};
 
 use crate::error;
-use crate::shared::{Garbage, Shared};
+use crate::shared::{EngineRows, Garbage, Shared};
 
 /// Most chunks that one question may name: 144 kB of them.
 pub const ASKED_MAX: usize = 4_000;
@@ -66,6 +67,9 @@ impl Grace {
 pub struct Share {
     /// This filer frees them on the volume servers, then forgets them.
     pub free: Vec<Garbage>,
+    /// By inode: this filer frees what no manifest of the inode lists that it still has, and
+    /// with a manifest what that lists ([`Shared::resolving`]).
+    pub resolve: BTreeMap<Identity, Vec<Garbage>>,
     /// By who frees them: kept until that filer says that they are freed.
     pub asked: BTreeMap<Origin, Vec<Garbage>>,
     /// They are another inode's: forgotten here.
@@ -98,6 +102,8 @@ pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin, live: &[Origin]) ->
         };
         if row.is_moved {
             share.forget.push(row);
+        } else if frees == own && row.has_manifests {
+            share.resolve.entry(row.inode).or_default().push(row);
         } else if frees == own {
             share.free.push(row);
         } else {
@@ -108,6 +114,43 @@ pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin, live: &[Origin]) ->
 }
 
 impl Shared {
+    /// Begins to decide which dropped chunks of an inode with manifests may go: who calls it
+    /// reads the manifests that it asks for.
+    ///
+    /// - `rows`: those of one inode in [`Share::resolve`].
+    /// - `aged`: what they were found due by.
+    /// - Cost: a scan of the inode's dropped chunks, and of all conflicts.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn resolving(&self, rows: &[Garbage], aged: &Vector) -> Result<Resolving, Error> {
+        let operation = Operation::List;
+        let Some(inode) = rows.first().map(|row| row.inode) else {
+            return Ok(Resolving::default());
+        };
+        // ⚠ One snapshot: a manifest that is dropped meanwhile, or is back, must be in one
+        // place or the other.
+        let snapshot = self.engine.snapshot();
+        let snapshot = snapshot.map_err(|e| error::engine(operation, e))?;
+        let engine = EngineRows(&*snapshot);
+        let due: Vec<_> = rows.iter().map(|g| (g.chunk, g.cause, g.winner)).collect();
+        let is_over = |cause, winner| aged.covers(cause) && aged.covers(winner);
+        let begun = Resolving::begin(&Txn::new(&engine), inode, &due, &is_over);
+        begun.map_err(|e| error::read(operation, e))
+    }
+
+    /// Gives what a manifest lists to [`Resolving::read`].
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn listed(&self, resolving: &mut Resolving, listing: Listing) -> Result<bool, Error> {
+        let rows = EngineRows(&*self.engine);
+        let read = resolving.read(&Txn::new(&rows), listing);
+        read.map_err(|e| error::read(Operation::List, e))
+    }
+
     /// Of chunks that another filer holds for dropped, the ones that are freed, or named again
     /// by something that it will hear of: places in `chunks`. Whoever asked may forget them.
     ///
@@ -176,6 +219,7 @@ mod tests {
             winner: version(by),
             is_moved: false,
             is_pinned: false,
+            has_manifests: false,
         }
     }
 
@@ -227,16 +271,21 @@ mod tests {
             is_pinned: true,
             ..own
         };
-        let rows = vec![own, other, late_cause, late_winner, moved, pinned];
+        let listed = Garbage {
+            has_manifests: true,
+            ..own
+        };
+        let rows = vec![own, other, late_cause, late_winner, moved, pinned, listed];
         let shared = share(rows.clone(), &aged, A, &[A, B]);
         assert_eq!(shared.free, [own]);
+        assert_eq!(shared.resolve, [(own.inode, vec![listed])].into());
         assert_eq!(shared.asked, [(B, vec![other])].into());
         assert_eq!(shared.forget, [moved]);
         let alone = share(rows.clone(), &aged, A, &[A]);
         assert_eq!(alone.free, [own, other], "nobody else is left to do it");
         let larger = share(rows.clone(), &aged, Origin(3), &[A, Origin(3)]);
         assert_eq!(larger.free, [], "the smallest of the live ones does");
-        assert_eq!(larger.asked, [(A, vec![own, other])].into());
+        assert_eq!(larger.asked, [(A, vec![own, other, listed])].into());
         let out = share(rows, &aged, A, &[B, Origin(3)]);
         assert_eq!(out, Share::default(), "who is no member frees nothing");
     }

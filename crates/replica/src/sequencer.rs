@@ -2,6 +2,7 @@
 //! The sequencer: makes stamp, revalidate and append of local operations atomic
 //! against applying peers' changes, because it is one state with one owner.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -419,6 +420,11 @@ impl Replica {
         let mut txn = Txn::new(&rows);
         for row in freed {
             dulse_merge::forget::freed(&mut txn, row.inode, row.chunk, (row.cause, row.winner))
+                .map_err(|e| error::read(Operation::Apply, e))?;
+        }
+        let inodes: BTreeSet<_> = freed.iter().map(|row| row.inode).collect();
+        for inode in inodes {
+            dulse_merge::holders::tidy(&mut txn, inode)
                 .map_err(|e| error::read(Operation::Apply, e))?;
         }
         let (writes, _) = txn.finish().map_err(|e| error::read(Operation::Apply, e))?;

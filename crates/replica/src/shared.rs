@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use dulse_journal::{Journal, JournalError, Record, RecordKind};
 use dulse_kv::{Engine, Read, ReadExt};
+use dulse_merge::apply::DroppedRow;
 use dulse_merge::digest::{BUCKETS, Deltas, Sum, bucket_of};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::row::MemberRow;
@@ -122,6 +123,9 @@ pub struct Garbage {
     pub is_moved: bool,
     /// Whether a conflict pins it: then nobody may free it.
     pub is_pinned: bool,
+    /// Whether it is a manifest, or the inode has manifests, which may list it: what may go
+    /// is known once they are read ([`Shared::resolving`]).
+    pub has_manifests: bool,
 }
 
 /// Rows of an engine as the model reads them.
@@ -506,21 +510,32 @@ impl Shared {
         let rows = self.engine.scan(&from, &to, limit);
         let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
         let mut parsed = Vec::with_capacity(rows.len());
+        // Rows of one inode lie together.
+        let mut last: Option<(Identity, bool)> = None;
         for (key, value) in rows {
             let Some((inode, chunk)) = keys::parse_garbage(&key) else {
                 continue;
             };
-            let input = &mut Reader::new(&value);
-            let (Ok(cause), Ok(winner)) = (Version::read(input), Version::read(input)) else {
+            let Ok(row) = DroppedRow::decode(&value) else {
                 continue;
             };
+            let has_manifests = match last {
+                Some((of, has_manifests)) if of == inode => has_manifests,
+                _ => {
+                    let held = self.engine.get(&keys::held(inode));
+                    held.map_err(|e| error::engine(Operation::List, e))?
+                        .is_some()
+                }
+            };
+            last = Some((inode, has_manifests));
             parsed.push(Garbage {
                 inode,
                 chunk,
-                cause,
-                winner,
+                cause: row.cause,
+                winner: row.winner,
                 is_moved: self.owner(chunk)?.is_some_and(|owner| owner != inode),
                 is_pinned: self.is_pinned(chunk)?,
+                has_manifests: has_manifests || row.manifest.is_some(),
             });
         }
         Ok(parsed)

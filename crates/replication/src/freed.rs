@@ -182,6 +182,7 @@ mod tests {
             winner: version,
             is_moved: false,
             is_pinned: false,
+            has_manifests: false,
         }
     }
 

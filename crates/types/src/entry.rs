@@ -19,4 +19,6 @@ pub use fields::{
     RemoteEntry, SseType, UnknownFields,
 };
 pub use raw::{Entry, EntryError};
-pub use registers::{ATIME_NEVER, DataPart, Parts, hard_link_id_of, join, mode_of, split, ttl_of};
+pub use registers::{
+    ATIME_NEVER, DataPart, Parts, file_id_of, hard_link_id_of, join, mode_of, split, ttl_of,
+};

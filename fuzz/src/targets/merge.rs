@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use bytes::Bytes;
-use dulse_merge::apply::decode_owner;
+use dulse_merge::apply::{DroppedRow, decode_owner};
 use dulse_merge::digest::Sum;
+use dulse_merge::holders::Held;
 use dulse_merge::row::{ConflictRow, MovedRow};
 use dulse_merge::txn::RowsError;
 use dulse_merge::{
@@ -81,6 +82,12 @@ pub(crate) fn row(input: &[u8]) {
         let again = ConflictRow::decode(&written);
         assert_eq!(again.as_ref(), Ok(&row), "a conflict changes when written");
         let _ = (row.canonical(), row.is_open(), row.is_pending(), row.step());
+    }
+    if let Ok(row) = DroppedRow::decode(&bytes) {
+        assert_eq!(DroppedRow::decode(&row.encode().into()).as_ref(), Ok(&row));
+    }
+    if let Ok(held) = Held::decode(input) {
+        assert_eq!(Held::decode(&held.encode()).as_ref(), Ok(&held));
     }
     let _ = decode_owner(input);
 }

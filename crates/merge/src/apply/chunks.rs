@@ -6,17 +6,23 @@
 //! dead inode have [`NEVER`] for the latter: nothing lacks them, and that the inode is dead
 //! is certain only when it is forgotten here; then its data's version comes in.
 //!
+//! Manifests list chunks, and what they list is not read here: rows are made of what the data
+//! itself names. What a row's chunk may be held by besides is [`crate::holders`]' affair, and
+//! so are the chunks that a dropped manifest lists, which have no rows.
+//!
 //! A chunk that moved to another inode is dropped by the first one like any other; who
 //! frees it is the register of its owner. So the move may arrive before or after
 //! whatever drops the chunk.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use dulse_types::entry::{DataPart, FileChunk};
+use bytes::Bytes;
+use dulse_types::entry::{DataPart, file_id_of};
 use dulse_types::wire::{Reader, WireError, Writer};
 use dulse_types::{FileId, Identity, Origin, Stamp, Version};
 
 use crate::change::NameStep;
+use crate::holders;
 use crate::keys::{self, Space};
 use crate::row::{Content, NameRow};
 use crate::txn::{ReadError, Txn};
@@ -26,6 +32,64 @@ pub const NEVER: Version = Version {
     stamp: Stamp(i64::MAX),
     origin: Origin(u64::MAX),
 };
+
+/// A dropped chunk. Layout: `docs/formats/rows.md`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// The change that dropped it.
+    pub cause: Version,
+    /// The data that lacks it.
+    pub winner: Version,
+    /// The encoded chunk, if it is a manifest: what it takes to read it.
+    pub manifest: Option<Bytes>,
+}
+
+impl Row {
+    fn new(cause: Version, winner: Version, manifest: Option<&Bytes>) -> Self {
+        let manifest = manifest.cloned();
+        Self {
+            cause,
+            winner,
+            manifest,
+        }
+    }
+
+    /// The stored bytes.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let manifest = self.manifest.as_deref().unwrap_or_default();
+        let mut out = Writer::with_capacity(ROW_LEN + manifest.len());
+        self.cause.write(&mut out);
+        self.winner.write(&mut out);
+        out.raw(manifest);
+        out.into_vec()
+    }
+
+    /// Reads what [`Row::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are damaged.
+    pub fn decode(value: &Bytes) -> Result<Self, WireError> {
+        let input = &mut Reader::new(value);
+        let (cause, winner) = (Version::read(input)?, Version::read(input)?);
+        let manifest = (value.len() > ROW_LEN).then(|| value.slice(ROW_LEN..));
+        Ok(Self {
+            cause,
+            winner,
+            manifest,
+        })
+    }
+}
+
+/// Two versions.
+const ROW_LEN: usize = 32;
+
+/// The manifests among the chunks of some data.
+fn manifests_of(data: &DataPart) -> impl Iterator<Item = (FileId, Bytes)> {
+    let manifests = data.manifests().into_iter();
+    manifests.filter_map(|manifest| Some((file_id_of(&manifest)?, manifest)))
+}
 
 /// Keeps the garbage right after data was merged: what the winner lacks goes in, what
 /// is back in the winner comes out.
@@ -49,44 +113,23 @@ pub(super) fn merged(
         own(txn, *chunk, (cause, inode))?;
     }
     let had = before.data.file_ids();
-    let (mut known, mut dropped) = (BTreeSet::new(), BTreeSet::new());
-    for named in [had, arrived] {
-        if !is_listed_perhaps(&named, &present, &after.data) {
-            dropped.extend(named.iter().copied());
-        }
-        known.extend(named);
-    }
+    let known: BTreeSet<FileId> = had.into_iter().chain(arrived).collect();
+    let both = [&before.data, &arriving.value].into_iter();
+    let manifests: BTreeMap<FileId, Bytes> = both.flat_map(manifests_of).collect();
+    let mut has_dropped_manifest = false;
     for chunk in known {
         let key = keys::garbage(inode, chunk);
         if present.contains(&chunk) {
             if txn.get(&key)?.is_some() {
                 txn.delete(key);
             }
-        } else if dropped.contains(&chunk) {
-            txn.put(key, value(cause, after.data_version));
+        } else {
+            let row = Row::new(cause, after.data_version, manifests.get(&chunk));
+            has_dropped_manifest |= row.manifest.is_some();
+            txn.put(key, row.encode());
         }
     }
-    Ok(())
-}
-
-/// Whether chunks of some data may be listed in a manifest of the winner, so that they are
-/// not dropped though it does not name them.
-///
-/// ⚠ Whoever writes a long list of chunks puts most of them into manifests, chunks like any
-/// other, which are not read here: then the data names the manifest instead of what it lists,
-/// and all of that is as present as before. A manifest that both name is older than either,
-/// and lists nothing that one of them names itself.
-fn is_listed_perhaps(named: &[FileId], present: &BTreeSet<FileId>, winner: &DataPart) -> bool {
-    if named.iter().all(|chunk| present.contains(chunk)) {
-        return false;
-    }
-    // What cannot be read may be a manifest.
-    let Ok(chunks) = winner.chunks() else {
-        return true;
-    };
-    let manifests = chunks.iter().filter(|chunk| chunk.is_chunk_manifest);
-    let mut manifests = manifests.filter_map(FileChunk::id);
-    manifests.any(|manifest| !named.contains(&manifest))
+    holders::keep(txn, inode, &after.data, has_dropped_manifest)
 }
 
 /// Merges two states of one inode's content; chunks that only the loser names are dropped.
@@ -96,22 +139,25 @@ pub(crate) fn merge_states(
     into: &mut Content,
     other: &Content,
 ) -> Result<(), ReadError> {
-    let both = [into.data.file_ids(), other.data.file_ids()];
+    let both = [into.data.clone(), other.data.clone()];
     into.merge(other);
-    let present: BTreeSet<FileId> = into.data.file_ids().into_iter().collect();
-    let mut known = Vec::new();
-    for named in both {
-        if !is_listed_perhaps(&named, &present, &into.data) {
-            known.extend(named);
-        }
+    if !both.iter().any(DataPart::has_chunks) {
+        return Ok(());
     }
+    let present: BTreeSet<FileId> = into.data.file_ids().into_iter().collect();
+    let known: BTreeSet<FileId> = both.iter().flat_map(DataPart::file_ids).collect();
+    let manifests: BTreeMap<FileId, Bytes> = both.iter().flat_map(manifests_of).collect();
+    let mut has_dropped_manifest = false;
     for chunk in known.into_iter().filter(|chunk| !present.contains(chunk)) {
         let key = keys::garbage(inode, chunk);
         if txn.get(&key)?.is_none_or(|row| is_of_dead(&row)) {
-            txn.put(key, value(into.data_version, into.data_version));
+            let version = into.data_version;
+            let row = Row::new(version, version, manifests.get(&chunk));
+            has_dropped_manifest |= row.manifest.is_some();
+            txn.put(key, row.encode());
         }
     }
-    Ok(())
+    holders::keep(txn, inode, &into.data, has_dropped_manifest)
 }
 
 /// Keeps the garbage right for a name of an unlinked inode that moved, lived or died.
@@ -138,16 +184,21 @@ pub(super) fn settle(
     if !content.data.has_chunks() {
         return Ok(());
     }
+    let manifests: BTreeMap<FileId, Bytes> = manifests_of(&content.data).collect();
     for chunk in content.data.file_ids() {
         let key = keys::garbage(inode, chunk);
         let was_dropped = txn.get(&key)?.is_some();
         if was_dropped && !is_dropped {
             txn.delete(key);
         } else if is_dropped && !was_dropped {
-            txn.put(key, value(cause, NEVER));
+            let row = Row::new(cause, NEVER, manifests.get(&chunk));
+            txn.put(key, row.encode());
         }
     }
-    Ok(())
+    if manifests.is_empty() {
+        return Ok(());
+    }
+    holders::keep(txn, inode, &content.data, false)
 }
 
 /// An inode is forgotten, so its death is stable, and its chunks wait for their grace only.
@@ -160,52 +211,62 @@ pub(crate) fn forgotten(
     if !content.data.has_chunks() {
         return Ok(());
     }
+    let mut kept = BTreeSet::new();
     for chunk in content.data.file_ids() {
         let key = keys::garbage(inode, chunk);
         match txn.get(&key)? {
             Some(row) if is_of_dead(&row) => {
-                let cause = Version::read(&mut Reader::new(&row));
-                let cause = cause.unwrap_or(content.data_version);
-                txn.put(key, value(cause, content.data_version));
+                let row = Row::decode(&row).map_err(corrupt)?;
+                let winner = content.data_version;
+                txn.put(key, Row { winner, ..row }.encode());
             }
             Some(_) => {}
-            None => disown(txn, inode, chunk)?,
+            None => {
+                kept.insert(chunk);
+                disown(txn, inode, chunk)?;
+            }
         }
     }
-    Ok(())
+    holders::forgotten(txn, inode, &content.data, &kept)
 }
 
-pub(crate) fn is_of_dead(row: &[u8]) -> bool {
-    row.get(16..) == Some(&value(NEVER, NEVER)[16..])
+fn corrupt(source: WireError) -> ReadError {
+    ReadError::Corrupt {
+        space: Space::Garbage as u8,
+        source,
+    }
+}
+
+pub(crate) fn is_of_dead(row: &Bytes) -> bool {
+    Row::decode(row).is_ok_and(|row| row.winner == NEVER)
 }
 
 /// Removes the register of a chunk's owner, if that is this inode.
 pub(crate) fn disown(txn: &mut Txn<'_>, inode: Identity, chunk: FileId) -> Result<(), ReadError> {
-    let key = keys::chunk_owner(chunk);
-    let owner = txn.get(&key)?.map(|row| decode_owner(&row)).transpose();
-    let owner = owner.map_err(|source| ReadError::Corrupt {
-        space: Space::Garbage as u8,
-        source,
-    })?;
-    if owner.is_some_and(|(_, owner)| owner == inode) {
-        txn.delete(key);
+    if owner(txn, chunk)?.is_some_and(|(_, owner)| owner == inode) {
+        txn.delete(keys::chunk_owner(chunk));
     }
     Ok(())
 }
 
+/// The last move of a chunk, and the inode that it moved to.
+pub(crate) fn owner(
+    txn: &Txn<'_>,
+    chunk: FileId,
+) -> Result<Option<(Version, Identity)>, ReadError> {
+    let row = txn.get(&keys::chunk_owner(chunk))?;
+    row.map(|row| decode_owner(&row))
+        .transpose()
+        .map_err(corrupt)
+}
+
 /// The register of a chunk's owner: the greatest move wins.
-fn own(txn: &mut Txn<'_>, chunk: FileId, owner: (Version, Identity)) -> Result<(), ReadError> {
-    let key = keys::chunk_owner(chunk);
-    let before = txn.get(&key)?.map(|value| decode_owner(&value));
-    let before = before.transpose().map_err(|source| ReadError::Corrupt {
-        space: Space::Garbage as u8,
-        source,
-    })?;
-    if before.is_none_or(|before| before < owner) {
+fn own(txn: &mut Txn<'_>, chunk: FileId, by: (Version, Identity)) -> Result<(), ReadError> {
+    if owner(txn, chunk)?.is_none_or(|before| before < by) {
         let mut out = Writer::with_capacity(40);
-        owner.0.write(&mut out);
-        owner.1.write(&mut out);
-        txn.put(key, out.into_vec());
+        by.0.write(&mut out);
+        by.1.write(&mut out);
+        txn.put(keys::chunk_owner(chunk), out.into_vec());
     }
     Ok(())
 }
@@ -222,23 +283,16 @@ pub fn decode_owner(value: &[u8]) -> Result<(Version, Identity), WireError> {
     Ok(owner)
 }
 
-/// Whether the value of a dropped chunk's row is one: two versions.
+/// Whether the value of a dropped chunk's row is one.
 #[must_use]
-pub fn is_garbage(value: &[u8]) -> bool {
-    value.len() == 32
-}
-
-pub(crate) fn value(cause: Version, winner: Version) -> Vec<u8> {
-    let mut out = Writer::with_capacity(32);
-    cause.write(&mut out);
-    winner.write(&mut out);
-    out.into_vec()
+pub fn is_garbage(value: &Bytes) -> bool {
+    Row::decode(value).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use dulse_types::EntryFields;
     use dulse_types::entry::split;
+    use dulse_types::{EntryFields, FileChunk};
 
     use super::*;
     use crate::txn::NoRows;
@@ -285,7 +339,7 @@ mod tests {
         merge_states(&mut txn, inode, &mut dead, &content(8, 20)).unwrap();
         assert_eq!(dead.data.file_ids(), [chunk(8)]);
         let row = txn.get(&keys::garbage(inode, chunk(7))).unwrap();
-        let lacking = row.as_deref().and_then(|row| row.get(16..));
-        assert_eq!(lacking, Some(&value(version(20), version(20))[16..]));
+        let lacking = row.map(|row| Row::decode(&row).unwrap().winner);
+        assert_eq!(lacking, Some(version(20)));
     }
 }

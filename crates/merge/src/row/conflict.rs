@@ -2,7 +2,7 @@
 //! A recorded conflict, or one that is about to be. Layout: `docs/formats/rows.md`.
 
 use bytes::Bytes;
-use dulse_types::entry::split;
+use dulse_types::entry::{DataPart, split};
 use dulse_types::wire::{Reader, WireError, Writer};
 use dulse_types::{Entry, FileId, Vector, Version};
 
@@ -135,9 +135,20 @@ impl ConflictRow {
     /// The chunks of the losing entry; none when it cannot be read.
     #[must_use]
     pub fn chunks(&self) -> Vec<FileId> {
+        self.data().file_ids()
+    }
+
+    /// The encoded manifests among them.
+    #[must_use]
+    pub fn manifests(&self) -> Vec<Bytes> {
+        self.data().manifests()
+    }
+
+    /// The data of the losing entry; nothing when it cannot be read.
+    fn data(&self) -> DataPart {
         let Ok(Some(ConflictStep::Record { loser, .. })) = self.step() else {
-            return Vec::new();
+            return DataPart::default();
         };
-        Entry::from_bytes(loser).map_or_else(|_| Vec::new(), |entry| split(&entry).data.file_ids())
+        Entry::from_bytes(loser).map_or_else(|_| DataPart::default(), |entry| split(&entry).data)
     }
 }

@@ -474,59 +474,6 @@ fn data_that_arrives_late_and_loses_leaves_its_chunks_in_the_garbage() {
     }
 }
 
-/// A file of chunks, those from 100 on manifests.
-fn listing(keys: &[u64]) -> Entry {
-    let mut fields = file(0).fields().unwrap();
-    fields.chunks.clear();
-    for key in keys {
-        let mut chunk = FileChunk {
-            size: 1,
-            is_chunk_manifest: *key >= 100,
-            ..FileChunk::default()
-        };
-        chunk.set_id(chunk_id(*key));
-        fields.chunks.push(chunk);
-    }
-    fields.to_entry(&UnknownFields::default())
-}
-
-/// An append to a file of 10,000 chunks put them into a manifest: all of them went to the
-/// garbage, and were freed an hour later though the file was made of them. What a manifest
-/// may list is not dropped.
-#[test]
-fn chunks_that_a_new_manifest_may_list_are_not_dropped() {
-    let mut one = Replica::new(1);
-    let dropped = |replica: &Replica| -> Vec<u64> {
-        let garbage = replica.seen().garbage;
-        garbage.iter().map(|(_, chunk)| chunk.key).collect()
-    };
-    let change =
-        |replica: &mut Replica, keys: &[u64]| act(replica, &Op::Update(path("/a"), listing(keys)));
-    let made = create(&mut one, "/a", 1);
-    let long = change(&mut one, &[1, 2]);
-    let folded = change(&mut one, &[100, 3]);
-    assert_eq!(dropped(&one), [] as [u64; 0], "100 may list 1 and 2");
-    let rewritten = change(&mut one, &[100, 4]);
-    assert_eq!(dropped(&one), [3], "100 is older than 3");
-    // Somebody writes the long list at the same time.
-    let with = |id: u32, changes: &[&Change]| {
-        let mut replica = Replica::new(id);
-        receive_all(&mut replica, changes);
-        replica
-    };
-    let apart = change(&mut with(2, &[&made, &long]), &[1, 2, 5]);
-    for order in [
-        [&made, &long, &folded, &rewritten, &apart],
-        [&made, &long, &apart, &folded, &rewritten],
-    ] {
-        let dropped = dropped(&with(3, &order));
-        assert!(
-            !dropped.contains(&1) && !dropped.contains(&2),
-            "{dropped:?}"
-        );
-    }
-}
-
 #[test]
 fn a_chunk_that_was_dropped_cannot_be_written_again_by_a_stale_client() {
     use dulse_merge::local::LocalError;

@@ -7,6 +7,7 @@ mod forgetting;
 mod guards;
 mod histories;
 mod losses;
+mod manifests;
 mod moves;
 mod naive;
 mod parts;

@@ -192,6 +192,18 @@ impl FileChunk {
         }
     }
 
+    /// Reads an encoded chunk.
+    ///
+    /// # Errors
+    ///
+    /// `Malformed`.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, EntryError> {
+        let chunk = <Self as Message>::decode(bytes);
+        let mut chunk = chunk.map_err(|e| EntryError::Malformed(e.to_string()))?;
+        chunk.fill_ids();
+        Ok(chunk)
+    }
+
     /// Fills both forms of the file id, and of the source's, from the one that is there.
     pub fn fill_ids(&mut self) {
         if let Some(id) = self.id() {

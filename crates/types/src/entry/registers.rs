@@ -61,6 +61,16 @@ impl DataPart {
         (Self(Bytes::from(kept)), n_gone)
     }
 
+    /// The encoded chunks named here that are manifests: their content lists further chunks.
+    #[must_use]
+    pub fn manifests(&self) -> Vec<Bytes> {
+        let chunks = fields_of(&self.0).flatten().filter(|f| f.number == 3);
+        chunks
+            .filter(|chunk| is_manifest(chunk.payload))
+            .map(|chunk| Bytes::copy_from_slice(chunk.payload))
+            .collect()
+    }
+
     /// Whether any chunk is named, without decoding one.
     #[must_use]
     pub fn has_chunks(&self) -> bool {
@@ -68,8 +78,17 @@ impl DataPart {
     }
 }
 
-/// Where a chunk lies, read without decoding the rest of it.
-fn file_id_of(chunk: &[u8]) -> Option<FileId> {
+/// Whether an encoded chunk is a manifest, read without decoding the rest of it.
+fn is_manifest(chunk: &[u8]) -> bool {
+    let flags = fields_of(chunk)
+        .flatten()
+        .filter(|f| f.number == 11 && f.wire_type == 0);
+    flags.last().is_some_and(|f| varint_of(f.payload) != 0)
+}
+
+/// Where an encoded chunk lies, read without decoding the rest of it.
+#[must_use]
+pub fn file_id_of(chunk: &[u8]) -> Option<FileId> {
     let mut text = None;
     for field in fields_of(chunk).flatten().filter(|f| f.wire_type == 2) {
         match field.number {
@@ -315,6 +334,25 @@ mod tests {
             .collect();
         assert_eq!(data.file_ids(), whole);
         assert_eq!(whole.len(), 6);
+        assert_eq!(data.manifests(), [] as [Bytes; 0]);
+    }
+
+    #[test]
+    fn manifests_are_told_from_other_chunks() {
+        let mut fields = EntryFields::default();
+        for is_chunk_manifest in [false, true, false] {
+            let mut chunk = FileChunk {
+                is_chunk_manifest,
+                cipher_key: Bytes::from_static(b"key"),
+                ..FileChunk::default()
+            };
+            chunk.set_id("3,02efc2db58".parse().unwrap());
+            fields.chunks.push(chunk);
+        }
+        let data = split(&fields.to_entry(&UnknownFields::default())).data;
+        let found = data.manifests();
+        assert_eq!(found, [Bytes::from(fields.chunks[1].encode_to_vec())]);
+        assert_eq!(file_id_of(&found[0]), fields.chunks[1].id());
     }
 
     #[test]
