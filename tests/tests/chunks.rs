@@ -3,13 +3,19 @@
 //! filer has everything and the grace is over, nothing else lies on the volume servers.
 
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use dulse_proto::filer::{CreateEntryRequest, DeleteEntryRequest, LookupDirectoryEntryRequest};
+use dulse_proto::filer::{
+    AssignVolumeRequest, CreateEntryRequest, DeleteEntryRequest, FileChunkManifest,
+    LookupDirectoryEntryRequest,
+};
 use dulse_tests::apart::apart;
 use dulse_tests::{Cluster, program, wait_for};
 use dulse_types::entry::UnknownFields;
+use dulse_types::{EntryFields, FileChunk};
+use prost::Message;
 use serde_json::Value;
 
 /// Short, so that a test sees what goes; see `dulse filer --help`.
@@ -269,5 +275,149 @@ async fn restarts_on_either_side_leave_no_chunk_behind() -> Result<()> {
     cluster.wait_converged().await?;
     cluster.wait_no_leak(&[0, 1]).await?;
     assert_eq!(cluster.stored()?.len(), 6);
+    Ok(())
+}
+
+/// A chunk as clients write it: assigned, uploaded, not named by anything yet.
+async fn upload(cluster: &Cluster, content: &[u8]) -> Result<FileChunk> {
+    let request = AssignVolumeRequest {
+        count: 1,
+        ..AssignVolumeRequest::default()
+    };
+    let assigned = cluster.grpc(0).await?.assign_volume(request).await?;
+    let assigned = assigned.into_inner();
+    let at = assigned.location.context("a place")?.url;
+    let url = format!("http://{at}/{}", assigned.file_id);
+    let sent = cluster.http.put(url).body(content.to_vec()).send().await?;
+    sent.error_for_status()?;
+    let mut chunk = FileChunk {
+        size: content.len() as u64,
+        ..FileChunk::default()
+    };
+    chunk.set_id(assigned.file_id.parse()?);
+    Ok(chunk)
+}
+
+/// Chunks one behind the other, of eight bytes each.
+async fn data(cluster: &Cluster, texts: &[&str]) -> Result<Vec<FileChunk>> {
+    let (mut chunks, mut offset) = (Vec::new(), 0);
+    for text in texts {
+        let chunk = upload(cluster, text.as_bytes()).await?;
+        chunks.push(FileChunk { offset, ..chunk });
+        offset += text.len() as i64;
+    }
+    Ok(chunks)
+}
+
+/// A manifest of some chunks, as clients make one of a long list.
+async fn fold(cluster: &Cluster, chunks: &[FileChunk]) -> Result<FileChunk> {
+    let chunks = chunks.to_vec();
+    let end = chunks.iter().map(FileChunk::end).max().unwrap_or(0);
+    let offset = chunks.iter().map(|chunk| chunk.offset).min().unwrap_or(0);
+    let content = FileChunkManifest { chunks }.encode_to_vec();
+    Ok(FileChunk {
+        offset,
+        size: end - offset as u64,
+        is_chunk_manifest: true,
+        ..upload(cluster, &content).await?
+    })
+}
+
+/// Writes an entry with these chunks, whatever it had before.
+async fn write(
+    cluster: &Cluster,
+    filer: usize,
+    (dir, name): (&str, &str),
+    chunks: &[FileChunk],
+    ttl_s: i32,
+) -> Result<()> {
+    let mut fields = EntryFields::default();
+    name.clone_into(&mut fields.name);
+    fields.chunks = chunks.to_vec();
+    fields.attrs_mut().file_mode = 0o644;
+    fields.attrs_mut().file_size = chunks.iter().map(FileChunk::end).max().unwrap_or(0);
+    fields.attrs_mut().ttl_sec = ttl_s;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    fields.attrs_mut().mtime = now.as_secs() as i64;
+    fields.attrs_mut().crtime = now.as_secs() as i64;
+    let request = CreateEntryRequest {
+        directory: dir.to_owned(),
+        entry: Some(fields.to_entry(&UnknownFields::default())),
+        ..CreateEntryRequest::default()
+    };
+    let answer = cluster.grpc(filer).await?.create_entry(request).await?;
+    let error = answer.into_inner().error;
+    ensure!(error.is_empty(), "{dir}/{name}: {error}");
+    Ok(())
+}
+
+/// Before, what a manifest lists stayed on the volume servers for ever when its file was
+/// deleted, overwritten, cut off or expired, and so did what a file had named itself when it
+/// was overwritten by another one with a manifest.
+#[tokio::test]
+async fn what_manifests_list_is_freed_with_them_and_not_before() -> Result<()> {
+    let mut cluster = cluster(&["redb", "sqlite"]).await?;
+    const TEXTS: [&str; 3] = ["chunk 1.", "chunk 2.", "chunk 3."];
+    let mut files = std::collections::BTreeMap::new();
+    for name in [
+        "deleted", "over", "big", "cut", "apart", "anew", "expired", "lost",
+    ] {
+        let chunks = data(&cluster, &TEXTS).await?;
+        let folded = fold(&cluster, &chunks[..2]).await?;
+        let ttl_s = if name == "expired" { 2 } else { 0 };
+        let named = [folded, chunks[2].clone()];
+        write(&cluster, 0, ("/m", name), &named, ttl_s).await?;
+        files.insert(name, chunks);
+    }
+    for name in ["cut", "anew"] {
+        let found = cluster.get(0, &format!("/m/{name}")).await?;
+        assert_eq!(found, Some(TEXTS.concat().into_bytes()), "{name}");
+    }
+    cluster.wait_converged().await?;
+    // At the other filer than the one that they were written at, and that frees them.
+    unlink(&cluster, 1, ("/m", "deleted"), true).await?;
+    cluster.put(1, "/m/over", b"over".to_vec()).await?;
+    let big = data(&cluster, &["another.", "file...."]).await?;
+    let big = [fold(&cluster, &big).await?];
+    write(&cluster, 1, ("/m", "big"), &big, 0).await?;
+    // What the manifest lists is named without it, or by another one.
+    write(&cluster, 1, ("/m", "cut"), &files["cut"][..1], 0).await?;
+    write(&cluster, 0, ("/m", "apart"), &files["apart"], 0).await?;
+    let anew = [fold(&cluster, &files["anew"]).await?];
+    write(&cluster, 0, ("/m", "anew"), &anew, 0).await?;
+    apart(
+        &mut cluster,
+        async |at| at.put(0, "/m/lost", b"here".to_vec()).await,
+        async |at| {
+            let mut chunks = files["lost"].clone();
+            chunks.extend(data(at, &["unseen.."]).await?);
+            write(at, 1, ("/m", "lost"), &[fold(at, &chunks).await?], 0).await
+        },
+    )
+    .await?;
+    cluster.wait_converged().await?;
+    let is_expired = || async {
+        let found = cluster.get(1, "/m/expired").await;
+        found.is_ok_and(|content| content.is_none())
+    };
+    wait_for("a file whose time is over", is_expired).await?;
+    ensure!(dismiss_all(&cluster).await? == 1, "one of the two lost");
+    cluster.wait_no_leak(&[0, 1]).await?;
+    for filer in 0..2 {
+        for (name, content) in [
+            ("cut", "chunk 1.".to_owned()),
+            ("apart", TEXTS.concat()),
+            ("anew", TEXTS.concat()),
+            ("big", "another.file....".to_owned()),
+        ] {
+            let found = cluster.get(filer, &format!("/m/{name}")).await?;
+            assert_eq!(found, Some(content.into_bytes()), "{name} at filer {filer}");
+        }
+    }
+    let url = cluster.url(1, "/m?recursive=true");
+    cluster.http.delete(url).send().await?.error_for_status()?;
+    cluster.wait_converged().await?;
+    cluster.wait_no_leak(&[0, 1]).await?;
+    assert_eq!(cluster.stored()?, [].into(), "nothing names anything");
     Ok(())
 }

@@ -13,8 +13,10 @@
 //! Nothing that is forgotten counts in a digest, and what is forgotten here may still be
 //! kept elsewhere: this is each replica's own affair and no change.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
-use dulse_types::entry::hard_link_id_of;
+use dulse_types::entry::{DataPart, hard_link_id_of};
 use dulse_types::wire::Reader;
 use dulse_types::{FileId, Identity, Origin, Vector, Version};
 
@@ -22,6 +24,7 @@ use crate::apply::{
     chunks, decode_moved, drop_conflict, find, find_by_hard_link_id, names_of, put_inodes_of_id,
 };
 use crate::conflict::judge;
+use crate::holders;
 use crate::keys::{self, Space};
 use crate::row::{ConflictRow, Content, InodeRow, KvRow, MemberRow, NameRow};
 use crate::txn::{ReadError, Txn, decode_name};
@@ -188,9 +191,11 @@ pub fn forget_orphans(txn: &mut Txn<'_>, from: &[u8], limit: usize) -> Result<Pa
             is_kept |= txn.get(&keys::by_identity(space, inode))?.is_some();
         }
         if !is_kept {
-            let cause = Version::read(&mut Reader::new(&value));
-            let cause = cause.map_err(|e| corrupt(Space::Garbage, e))?;
-            txn.put(key.to_vec(), chunks::value(cause, cause));
+            let row = chunks::Row::decode(&value).map_err(|e| corrupt(Space::Garbage, e))?;
+            let winner = row.cause;
+            txn.put(key.to_vec(), chunks::Row { winner, ..row }.encode());
+            // It names nothing any more, so that holds nothing.
+            holders::forgotten(txn, inode, &DataPart::default(), &BTreeSet::new())?;
             pass.n_forgotten += 1;
         }
     }
