@@ -279,12 +279,12 @@ async fn restarts_on_either_side_leave_no_chunk_behind() -> Result<()> {
 }
 
 /// A chunk as clients write it: assigned, uploaded, not named by anything yet.
-async fn upload(cluster: &Cluster, content: &[u8]) -> Result<FileChunk> {
+async fn upload(cluster: &Cluster, filer: usize, content: &[u8]) -> Result<FileChunk> {
     let request = AssignVolumeRequest {
         count: 1,
         ..AssignVolumeRequest::default()
     };
-    let assigned = cluster.grpc(0).await?.assign_volume(request).await?;
+    let assigned = cluster.grpc(filer).await?.assign_volume(request).await?;
     let assigned = assigned.into_inner();
     let at = assigned.location.context("a place")?.url;
     let url = format!("http://{at}/{}", assigned.file_id);
@@ -299,10 +299,10 @@ async fn upload(cluster: &Cluster, content: &[u8]) -> Result<FileChunk> {
 }
 
 /// Chunks one behind the other, of eight bytes each.
-async fn data(cluster: &Cluster, texts: &[&str]) -> Result<Vec<FileChunk>> {
+async fn data(cluster: &Cluster, filer: usize, texts: &[&str]) -> Result<Vec<FileChunk>> {
     let (mut chunks, mut offset) = (Vec::new(), 0);
     for text in texts {
-        let chunk = upload(cluster, text.as_bytes()).await?;
+        let chunk = upload(cluster, filer, text.as_bytes()).await?;
         chunks.push(FileChunk { offset, ..chunk });
         offset += text.len() as i64;
     }
@@ -310,7 +310,7 @@ async fn data(cluster: &Cluster, texts: &[&str]) -> Result<Vec<FileChunk>> {
 }
 
 /// A manifest of some chunks, as clients make one of a long list.
-async fn fold(cluster: &Cluster, chunks: &[FileChunk]) -> Result<FileChunk> {
+async fn fold(cluster: &Cluster, filer: usize, chunks: &[FileChunk]) -> Result<FileChunk> {
     let chunks = chunks.to_vec();
     let end = chunks.iter().map(FileChunk::end).max().unwrap_or(0);
     let offset = chunks.iter().map(|chunk| chunk.offset).min().unwrap_or(0);
@@ -319,7 +319,7 @@ async fn fold(cluster: &Cluster, chunks: &[FileChunk]) -> Result<FileChunk> {
         offset,
         size: end - offset as u64,
         is_chunk_manifest: true,
-        ..upload(cluster, &content).await?
+        ..upload(cluster, filer, &content).await?
     })
 }
 
@@ -362,8 +362,8 @@ async fn what_manifests_list_is_freed_with_them_and_not_before() -> Result<()> {
     for name in [
         "deleted", "over", "big", "cut", "apart", "anew", "expired", "lost",
     ] {
-        let chunks = data(&cluster, &TEXTS).await?;
-        let folded = fold(&cluster, &chunks[..2]).await?;
+        let chunks = data(&cluster, 0, &TEXTS).await?;
+        let folded = fold(&cluster, 0, &chunks[..2]).await?;
         let ttl_s = if name == "expired" { 2 } else { 0 };
         let named = [folded, chunks[2].clone()];
         write(&cluster, 0, ("/m", name), &named, ttl_s).await?;
@@ -377,21 +377,21 @@ async fn what_manifests_list_is_freed_with_them_and_not_before() -> Result<()> {
     // At the other filer than the one that they were written at, and that frees them.
     unlink(&cluster, 1, ("/m", "deleted"), true).await?;
     cluster.put(1, "/m/over", b"over".to_vec()).await?;
-    let big = data(&cluster, &["another.", "file...."]).await?;
-    let big = [fold(&cluster, &big).await?];
+    let big = data(&cluster, 0, &["another.", "file...."]).await?;
+    let big = [fold(&cluster, 0, &big).await?];
     write(&cluster, 1, ("/m", "big"), &big, 0).await?;
     // What the manifest lists is named without it, or by another one.
     write(&cluster, 1, ("/m", "cut"), &files["cut"][..1], 0).await?;
     write(&cluster, 0, ("/m", "apart"), &files["apart"], 0).await?;
-    let anew = [fold(&cluster, &files["anew"]).await?];
+    let anew = [fold(&cluster, 0, &files["anew"]).await?];
     write(&cluster, 0, ("/m", "anew"), &anew, 0).await?;
     apart(
         &mut cluster,
         async |at| at.put(0, "/m/lost", b"here".to_vec()).await,
         async |at| {
             let mut chunks = files["lost"].clone();
-            chunks.extend(data(at, &["unseen.."]).await?);
-            write(at, 1, ("/m", "lost"), &[fold(at, &chunks).await?], 0).await
+            chunks.extend(data(at, 1, &["unseen.."]).await?);
+            write(at, 1, ("/m", "lost"), &[fold(at, 1, &chunks).await?], 0).await
         },
     )
     .await?;

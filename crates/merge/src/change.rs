@@ -128,7 +128,8 @@ pub struct Kills {
     /// The greatest touch version the deleter had seen.
     pub touch: Version,
     /// For each other origin the greatest data version in the chain it removed: whose
-    /// current data is not among them lost it in conflict.
+    /// current data is not among them lost it in conflict. Empty when the deleter knew of
+    /// another live name of the inode, and so removed none.
     pub seen: Vector,
 }
 

@@ -189,7 +189,9 @@ pub(super) fn note(
     } else if !is_live && !current.is_zero() {
         let entry = || content.entry();
         if let Some(kills) = &step.kills {
-            if was_live && is_data_lost(current, version.origin, &kills.seen) {
+            // Whichever of an inode's names was deleted last, in whatever order that arrived.
+            let (seen, _) = deleters(txn, row, &others)?;
+            if was_live && is_data_lost(current, version.origin, &seen) {
                 lose(txn, row, current, &entry(), kills.touch, &one(version))?;
             }
         } else if step.data.is_some() && current == version {

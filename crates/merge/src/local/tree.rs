@@ -2,10 +2,10 @@
 //! Removing and moving: what lies at a path, its shadows, and everything below.
 
 use bytes::Bytes;
-use dulse_types::{Entry, Stamp};
+use dulse_types::{Entry, Stamp, Vector};
 
 use super::{Builder, CHANGE_BYTES_MAX, Effect, LocalError, PLACES_MAX, PartLimits, TreeWalk};
-use crate::apply::moved_paths;
+use crate::apply::{moved_paths, names_of};
 use crate::change::{Kills, NameStep, Place, Step};
 use crate::intent::TreeWork;
 use crate::keys::{self, Space};
@@ -76,7 +76,12 @@ impl Builder<'_, '_> {
         delete_chunks: bool,
     ) -> Result<(), LocalError> {
         let hints = self.hints(row)?;
-        let seen = self.chain_of(content);
+        // ⚠ Who leaves another name of the inode means its content to stay: it has not seen
+        // what goes when that name is deleted by somebody else meanwhile.
+        let seen = match self.has_another_name(row)? {
+            true => Vector::new(),
+            false => self.chain_of(content),
+        };
         let touch = row.touch;
         self.push(Step::Name(Box::new(NameStep {
             offset,
@@ -89,6 +94,16 @@ impl Builder<'_, '_> {
             delete_chunks,
             ..NameStep::default()
         })))
+    }
+
+    /// Whether the inode of a name shows under another one.
+    fn has_another_name(&self, row: &NameRow) -> Result<bool, LocalError> {
+        if !row.is_linked {
+            return Ok(false);
+        }
+        let names = names_of(self.txn, row.inode)?;
+        let mut names = names.iter();
+        Ok(names.any(|(name, is_visible, _)| *is_visible && *name != row.name))
     }
 
     /// Removes the entry shown with everything below it, deepest first.

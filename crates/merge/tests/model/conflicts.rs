@@ -8,13 +8,16 @@ use dulse_merge::conflict::{
     ShadowVerdict, data_id, is_data_lost, judge, judge_shadow, withdrawn_by,
 };
 use dulse_merge::keys::{self, Space};
-use dulse_merge::{Change, ConflictRow, Kills, MemberRow, NameRow, NameStep, Step, Txn, forget};
+use dulse_merge::txn::Losses;
+use dulse_merge::{
+    Change, ConflictRow, Kills, MemberRow, NameRow, NameStep, Step, Txn, apply, forget,
+};
 use dulse_types::{Identity, Origin, Stamp, Vector, Version};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::guards::{create, delete, link, pair, receive_all, rename, update};
-use crate::world::{Memory, Mix, Replica, history};
+use crate::guards::{create, delete, link, pair, path, receive_all, rename, update};
+use crate::world::{Memory, Mix, Replica, history, seen};
 
 fn name_steps(change: &Change) -> impl Iterator<Item = (Version, &NameStep)> {
     change.steps.iter().filter_map(|step| match step {
@@ -233,4 +236,90 @@ fn a_pending_loss_of_one_that_is_no_member_waits_for_another_judge() {
         "some do not know of the end"
     );
     assert!(!is_kept(3, MemberRow::LEFT, 9));
+}
+
+/// Rows of a replica that notes what is lost.
+fn noting(changes: &[&Change]) -> Memory {
+    let mut rows = Memory::default();
+    for change in changes {
+        let before = rows.clone();
+        let mut txn = Txn::new(&before);
+        txn.losses = Some(Losses::default());
+        apply(&mut txn, change).unwrap();
+        rows.write(txn.finish().unwrap().0);
+    }
+    rows
+}
+
+/// Two filers delete one name each of a file with two, and each means the other name to stay:
+/// the content is gone that nobody deleted. It is listed, whichever delete arrives first, and
+/// whether or not they had seen what was written last. Before, it was not when either had.
+#[test]
+fn content_that_nobody_meant_to_delete_is_listed_in_every_order() {
+    let mut one = Replica::new(1);
+    let made = create(&mut one, "/a", 1);
+    let linked = link(&mut one, "/a", "/b");
+    let written = update(&mut one, "/a", 2);
+    let (lost, _) = data_of(&written);
+    let (mut two, mut three) = (Replica::new(2), Replica::new(3));
+    for replica in [&mut two, &mut three] {
+        receive_all(replica, &[&made, &linked, &written]);
+    }
+    let a = delete(&mut two, "/a");
+    let b = delete(&mut three, "/b");
+    assert_eq!((kills_of(&a).seen, kills_of(&b).seen), Default::default());
+    let listed = |changes: &[&Change]| {
+        let seen = seen(&noting(changes));
+        seen.conflicts.contains_key(&data_id(lost))
+    };
+    let base = [&made, &linked, &written];
+    for order in [[&a, &b], [&b, &a]] {
+        assert!(listed(&[&base[..], &order[..]].concat()));
+    }
+    // Whoever knew that it was the last one meant it, whatever arrives first.
+    two.receive(&b);
+    let mut knew = Replica::new(4);
+    receive_all(&mut knew, &[&made, &linked, &written, &b]);
+    let last = delete(&mut knew, "/a");
+    assert_eq!(kills_of(&last).seen.get(lost.origin), lost.stamp);
+    for order in [[&b, &last], [&last, &b]] {
+        assert!(!listed(&[&base[..], &order[..]].concat()));
+    }
+}
+
+/// What is done to one of several names loses nothing while another one shows: a write goes
+/// on where it was made or under the other name, a rename and a delete of one name leave the
+/// content alone.
+#[test]
+fn while_a_name_of_an_inode_shows_no_content_is_lost() {
+    let mut one = Replica::new(1);
+    let made = create(&mut one, "/a", 1);
+    let linked = link(&mut one, "/a", "/b");
+    let mut two = Replica::new(2);
+    receive_all(&mut two, &[&made, &linked]);
+    let through_a = update(&mut one, "/a", 2);
+    let moved = rename(&mut one, "/b", "/c");
+    let gone = delete(&mut two, "/b");
+    for order in [
+        [&through_a, &moved, &gone],
+        [&gone, &through_a, &moved],
+        [&through_a, &gone, &moved],
+    ] {
+        let seen = seen(&noting(&[&[&made, &linked][..], &order[..]].concat()));
+        assert!(seen.conflicts.is_empty());
+        let live: Vec<_> = seen.all().map(|row| row.path.clone()).collect();
+        assert_eq!(live, [path("/a")], "the content shows under its other name");
+    }
+    // A write through the name that is deleted elsewhere keeps that name.
+    let (mut three, mut four) = (Replica::new(3), Replica::new(4));
+    for replica in [&mut three, &mut four] {
+        receive_all(replica, &[&made, &linked]);
+    }
+    let through_b = update(&mut three, "/b", 3);
+    let gone = delete(&mut four, "/b");
+    for order in [[&through_b, &gone], [&gone, &through_b]] {
+        let seen = seen(&noting(&[&[&made, &linked][..], &order[..]].concat()));
+        assert!(seen.conflicts.is_empty());
+        assert_eq!(seen.all().count(), 2);
+    }
 }

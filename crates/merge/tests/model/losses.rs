@@ -35,6 +35,8 @@ struct World {
     replicas: Vec<Replica>,
     n_recorded: usize,
     n_withdrawn: usize,
+    /// Deletes after which their makers knew no live name of the inode.
+    of_last: BTreeSet<(Identity, Version)>,
 }
 
 impl World {
@@ -43,6 +45,7 @@ impl World {
             replicas: (1..=n).map(Replica::new).collect(),
             n_recorded: 0,
             n_withdrawn: 0,
+            of_last: BTreeSet::new(),
         };
         for at in 0..this.replicas.len() {
             let member = this.replicas[at].origin;
@@ -112,8 +115,28 @@ impl World {
                 return;
             }
         }
-        if let Err(LocalError::Read(error)) = replica.local(op, rng) {
-            panic!("{error}");
+        match replica.local(op, rng) {
+            Ok(()) => self.note_deletes(at),
+            Err(LocalError::Read(error)) => panic!("{error}"),
+            Err(_) => {}
+        }
+    }
+
+    /// Of the last change of a replica, the deletes that left nothing of an inode.
+    fn note_deletes(&mut self, at: usize) {
+        let live = self.replicas[at].seen();
+        let live: BTreeSet<Identity> = live.all().map(|row| row.inode).collect();
+        let Some(change) = self.replicas[at].log.last() else {
+            return;
+        };
+        for step in &change.steps {
+            if let Step::Name(step) = step
+                && step.kills.is_some()
+                && !live.contains(&step.inode)
+            {
+                let made = change.version(step.offset);
+                self.of_last.insert((step.inode, made));
+            }
         }
     }
 
@@ -174,7 +197,8 @@ impl World {
 
     /// Everybody judges shadows once all is stable.
     fn judge_shadows(&mut self) {
-        for replica in &mut self.replicas {
+        let mut due = Vec::new();
+        for (at, replica) in self.replicas.iter_mut().enumerate() {
             let rows = replica.rows.clone();
             let stable = replica.vector.clone();
             let members = Txn::new(&rows).members().unwrap();
@@ -203,6 +227,10 @@ impl World {
             replica.vector.set(own, change.stamp);
             replica.rows.write(txn.finish().unwrap().0);
             replica.log.push(change);
+            due.push(at);
+        }
+        for at in due {
+            self.note_deletes(at);
         }
     }
 
@@ -218,11 +246,14 @@ struct Fates {
     written: BTreeSet<(Identity, Version)>,
     /// Names of each inode, and what each delete of one had seen, and who made it when.
     names: BTreeMap<Identity, BTreeMap<Identity, Vec<(Version, Vector)>>>,
+    of_last: BTreeSet<(Identity, Version)>,
 }
 
 impl Fates {
-    fn of<'a>(changes: impl Iterator<Item = &'a Change>) -> Self {
+    fn of(world: &World) -> Self {
+        let changes = world.changes();
         let mut this = Self {
+            of_last: world.of_last.clone(),
             on_top: BTreeMap::new(),
             written: BTreeSet::new(),
             names: BTreeMap::new(),
@@ -256,14 +287,13 @@ impl Fates {
                 .any(|later| self.is_accounted(inode, *later, end))
     }
 
-    /// By somebody who had seen it.
+    /// By somebody who had seen it, and knew of no further name.
     fn was_deleted(&self, inode: Identity, version: Version) -> bool {
         let has_seen = |(made, seen): &(Version, Vector)| {
             let is_own = made.origin == version.origin && made.stamp > version.stamp;
-            is_own || seen.get(version.origin) >= version.stamp
+            let has_seen = is_own || seen.get(version.origin) >= version.stamp;
+            has_seen && self.of_last.contains(&(inode, *made))
         };
-        // Of a hard-linked inode that is weaker than it might be: the name that another filer
-        // deleted, unaware of the write, may have been gone when this one deleted the last.
         let names = &self.names[&inode];
         names.values().flatten().any(has_seen)
     }
@@ -336,7 +366,7 @@ fn every_write_that_lost_concurrently_is_current_seen_by_a_later_one_or_listed()
             }
         }
         world.settle(&mut rng);
-        let fates = Fates::of(world.changes());
+        let fates = Fates::of(&world);
         let ends: Vec<Naive> = world.replicas.iter().map(Replica::seen).collect();
         for end in &ends {
             assert_eq!(listed(end), listed(&ends[0]), "seed {seed}");
