@@ -148,7 +148,7 @@ pub fn freed(
         return Ok(());
     }
     txn.delete(key);
-    // ⚠ A chunk that a manifest holds is still this inode's.
+    // A chunk that a manifest holds is still this inode's.
     if txn.get(&keys::held(inode))?.is_none() {
         chunks::disown(txn, inode, chunk)?;
     }

@@ -129,7 +129,7 @@ impl Shared {
         let Some(inode) = rows.first().map(|row| row.inode) else {
             return Ok(Resolving::default());
         };
-        // ⚠ One snapshot: a manifest that is dropped meanwhile, or is back, must be in one
+        // One snapshot: a manifest that is dropped meanwhile, or is back, must be in one
         // place or the other.
         let snapshot = self.engine.snapshot();
         let snapshot = snapshot.map_err(|e| error::engine(operation, e))?;
