@@ -85,7 +85,8 @@ pub struct Share {
 /// restores what was lost finds its content. ⚠ Who does not free it keeps its row until it
 /// hears that it is freed ([`Shared::freed`]): a machine that is lost just then would
 /// otherwise take with it the last knowledge of the chunk. ⚠ Whoever is no member frees
-/// nothing: it does not hear any more which conflicts pin what.
+/// nothing: it does not hear any more which conflicts pin what. ⚠ What a manifest may
+/// list goes only once that was read: rows do not say what it holds.
 #[must_use]
 pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin, live: &[Origin]) -> Share {
     let mut share = Share::default();
