@@ -321,7 +321,7 @@ impl Resolving {
     }
 
     /// The manifest to be read next, if any: its content is given to [`Resolving::read`].
-    pub fn next(&mut self) -> Option<&FileChunk> {
+    pub fn wanted(&mut self) -> Option<&FileChunk> {
         if self.asked.is_none() {
             self.asked = match self.dropped.pop() {
                 Some((chunk, depth)) => Some((chunk, depth, true)),

@@ -74,7 +74,7 @@ impl Manifests {
         resolving: &mut Resolving,
         retries: &mut Retries,
     ) -> Result<bool, dulse_store::Error> {
-        while let Some(chunk) = resolving.next().cloned() {
+        while let Some(chunk) = resolving.wanted().cloned() {
             let now = Instant::now();
             let volume = chunk.id().map_or(0, |id| id.volume_id);
             let is_known = chunk.id().is_some_and(|id| self.known.contains_key(&id));

@@ -142,7 +142,7 @@ fn decide(
         .collect();
     let is_over = |cause, winner| stable.covers(cause) && stable.covers(winner);
     let mut resolving = Resolving::begin(&txn, inode, &of, &is_over).unwrap();
-    while let Some(chunk) = resolving.next().cloned() {
+    while let Some(chunk) = resolving.wanted().cloned() {
         assert!(resolving.read(&txn, volumes.answer(&chunk)).unwrap());
     }
     resolving.finish()
@@ -515,14 +515,14 @@ fn while_a_manifest_that_holds_is_gone_nothing_goes() {
     let begin = || Resolving::begin(&txn, *inode, &of, &|_, _| true).unwrap();
     let mut resolving = begin();
     assert_eq!(
-        resolving.next().and_then(FileChunk::id),
+        resolving.wanted().and_then(FileChunk::id),
         Some(id(MANIFESTS))
     );
     assert!(!resolving.read(&txn, Listing::Gone).unwrap());
     // What nests without end is kept, too.
     let mut resolving = begin();
     let mut n_read = 0;
-    while resolving.next().is_some() {
+    while resolving.wanted().is_some() {
         let more = Listing::Chunks(vec![chunk(MANIFESTS + 1 + n_read)]);
         if !resolving.read(&txn, more).unwrap() {
             break;
