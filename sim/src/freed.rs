@@ -57,6 +57,8 @@ impl World {
         for garbage in &shares.free {
             self.trace.note(&[garbage.chunk.key]);
             self.volumes.chunks.insert(garbage.chunk, Chunk::Freed);
+            let why = [garbage.cause, garbage.winner];
+            self.volumes.dropped.insert(garbage.chunk, why);
         }
         self.counts.freed += shares.free.len() as u64;
         self.say(|| format!("filer {f} frees {:?}", shares.free));

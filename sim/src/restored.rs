@@ -38,6 +38,8 @@ impl World {
         self.say(|| format!("filer {f} has the store of {origin} of {own}"));
         self.show(&Seen::Restored(origin))?;
         self.forget_what_is_lost();
+        let held = self.on_disks();
+        self.volumes.forget_drops(&held);
         Ok(())
     }
 

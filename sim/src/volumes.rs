@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dulse_store::{Commit, Error, Outcome, Step, Transaction};
 use dulse_types::entry::split;
-use dulse_types::{Entry, FileId};
+use dulse_types::{Entry, FileId, Vector, Version};
 
 /// How far a chunk is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,9 +26,20 @@ pub(crate) struct Volumes {
     pub(crate) chunks: BTreeMap<FileId, Chunk>,
     /// Those that a client read at one filer and wrote at another that had not heard of them.
     pub(crate) carried: BTreeSet<FileId>,
+    /// Of those that were freed: what dropped them, and the data that lacks them.
+    pub(crate) dropped: BTreeMap<FileId, [Version; 2]>,
+    /// Freed ones of which no disk knows any more that they were dropped.
+    pub(crate) undropped: BTreeSet<FileId>,
 }
 
 impl Volumes {
+    /// A disk went, or was put back as it was: what no disk has of the drops nobody knows.
+    pub(crate) fn forget_drops(&mut self, held: &Vector) {
+        let is_lost = |why: &[Version; 2]| why.iter().any(|version| !held.covers(*version));
+        let lost = self.dropped.iter().filter(|(_, why)| is_lost(why));
+        self.undropped.extend(lost.map(|(id, _)| *id));
+    }
+
     /// A client writes a chunk.
     pub(crate) fn write(&mut self) -> FileId {
         let id = FileId {

@@ -112,7 +112,9 @@ fn pinning(filer: &Filer, chunk: FileId) -> Result<Vec<ConflictRow>, String> {
 fn freed(world: &World) -> BTreeSet<FileId> {
     let chunks = world.volumes.chunks.iter();
     let freed = chunks.filter(|(_, state)| **state == Chunk::Freed);
-    freed.map(|(id, _)| *id).collect()
+    // Whoever takes a state from a store that was set back names them as it does.
+    let is_known = |id: &FileId| !world.volumes.undropped.contains(id);
+    freed.map(|(id, _)| *id).filter(is_known).collect()
 }
 
 /// The dropped chunks that a filer knows of, and what it holds for stable.
