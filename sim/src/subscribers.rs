@@ -38,6 +38,9 @@ pub(crate) struct Scalar {
     pub(crate) state: Vector,
     /// A filer that had been set back and did not know it said that all up to it was told.
     pub(crate) in_doubt: Stamp,
+    /// Whether it was told all that there is at the cursor, too. Not while its stream is ended or
+    /// begins with a state: resuming is inclusive.
+    is_through: bool,
     /// Each event it was told since.
     pub(crate) told: Vec<Told>,
     /// Those at exactly the cursor when it resumed: they may be repeated.
@@ -92,6 +95,7 @@ impl World {
             if subscriber.life != life {
                 subscriber.life = life;
                 subscriber.scalar.reading = None;
+                subscriber.scalar.is_through = false;
             }
             self.tell_scalar(f, &mut subscriber.scalar)?;
             self.tell_vector(f, &mut subscriber.vector)
@@ -139,7 +143,9 @@ impl World {
         if reading.take_cut().is_some() {
             // Told explicitly: it comes again and takes the state.
             client.reading = None;
+            client.is_through = false;
         } else {
+            client.is_through = head.limit >= client.since;
             // A heartbeat moves the cursor, too.
             client.since = client.since.max(head.limit);
             if self.filers[f].was_restored.is_some() {
@@ -175,10 +181,9 @@ impl World {
 }
 
 impl Scalar {
-    /// Whether it was told all that there is up to this stamp. Where its stream ended, further
-    /// events at exactly its cursor may be to come: resuming is inclusive.
+    /// Whether it was told all that there is up to this stamp.
     pub(crate) fn has_passed(&self, stamp: Stamp) -> bool {
-        stamp < self.since || stamp == self.since && self.reading.is_some()
+        stamp < self.since || stamp == self.since && self.is_through
     }
 
     /// It asks again for what comes at its cursor.
