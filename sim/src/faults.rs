@@ -15,6 +15,7 @@ mod master;
 mod remove;
 mod restore;
 mod split;
+mod volumes;
 mod wipe;
 
 use crate::world::World;
@@ -55,6 +56,7 @@ pub(crate) const ALL: &[&dyn Fault] = &[
     &clone::Clone,
     &leave::Leave,
     &remove::Remove,
+    &volumes::Away,
 ];
 
 /// Disks that operators put back or copy.

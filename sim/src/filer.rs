@@ -24,7 +24,7 @@ use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::freed::Asking;
+use crate::freed::{Asking, Looks};
 use crate::leaving::Leaving;
 
 /// Bytes of journal after which a filer checkpoints: small, so that crashes find all ages.
@@ -133,6 +133,8 @@ pub(crate) struct Running {
     grace: Grace,
     /// Questions about dropped chunks that are under way.
     pub(crate) asking: Asking,
+    /// Manifests that are being read.
+    pub(crate) looks: Looks,
     pub(crate) instance: u64,
     pub(crate) started: u64,
     /// The greatest watermark told to subscribers in this life.
@@ -252,6 +254,7 @@ impl Filer {
             head: Head::default(),
             grace: Grace::new(GRACE),
             asking: Asking::default(),
+            looks: Looks::default(),
             instance,
             started: now,
             watermark: Stamp::ZERO,

@@ -1,26 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Filers free chunks, and ask one another which are freed: the real decisions, and the real
-//! questions and answers.
+//! questions and answers. Manifests are read and deleted in the order that the product keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use dulse_merge::holders::Resolving;
 use dulse_proto::replication::{FreedReply, FreedRequest};
 use dulse_replica::{ASKED_MAX, Garbage, share};
 use dulse_replication::core::Phase;
 use dulse_replication::feed::Cursor;
 use dulse_replication::{convert, freed};
-use dulse_types::{FileId, Origin, Stamp, Vector};
+use dulse_types::{FileId, Identity, Origin, Stamp, Vector};
 use rand::Rng;
 
 use crate::SECOND;
 use crate::checks::Seen;
 use crate::filer::address;
 use crate::net::{Kind, Reply, Request};
-use crate::volumes::Chunk;
 use crate::world::World;
 
 /// How long an answer may take.
 const ANSWER_TIME_MAX: u64 = 5 * SECOND;
+
+/// How often reading manifests takes a while, and how often a process dies between two deletes.
+const SLOW: f64 = 0.4;
+const DIES: f64 = 0.03;
+
+/// Of each inode with manifests whose dropped chunks are due, what is read of it so far.
+pub(crate) type Looks = BTreeMap<Identity, Look>;
+
+/// One look at an inode's dropped chunks.
+pub(crate) struct Look {
+    rows: Vec<Garbage>,
+    resolving: Resolving,
+}
 
 /// The questions of one process that are under way, by their numbers.
 #[derive(Default)]
@@ -54,28 +67,111 @@ impl World {
         if shares == dulse_replica::Share::default() {
             return Ok(());
         }
+        let plain: Vec<FileId> = shares.free.iter().map(|g| g.chunk).collect();
+        let mut freed = self.volumes.delete(&plain);
         for garbage in &shares.free {
-            self.trace.note(&[garbage.chunk.key]);
-            self.volumes.chunks.insert(garbage.chunk, Chunk::Freed);
             let why = [garbage.cause, garbage.winner];
             self.volumes.dropped.insert(garbage.chunk, why);
         }
-        self.counts.freed += shares.free.len() as u64;
-        self.say(|| format!("filer {f} frees {:?}", shares.free));
-        let freed: Vec<FileId> = shares.free.iter().map(|g| g.chunk).collect();
-        if !freed.is_empty() {
-            self.show(&Seen::Freed(&freed))?;
-            if !self.is_over && self.rng.random_bool(0.05) {
-                return self.kill(f);
+        let is_freed = |row: &Garbage| freed.contains(&row.chunk);
+        let mut done = shares.forget;
+        done.extend(shares.free.into_iter().filter(is_freed));
+        let mut is_dying = !freed.is_empty() && !self.is_over && self.rng.random_bool(0.05);
+        for (inode, rows) in shares.resolve {
+            if is_dying {
+                break;
             }
+            let (gone, forgotten) = self.look(f, inode, rows, &aged)?;
+            is_dying = forgotten.is_none();
+            freed.extend(gone);
+            done.extend(forgotten.unwrap_or_default());
         }
-        let done: Vec<_> = shares.free.into_iter().chain(shares.forget).collect();
+        self.say(|| format!("filer {f} frees {freed:?}, forgets {done:?}"));
+        if !freed.is_empty() {
+            freed.iter().for_each(|id| self.trace.note(&[id.key]));
+            self.counts.freed += freed.len() as u64;
+            self.show(&Seen::Freed(&freed))?;
+        }
+        if is_dying {
+            return self.kill(f);
+        }
         self.tolerate(f, |running| running.replica.garbage_freed(&done))?;
         for (asked, mut rows) in shares.asked {
             rows.truncate(ASKED_MAX);
             self.ask_freed(f, asked, &aged, rows);
         }
         Ok(())
+    }
+
+    /// Goes on with what an inode dropped that has manifests: what was deleted, and which rows
+    /// are to be forgotten, none when the process dies in the middle.
+    fn look(
+        &mut self,
+        f: usize,
+        inode: Identity,
+        rows: Vec<Garbage>,
+        aged: &Vector,
+    ) -> Result<(Vec<FileId>, Option<Vec<Garbage>>), String> {
+        let nothing = || Ok((Vec::new(), Some(Vec::new())));
+        let Some(running) = &mut self.filers[f].running else {
+            return nothing();
+        };
+        let shared = running.shared();
+        let mut look = match running.looks.remove(&inode) {
+            Some(look) => look,
+            None => {
+                let resolving = shared.resolving(&rows, aged);
+                let resolving = resolving.map_err(|e| format!("dropped chunks: {e}"))?;
+                Look { rows, resolving }
+            }
+        };
+        while let Some(manifest) = look.resolving.wanted() {
+            // What happens meanwhile must change nothing.
+            if !self.is_over && self.rng.random_bool(SLOW) {
+                running.looks.insert(inode, look);
+                return nothing();
+            }
+            let Some(listing) = self.volumes.read(manifest) else {
+                self.counts.unreadable += 1;
+                return nothing();
+            };
+            let read = shared.listed(&mut look.resolving, listing);
+            if !read.map_err(|e| format!("what a manifest lists: {e}"))? {
+                return nothing();
+            }
+        }
+        let verdict = look.resolving.finish();
+        self.counts.looks += 1;
+        let mut gone: BTreeSet<FileId> = verdict.held.iter().copied().collect();
+        let mut deleted = Vec::new();
+        let (listed, rows) = (verdict.listed.len(), look.rows);
+        let parts = [verdict.free].into_iter().chain(verdict.listed);
+        let parts: Vec<_> = parts.chain([verdict.manifests]).collect();
+        // What a manifest lists goes with it, so what dropped one of those is why.
+        if let Some(why) = rows.iter().map(|row| [row.cause, row.winner]).max() {
+            let all = parts.iter().flatten().map(|id| (*id, why));
+            self.volumes.dropped.extend(all);
+        }
+        for (n, part) in parts.into_iter().enumerate() {
+            if !part.is_empty() && !self.is_over && self.rng.random_bool(DIES) {
+                let n = self.rng.random_range(0..=part.len());
+                deleted.extend(self.volumes.delete(&part[..n]));
+                return Ok((deleted, None));
+            }
+            let now = self.volumes.delete(&part);
+            let is_whole = now.len() == part.len();
+            deleted.extend(&now);
+            if (1..=listed).contains(&n) {
+                self.counts.listed += now.len() as u64;
+                if !is_whole {
+                    break;
+                }
+            } else {
+                gone.extend(now);
+            }
+        }
+        let done = rows.into_iter().filter(|row| gone.contains(&row.chunk));
+        Ok((deleted, Some(done.collect())))
     }
 
     /// A question to whoever runs where the other was met last; one at a time.

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The volume servers, as far as chunks go: which were written, named and freed.
+//! The volume servers, as far as chunks go: which were written, named and freed, and what the
+//! manifests among them list.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dulse_merge::holders::Listing;
 use dulse_store::{Commit, Error, Outcome, Step, Transaction};
 use dulse_types::entry::split;
-use dulse_types::{Entry, FileId, Vector, Version};
+use dulse_types::{Entry, FileChunk, FileId, Vector, Version};
 
 /// How far a chunk is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,10 +22,17 @@ pub(crate) enum Chunk {
     Freed,
 }
 
+/// Volume servers, of one volume each.
+pub(crate) const SERVERS: usize = 2;
+
 /// All of them.
 #[derive(Default)]
 pub(crate) struct Volumes {
     pub(crate) chunks: BTreeMap<FileId, Chunk>,
+    /// What manifests list: it never changes, and is remembered of freed ones, too.
+    manifests: BTreeMap<FileId, Vec<FileChunk>>,
+    /// Which servers do not answer.
+    pub(crate) is_away: [bool; SERVERS],
     /// Those that a client read at one filer and wrote at another that had not heard of them.
     pub(crate) carried: BTreeSet<FileId>,
     /// Of those that were freed: what dropped them, and the data that lacks them.
@@ -42,13 +51,66 @@ impl Volumes {
 
     /// A client writes a chunk.
     pub(crate) fn write(&mut self) -> FileId {
+        let key = self.chunks.len() as u64 + 1;
         let id = FileId {
-            volume_id: 1,
-            key: self.chunks.len() as u64 + 1,
+            volume_id: (key % SERVERS as u64) as u32 + 1,
+            key,
             cookie: 7,
         };
         self.chunks.insert(id, Chunk::Written);
         id
+    }
+
+    /// A client writes a manifest that lists these.
+    pub(crate) fn write_manifest(&mut self, listed: Vec<FileChunk>) -> FileChunk {
+        let id = self.write();
+        let mut manifest = FileChunk {
+            offset: listed.iter().map(|chunk| chunk.offset).min().unwrap_or(0),
+            size: 10 * listed.len() as u64,
+            is_chunk_manifest: true,
+            ..FileChunk::default()
+        };
+        manifest.set_id(id);
+        self.manifests.insert(id, listed);
+        manifest
+    }
+
+    fn does_answer(&self, id: FileId) -> bool {
+        !self.is_away[id.volume_id as usize % SERVERS]
+    }
+
+    /// What a manifest lists; `None` when its server does not answer.
+    pub(crate) fn read(&self, manifest: &FileChunk) -> Option<Listing> {
+        let Some(id) = manifest.id() else {
+            return Some(Listing::Gone);
+        };
+        if !self.does_answer(id) {
+            return None;
+        }
+        let is_freed = self.chunks.get(&id) == Some(&Chunk::Freed);
+        let listed = self.manifests.get(&id).filter(|_| !is_freed);
+        Some(listed.map_or(Listing::Gone, |listed| Listing::Chunks(listed.clone())))
+    }
+
+    /// Deletes what it can; returns what is gone.
+    pub(crate) fn delete(&mut self, ids: &[FileId]) -> Vec<FileId> {
+        let ids = ids.iter().copied();
+        let gone: Vec<FileId> = ids.filter(|id| self.does_answer(*id)).collect();
+        for id in &gone {
+            self.chunks.insert(*id, Chunk::Freed);
+        }
+        gone
+    }
+
+    /// These chunks, and what they list if they are manifests.
+    pub(crate) fn reach(&self, ids: Vec<FileId>) -> Vec<FileId> {
+        let (mut open, mut found) = (ids, Vec::new());
+        while let Some(id) = open.pop() {
+            let listed = self.manifests.get(&id).into_iter().flatten();
+            open.extend(listed.filter_map(FileChunk::id));
+            found.push(id);
+        }
+        found
     }
 
     /// Who deletes without deleting chunks takes them over.
@@ -65,7 +127,7 @@ impl Volumes {
             else {
                 continue;
             };
-            for id in chunks_of(entry) {
+            for id in self.reach(chunks_of(entry)) {
                 self.chunks.insert(id, Chunk::Kept);
             }
         }
@@ -77,8 +139,8 @@ impl Volumes {
             let (Step::Update { entry, .. }, Some(old)) = (step, &result.old_entry) else {
                 continue;
             };
-            let had = chunks_of(old);
-            let named = chunks_of(entry).into_iter();
+            let had = self.reach(chunks_of(old));
+            let named = self.reach(chunks_of(entry)).into_iter();
             let is_old = |id: &FileId| self.chunks.get(id) != Some(&Chunk::Written);
             let carried: Vec<_> = named.filter(|id| !had.contains(id) && is_old(id)).collect();
             self.carried.extend(carried);
@@ -99,7 +161,8 @@ impl Volumes {
                 Step::Create { entry, .. } | Step::Update { entry, .. } => Some(entry),
                 _ => None,
             });
-            for id in entries.flat_map(chunks_of) {
+            let named: Vec<FileId> = entries.flat_map(chunks_of).collect();
+            for id in self.reach(named) {
                 if let Some(chunk) = self.chunks.get_mut(&id)
                     && *chunk == Chunk::Written
                 {

@@ -5,6 +5,7 @@ mod big;
 mod files;
 mod hot;
 pub(crate) mod make;
+mod manifests;
 mod parts;
 pub(crate) mod sessions;
 pub(crate) mod trees;
@@ -33,6 +34,7 @@ pub(crate) const ALL: &[&dyn Workload] = &[
     &ttl::Ttl,
     &big::Big,
     &parts::Parts,
+    &manifests::Manifests,
 ];
 
 /// What clients remember.
@@ -40,6 +42,8 @@ pub(crate) const ALL: &[&dyn Workload] = &[
 pub(crate) struct Clients {
     /// What one has read and will write to.
     opened: Option<files::Opened>,
+    /// The same of one that knows manifests.
+    opened_whole: Option<files::Opened>,
     /// Files that one client each writes.
     pub(crate) private: Vec<sessions::Private>,
 }

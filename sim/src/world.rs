@@ -52,6 +52,12 @@ pub struct Counts {
     pub freed: u64,
     /// Rows of dropped chunks that went because another filer had freed them.
     pub told_freed: u64,
+    /// Looks at what manifests hold.
+    pub looks: u64,
+    /// Of them, those that came to nothing since a volume server was away.
+    pub unreadable: u64,
+    /// Freed chunks that a dropped manifest listed.
+    pub listed: u64,
     /// Entries whose time was over.
     pub expired: u64,
     /// Events that subscribers were told.
@@ -85,6 +91,9 @@ impl Counts {
         self.resumes += other.resumes;
         self.freed += other.freed;
         self.told_freed += other.told_freed;
+        self.looks += other.looks;
+        self.unreadable += other.unreadable;
+        self.listed += other.listed;
         self.expired += other.expired;
         self.told += other.told;
         self.too_old += other.too_old;
@@ -110,6 +119,9 @@ impl fmt::Display for Counts {
             resumes,
             freed,
             told_freed,
+            looks,
+            unreadable,
+            listed,
             expired,
             told,
             too_old,
@@ -124,7 +136,8 @@ impl fmt::Display for Counts {
             f,
             "{writes} writes acknowledged, {applied} changes delivered, {faults} faults, \
              {crashes} crashes, {log_cuts} log cuts, {joins} joins, {resumes} of them resumed, \
-             {relays} relays, {freed} chunks freed ({told_freed} told), {expired} entries expired, {told} events \
+             {relays} relays, {freed} chunks freed ({told_freed} told, {listed} \
+             that manifests list, by {looks} looks, {unreadable} of no use), {expired} entries expired, {told} events \
              told, {too_old} cursors too old, {trees_in_parts} trees changed in {tree_parts} parts, \
              {left} filers left, {restored} stores put back, {renewed} new origins"
         )

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! I7: no live entry at any filer refers to a freed chunk, and no listed conflict. Design §13.
+//! I7: no live entry at any filer refers to a freed chunk, itself or through manifests, and no
+//! listed conflict. Design §13.
 //!
 //! Its ground: what a filer holds for stable is on disk at every member that has begun. And
 //! the other way round: once all is stable and the grace is over, no chunk that nothing
@@ -62,7 +63,7 @@ impl Check for Chunks {
         let (false, Some(filer)) = (is_excused, world.filers.first()) else {
             return Ok(());
         };
-        let named = named(filer)?;
+        let named = named(world, filer)?;
         let chunks = world.volumes.chunks.iter();
         let left = chunks.filter(|(_, state)| !matches!(state, Chunk::Freed | Chunk::Kept));
         let leaked: Vec<_> = left.filter(|(id, _)| !named.contains_key(id)).collect();
@@ -141,7 +142,7 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
     if !is_begun || is_out || filer.was_restored.is_some() {
         return Ok(());
     }
-    let named = named(filer)?;
+    let named = named(world, filer)?;
     // One that was shut out wrote it, a client carried it to those who went on, and they dropped
     // it: who comes back cannot tell it from a chunk that only it ever named.
     let is_excused = |id: &FileId, place: &str| {
@@ -161,13 +162,13 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
 }
 
 /// The chunks of every live name, shadowed ones too, and of every listed conflict: whoever
-/// restores what was lost finds its content.
-fn named(filer: &Filer) -> Result<BTreeMap<FileId, String>, String> {
+/// restores what was lost finds its content. What their manifests list is named as well.
+fn named(world: &World, filer: &Filer) -> Result<BTreeMap<FileId, String>, String> {
     let rows = Rows(&filer.engine);
     let txn = Txn::new(&rows);
     let mut chunks = BTreeMap::new();
     let mut add = |ids: Vec<FileId>, space: Space, key: &[u8]| {
-        for id in ids {
+        for id in world.volumes.reach(ids) {
             chunks
                 .entry(id)
                 .or_insert_with(|| format!("{space:?} {}", key.escape_ascii()));

@@ -18,16 +18,16 @@ use crate::world::World;
 const PATHS: [&str; 6] = ["/f", "/g", "/h", "/d/f", "/d/g", "/e/f"];
 
 /// How long a client works with what it has read.
-const STALE_MAX: u64 = SECOND;
+pub(super) const STALE_MAX: u64 = SECOND;
 
 pub(crate) struct Files;
 
 /// What a client has read, and when.
 #[derive(Clone)]
 pub(crate) struct Opened {
-    path: FullPath,
-    entry: Entry,
-    at: u64,
+    pub(super) path: FullPath,
+    pub(super) entry: Entry,
+    pub(super) at: u64,
 }
 
 impl Workload for Files {
@@ -77,7 +77,7 @@ fn transaction(world: &mut World, f: usize) -> Option<Transaction> {
     })
 }
 
-fn update(path: FullPath, entry: Entry) -> Transaction {
+pub(super) fn update(path: FullPath, entry: Entry) -> Transaction {
     one(Step::Update {
         path,
         entry,
@@ -86,7 +86,7 @@ fn update(path: FullPath, entry: Entry) -> Transaction {
 }
 
 /// A new file; its time of birth tells it from all others.
-fn born(world: &mut World) -> Entry {
+pub(super) fn born(world: &mut World) -> Entry {
     let entry = file(&mut world.rng);
     let Ok(mut fields) = entry.fields() else {
         return entry;
@@ -95,12 +95,12 @@ fn born(world: &mut World) -> Entry {
     fields.to_entry(&UnknownFields::default())
 }
 
-fn birth(entry: &Entry) -> i64 {
+pub(super) fn birth(entry: &Entry) -> i64 {
     entry.fields().map_or(0, |fields| fields.attrs().crtime)
 }
 
 /// The same file without content.
-fn emptied(entry: &Entry) -> Entry {
+pub(super) fn emptied(entry: &Entry) -> Entry {
     let Ok(mut fields) = entry.fields() else {
         return entry.clone();
     };
@@ -109,7 +109,7 @@ fn emptied(entry: &Entry) -> Entry {
 }
 
 /// The same file with a chunk more.
-fn with_chunk(world: &mut World, entry: &Entry) -> Entry {
+pub(super) fn with_chunk(world: &mut World, entry: &Entry) -> Entry {
     let Ok(mut fields) = entry.fields() else {
         return entry.clone();
     };
@@ -123,7 +123,7 @@ fn with_chunk(world: &mut World, entry: &Entry) -> Entry {
     fields.to_entry(&UnknownFields::default())
 }
 
-fn read(world: &World, f: usize, at: &FullPath) -> Option<dulse_store::Found> {
+pub(super) fn read(world: &World, f: usize, at: &FullPath) -> Option<dulse_store::Found> {
     let running = world.filers[f].running.as_ref()?;
     let found = running.shared().find(at).ok()??;
     (!found.entry.is_dir()).then_some(found)
