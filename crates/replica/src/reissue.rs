@@ -117,8 +117,21 @@ impl Replica {
             let origin = shared.origin();
             let mut builder = Builder::new(&mut txn, origin, first, vector.get(origin));
             builder.passed(vec![origin.signature()], false);
-            let is_again = key.get(1) == Some(&AGAIN);
-            let result = remake(&mut builder, &item, is_again);
+            let mut attempt = match key.get(1) {
+                Some(&AGAIN) => Attempt::Again,
+                _ => Attempt::First,
+            };
+            let mut result = remake(&mut builder, &item, attempt);
+            if result.as_ref().is_err_and(is_of_place) {
+                // ⚠ Tried again it fails again, and nothing behind it would ever be made anew.
+                attempt = Attempt::InPlace;
+                drop(builder);
+                txn.rollback();
+                txn.begin();
+                builder = Builder::new(&mut txn, origin, first, vector.get(origin));
+                builder.passed(vec![origin.signature()], false);
+                result = remake(&mut builder, &item, attempt);
+            }
             let change = builder.finish();
             let result = match result {
                 Ok(result) => result,
@@ -179,7 +192,31 @@ impl Replica {
     }
 }
 
-fn remake(builder: &mut Builder<'_, '_>, item: &Item, is_again: bool) -> Result<Done, LocalError> {
+/// How an item is tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// What is in its way may be moved by another item.
+    First,
+    /// After all others.
+    Again,
+    /// Where others have it: it cannot go where it was here.
+    InPlace,
+}
+
+/// Whether a name cannot be moved, whatever is made anew besides: below itself, with too many
+/// names, or too often.
+fn is_of_place(error: &LocalError) -> bool {
+    matches!(
+        error,
+        LocalError::IntoItself(_) | LocalError::TooBig { .. } | LocalError::MovedTooOften(_)
+    )
+}
+
+fn remake(
+    builder: &mut Builder<'_, '_>,
+    item: &Item,
+    attempt: Attempt,
+) -> Result<Done, LocalError> {
     match item {
         Item::Key { key, row } => {
             let known = builder.txn().kv(key)?;
@@ -190,7 +227,7 @@ fn remake(builder: &mut Builder<'_, '_>, item: &Item, is_again: bool) -> Result<
             Ok(Done::Made)
         }
         Item::Name(item) if !item.row.is_live() => delete(builder, item),
-        Item::Name(item) => revive(builder, item, is_again),
+        Item::Name(item) => revive(builder, item, attempt),
     }
 }
 
@@ -215,11 +252,11 @@ fn delete(builder: &mut Builder<'_, '_>, item: &NameItem) -> Result<Done, LocalE
 fn revive(
     builder: &mut Builder<'_, '_>,
     item: &NameItem,
-    is_again: bool,
+    attempt: Attempt,
 ) -> Result<Done, LocalError> {
     match live(builder, item)? {
-        Some(found) => change(builder, item, found, is_again),
-        None => bear(builder, item, is_again),
+        Some(found) => change(builder, item, found, attempt),
+        None => bear(builder, item, attempt),
     }
 }
 
@@ -228,17 +265,18 @@ fn change(
     builder: &mut Builder<'_, '_>,
     item: &NameItem,
     found: NameRow,
-    is_again: bool,
+    attempt: Attempt,
 ) -> Result<Done, LocalError> {
     let (row, ours) = (&item.row, item.content());
     let mut is_made = false;
     let mut path = found.path.clone();
-    if item.is_ours_alone(row.place) && row.place > found.place && row.path != found.path {
+    let is_to_move = item.is_ours_alone(row.place) && attempt != Attempt::InPlace;
+    if is_to_move && row.place > found.place && row.path != found.path {
         if builder.txn().shown(&row.path)?.is_none() {
             builder.rename(&found.path, &row.path)?;
             path = row.path.clone();
             is_made = true;
-        } else if !is_again {
+        } else if attempt == Attempt::First {
             return Ok(Done::Later);
         }
         // A place that is taken for good is lost: that is no conflict.
@@ -277,7 +315,7 @@ fn change(
 fn bear(
     builder: &mut Builder<'_, '_>,
     item: &NameItem,
-    is_again: bool,
+    attempt: Attempt,
 ) -> Result<Done, LocalError> {
     let (row, ours) = (&item.row, item.content());
     let mut path = row.path.clone();
@@ -287,7 +325,7 @@ fn bear(
     }
     let is_known = !item.is_ours_alone(row.name.birth());
     if row.is_linked && !item.is_ours_alone(row.inode.birth()) {
-        return link(builder, item, is_again);
+        return link(builder, item, attempt);
     }
     // ⚠ Others deleted it: chunks that they knew may be freed by now.
     let is_lost_data = is_known && ours.data.has_chunks();
@@ -332,7 +370,7 @@ fn bear(
 fn link(
     builder: &mut Builder<'_, '_>,
     item: &NameItem,
-    is_again: bool,
+    attempt: Attempt,
 ) -> Result<Done, LocalError> {
     let (row, ours) = (&item.row, item.content());
     if let Some(at) = name_of_inode(builder, item)? {
@@ -340,7 +378,10 @@ fn link(
             builder.link(&at, &row.path)?;
             return Ok(Done::Made);
         }
-        return Ok(if is_again { Done::There } else { Done::Later });
+        return Ok(match attempt {
+            Attempt::First => Done::Later,
+            Attempt::Again | Attempt::InPlace => Done::There,
+        });
     }
     // ⚠ Others deleted all its names: chunks that they knew may be freed by now.
     let is_data = item.is_ours_alone(ours.data_version);

@@ -540,6 +540,38 @@ fn a_further_name_of_a_file_that_others_know_is_a_link_to_it() {
     assert_eq!(chunks_of(&page.conflicts[0].loser), [0; 0]);
 }
 
+/// Others moved a directory above the place that it had here: it cannot go there. Tried again and
+/// again, it kept all that was behind it from being made anew (simulated, seed 98000624 of that
+/// day).
+#[test]
+fn a_directory_that_cannot_go_back_to_its_place_stays_where_others_have_it() {
+    let (mut member, machine, _) = pair();
+    let mut store = machine.open();
+    for at in ["/above", "/dir"] {
+        mkdir(&mut store, at);
+    }
+    let has = hand_over(&store, &mut member);
+    let rename = |replica: &mut Replica, from: &str, to: &str| {
+        let (from, to) = (path(from), path(to));
+        step(replica, Step::Rename { from, to })
+    };
+    rename(&mut member, "/above", "/other");
+    let theirs = rename(&mut member, "/dir", "/above");
+    let mut ours = rename(&mut store, "/dir", "/above/dir");
+    while ours < theirs {
+        rename(&mut store, "/above/dir", "/dir");
+        ours = rename(&mut store, "/dir", "/above/dir");
+    }
+    mkdir(&mut store, "/zzz");
+    let mut store = renew(&machine, store, has, &mut member);
+    reissue_all(&mut store);
+    let names = names(&store);
+    for name in ["above", "other", "zzz"] {
+        assert!(names.contains(&name.to_owned()), "{name}: {names:?}");
+    }
+    assert!(!names.contains(&"dir".to_owned()), "{names:?}");
+}
+
 /// Its join lay in the log of one that was shut out: nobody else ever held it for a member, but
 /// whoever met it waits for it.
 #[test]
