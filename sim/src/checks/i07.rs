@@ -114,7 +114,14 @@ fn freed(world: &World) -> BTreeSet<FileId> {
     let chunks = world.volumes.chunks.iter();
     let freed = chunks.filter(|(_, state)| **state == Chunk::Freed);
     // Whoever takes a state from a store that was set back names them as it does.
-    let is_known = |id: &FileId| !world.volumes.undropped.contains(id);
+    let is_undropped = |id: &FileId| world.volumes.undropped.contains(id);
+    // Of two that write under one origin neither knows what the other one names.
+    let by_two = |id: &FileId| {
+        let why = world.volumes.dropped.get(id);
+        let mut versions = why.into_iter().flatten();
+        versions.any(|version| world.parted.contains(&version.origin))
+    };
+    let is_known = |id: &FileId| !is_undropped(id) && !by_two(id);
     freed.map(|(id, _)| *id).filter(is_known).collect()
 }
 
