@@ -593,6 +593,21 @@ fn every_member_that_answers_is_asked_what_it_had() {
     );
 }
 
+/// Whatever it stamped would be taken for what the others have of it already.
+#[test]
+fn a_store_that_lacks_own_changes_which_others_have_takes_a_new_origin() {
+    let of = |has| {
+        move |n| Greeting {
+            own: Stamp(5),
+            ..says(origin(n), n, vector(&[(1, has)]))
+        }
+    };
+    let [first, _] = after_greetings(of(9));
+    let known = first.expect("it was set back");
+    assert_eq!(known.get(origin(1)), Some(Stamp(5)), "both have that");
+    assert_eq!(after_greetings(of(5)), [None, None], "all is here");
+}
+
 /// Nobody ever tells the others that it joined, and they keep nothing for it.
 #[test]
 fn whose_join_lies_beyond_the_cut_of_who_journaled_it_comes_back_as_another() {
