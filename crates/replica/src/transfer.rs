@@ -211,8 +211,7 @@ impl Export {
             while after < until {
                 let records = shared.changes_after(origin, after, RESUME_READ_BYTES)?;
                 let first = records.first();
-                // ⚠ It must follow: of a store that was set back and written to again another log
-                // goes on behind the same stamp.
+                // It must follow; that it is the same log was asked before.
                 if first.is_none_or(|record| record.prev != after) {
                     return Ok(None);
                 }
