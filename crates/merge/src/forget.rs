@@ -155,51 +155,80 @@ pub fn freed(
     Ok(())
 }
 
-/// Looks at up to `limit` dropped chunks from the key `from` on, an empty one being the start:
-/// those of dead inodes of which nothing else is kept here are treated as those of forgotten
-/// ones. For a state that came from two replicas.
+/// Looks at up to `limit` rows from the key `from` on, an empty one being the start, that say
+/// something of rows which are not here, though they are not forgotten here. For a state that
+/// came from two replicas.
 ///
 /// ⚠ What is forgotten is each replica's own affair. Where the first one had forgotten an inode
-/// and the second had not, its chunks' rows wait for its being forgotten here, where it is not:
-/// they would be freed by nobody. That one of them forgot it says that its death is stable, and
-/// everything that it had merged.
+/// or a name and the second had not, chunks' rows wait for its being forgotten here, where it is
+/// not, and an inode is held by a link of which there is no name: they would be freed by nobody.
+/// That one of them forgot it says that its death is stable, and everything that it had merged.
 ///
 /// # Errors
 ///
 /// When rows cannot be read; then nothing of the transaction must be written.
 pub fn forget_orphans(txn: &mut Txn<'_>, from: &[u8], limit: usize) -> Result<Pass, ReadError> {
     let mut pass = Pass::default();
-    let at = Space::Garbage.range().0.max(from.to_vec());
-    let rows = txn.scan(&at, &keys::garbage_end(), limit)?;
-    pass.n_read = rows.len();
-    if rows.len() == limit
-        && let Some((last, _)) = rows.last()
-    {
-        let mut next = last.to_vec();
-        next.push(0);
-        pass.next = Some(next);
-    }
-    for (key, value) in rows {
-        if !chunks::is_of_dead(&value) {
+    let links = (Space::Links.range().0, keys::first_paths());
+    let dropped = (Space::Garbage.range().0, keys::garbage_end());
+    for (first, end) in [links, dropped] {
+        let at = first.max(from.to_vec());
+        if at >= end {
             continue;
         }
-        let inode = Identity::read(&mut Reader::new(key.get(1..).unwrap_or_default()));
-        let inode = inode.map_err(|e| corrupt(Space::Garbage, e))?;
-        // The one name of an inode that has no hard link has its identity.
-        let mut is_kept = false;
-        for space in [Space::Graves, Space::Partial, Space::Inodes] {
-            is_kept |= txn.get(&keys::by_identity(space, inode))?.is_some();
+        let rows = txn.scan(&at, &end, limit - pass.n_read)?;
+        pass.n_read += rows.len();
+        if pass.n_read == limit
+            && let Some((last, _)) = rows.last()
+        {
+            let mut next = last.to_vec();
+            next.push(0);
+            pass.next = Some(next);
         }
-        if !is_kept {
-            let row = chunks::Row::decode(&value).map_err(|e| corrupt(Space::Garbage, e))?;
-            let winner = row.cause;
-            txn.put(key.to_vec(), chunks::Row { winner, ..row }.encode());
-            // It names nothing any more, so that holds nothing.
-            holders::forgotten(txn, inode, &DataPart::default(), &BTreeSet::new())?;
-            pass.n_forgotten += 1;
+        for (key, value) in rows {
+            let is_forgotten = match key.first() {
+                Some(space) if *space == Space::Links as u8 => orphaned_link(txn, &key, &value)?,
+                _ => orphaned_chunk(txn, &key, &value)?,
+            };
+            pass.n_forgotten += usize::from(is_forgotten);
+        }
+        if pass.next.is_some() {
+            break;
         }
     }
     Ok(pass)
+}
+
+/// Removes the link of a name that is nowhere.
+fn orphaned_link(txn: &mut Txn<'_>, key: &Bytes, value: &Bytes) -> Result<bool, ReadError> {
+    let name = key.get(1 + Identity::LEN..).unwrap_or_default();
+    let name = Identity::read(&mut Reader::new(name));
+    let name = name.map_err(|e| corrupt(Space::Links, e))?;
+    // Whether it shows, then where.
+    let path = value.slice(1.min(value.len())..);
+    let is_there = find(txn, name, vec![path])?.is_some();
+    Ok(drop_if(txn, key, !is_there))
+}
+
+/// A dropped chunk of a dead inode that is not here waits for nothing but its grace.
+fn orphaned_chunk(txn: &mut Txn<'_>, key: &Bytes, value: &Bytes) -> Result<bool, ReadError> {
+    if !chunks::is_of_dead(value) {
+        return Ok(false);
+    }
+    let inode = Identity::read(&mut Reader::new(key.get(1..).unwrap_or_default()));
+    let inode = inode.map_err(|e| corrupt(Space::Garbage, e))?;
+    // The one name of an inode that has no hard link has its identity.
+    for space in [Space::Graves, Space::Partial, Space::Inodes] {
+        if txn.get(&keys::by_identity(space, inode))?.is_some() {
+            return Ok(false);
+        }
+    }
+    let row = chunks::Row::decode(value).map_err(|e| corrupt(Space::Garbage, e))?;
+    let winner = row.cause;
+    txn.put(key.to_vec(), chunks::Row { winner, ..row }.encode());
+    // It names nothing any more, so that holds nothing.
+    holders::forgotten(txn, inode, &DataPart::default(), &BTreeSet::new())?;
+    Ok(true)
 }
 
 fn drop_if(txn: &mut Txn<'_>, key: &Bytes, is_over: bool) -> bool {

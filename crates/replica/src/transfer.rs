@@ -305,13 +305,19 @@ fn import_key() -> Vec<u8> {
 /// A transfer that is being taken in.
 pub(crate) struct Importing {
     vector: Vector,
+    /// Its beginning came earlier, perhaps from another provider.
+    is_resumed: bool,
     /// Rows since the engine was synced.
     n_rows: usize,
 }
 
 impl Importing {
-    fn new(vector: Vector) -> Self {
-        Self { vector, n_rows: 0 }
+    fn new(vector: Vector, is_resumed: bool) -> Self {
+        Self {
+            vector,
+            is_resumed,
+            n_rows: 0,
+        }
     }
 }
 
@@ -361,7 +367,7 @@ impl Replica {
             let (from, to) = space.range();
             self.clear(&from, &to)?;
         }
-        self.importing = Some(Importing::new(vector));
+        self.importing = Some(Importing::new(vector, false));
         self.forget_kept()
     }
 
@@ -383,7 +389,7 @@ impl Replica {
             writes: vec![(import_key(), Some(cursor.encode()))],
         });
         noted.map_err(|e| error::engine(operation, e))?;
-        self.importing = Some(Importing::new(vector));
+        self.importing = Some(Importing::new(vector, true));
         self.forget_kept()
     }
 
@@ -513,12 +519,17 @@ impl Replica {
     /// `DiskFull`, `Io`.
     pub fn finish_import(&mut self) -> Result<(), Error> {
         let operation = Operation::Transfer;
-        let Some(Importing { vector, .. }) = self.importing.take() else {
+        let Some(Importing {
+            vector, is_resumed, ..
+        }) = self.importing.take()
+        else {
             return Err(
                 Error::new(operation, ErrorKind::Invalid).with("because", "no transfer has begun")
             );
         };
-        self.forget_orphans()?;
+        if is_resumed {
+            self.forget_orphans()?;
+        }
         self.shared
             .journal
             .sync()
@@ -549,7 +560,7 @@ impl Replica {
         self.checkpoint()
     }
 
-    /// What came of two providers may name chunks of inodes that one of them had forgotten.
+    /// What came of two providers may speak of what one of them had forgotten.
     fn forget_orphans(&mut self) -> Result<(), Error> {
         let operation = Operation::Transfer;
         let mut next = Some(Vec::new());

@@ -9,11 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dulse_merge::keys::Space;
+use dulse_merge::keys::{self, Space};
 use dulse_merge::txn::decode_name;
 use dulse_merge::{ConflictRow, Txn};
 use dulse_replica::Garbage;
-use dulse_types::FileId;
+use dulse_types::{FileId, Identity};
 
 use super::i08::is_unheard_of;
 use super::{Check, Seen, is_gone};
@@ -94,11 +94,30 @@ fn keeps_none_of_the_freed(
     let is_due = |row: &Garbage| freed.contains(&row.chunk);
     match rows.find(is_due) {
         Some(row) => Err(format!(
-            "filer {f} still waits for a freed chunk: {row:?}, pinned by {:?}",
-            pinning(&world.filers[f], row.chunk)?
+            "filer {f} still waits for a freed chunk: {row:?}, pinned by {:?}, dead and kept: {:?}",
+            pinning(&world.filers[f], row.chunk)?,
+            kept_dead(&world.filers[f], row.inode)?
         )),
         None => Ok(()),
     }
+}
+
+/// Rows of a dead inode that are not forgotten: names without hard links have its identity.
+fn kept_dead(filer: &Filer, inode: Identity) -> Result<Vec<String>, String> {
+    let mut kept = Vec::new();
+    for space in [
+        Space::Graves,
+        Space::Partial,
+        Space::Moved,
+        Space::Inodes,
+        Space::Links,
+    ] {
+        let rows = filer.rows(space)?.into_iter();
+        let of = keys::by_identity(space, inode);
+        let of = rows.filter(|(key, _)| key.starts_with(&of));
+        kept.extend(of.map(|(key, _)| format!("{space:?} {}", key.escape_ascii())));
+    }
+    Ok(kept)
 }
 
 /// The conflicts that pin a chunk.
