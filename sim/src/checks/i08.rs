@@ -12,6 +12,7 @@ use dulse_replica::Applied;
 use dulse_types::{Origin, Stamp, Vector};
 
 use super::{Check, Seen, is_gone};
+use crate::filer::Filer;
 use crate::subscribers::{Subscriber, Told};
 use crate::world::World;
 
@@ -203,7 +204,25 @@ fn is_beyond(world: &World, f: usize, origin: Origin) -> bool {
     let has_others = origins
         .into_iter()
         .any(|other| is_unheard_of(world, f, other));
-    is_unheard_of(world, f, origin) || has_others && is_gone(world, origin)
+    is_unheard_of(world, f, origin)
+        || is_gone(world, origin) && (has_others || has_crossed(world, f))
+}
+
+/// Whether somebody joined at one that this filer holds for no member any more: it was on the
+/// other side of a split, and brings what that one did there.
+fn has_crossed(world: &World, f: usize) -> bool {
+    let running = |filer: &Filer| filer.running.as_ref().and_then(|r| r.membership().ok());
+    let Some(membership) = running(&world.filers[f]) else {
+        return false;
+    };
+    let mut others = world.filers.iter().filter_map(|o| o.running.as_ref());
+    others.any(|other| {
+        let joined = other.shared().joined().unwrap_or_default();
+        membership
+            .gone
+            .iter()
+            .any(|gone| gone.origin == joined.origin)
+    })
 }
 
 /// Whether somebody's join was journaled by one that this filer holds for no member, beyond what
