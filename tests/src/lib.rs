@@ -272,7 +272,8 @@ pub struct Cluster {
     pub filer_ports: Vec<u16>,
     /// For requests.
     pub http: reqwest::Client,
-    more: Vec<Role>,
+    /// Further volume servers, see [`Cluster::add_volume`].
+    pub more: Vec<Role>,
 }
 
 /// Upstream's flag for the directory of `security.toml`, which comes before the role.
@@ -468,16 +469,16 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts one more volume server.
+    /// Starts one more volume server; gives its port.
     ///
     /// # Errors
     ///
     /// When it cannot be started.
-    pub fn add_volume(&mut self, whose: Whose) -> Result<()> {
+    pub fn add_volume(&mut self, whose: Whose) -> Result<u16> {
         let port = free_port()?;
         let role = start_volume(whose, self.dir.path(), port, self.master_port)?;
         self.more.push(role);
-        Ok(())
+        Ok(port)
     }
 
     /// Starts one more filer, on an empty directory; gives its number.

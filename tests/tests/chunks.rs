@@ -6,13 +6,10 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
-use dulse_proto::filer::{
-    AssignVolumeRequest, CreateEntryRequest, DeleteEntryRequest, FileChunkManifest,
-    LookupDirectoryEntryRequest,
-};
+use dulse_proto::filer::{AssignVolumeRequest, CreateEntryRequest, FileChunkManifest};
 use dulse_tests::apart::apart;
-use dulse_tests::{Cluster, program, wait_for};
+use dulse_tests::links::{link, unlink};
+use dulse_tests::{Cluster, Whose, program, wait_for};
 use dulse_types::entry::UnknownFields;
 use dulse_types::{EntryFields, FileChunk};
 use prost::Message;
@@ -38,53 +35,6 @@ async fn append(cluster: &Cluster, filer: usize, path: &str, content: &str) -> R
 async fn rename(cluster: &Cluster, filer: usize, from: &str, to: &str) -> Result<()> {
     let url = cluster.url(filer, &format!("{to}?mv.from={from}"));
     cluster.http.post(url).send().await?.error_for_status()?;
-    Ok(())
-}
-
-/// A further name in the same directory, as mounts make it: both entries carry one id.
-async fn link(cluster: &Cluster, filer: usize, dir: &str, from: &str, to: &str) -> Result<()> {
-    let mut client = cluster.grpc(filer).await?;
-    let request = LookupDirectoryEntryRequest {
-        directory: dir.to_owned(),
-        name: from.to_owned(),
-    };
-    let found = client.lookup_directory_entry(request).await?.into_inner();
-    let mut fields = found.entry.context("an entry")?.fields()?;
-    if fields.hard_link_id.is_empty() {
-        fields.hard_link_id = Bytes::from(format!("{dir}/{from} is linked"));
-        fields.hard_link_counter = 1;
-    }
-    fields.hard_link_counter += 1;
-    for name in [from, to] {
-        fields.name = name.to_owned();
-        let entry = fields.to_entry(&UnknownFields::default());
-        let request = CreateEntryRequest {
-            directory: dir.to_owned(),
-            entry: Some(entry),
-            ..CreateEntryRequest::default()
-        };
-        let answer = client.create_entry(request).await?.into_inner();
-        ensure!(answer.error.is_empty(), "{name}: {}", answer.error);
-    }
-    Ok(())
-}
-
-/// Removes one of several names: mounts ask to keep the content then.
-async fn unlink(
-    cluster: &Cluster,
-    filer: usize,
-    (dir, name): (&str, &str),
-    is_last: bool,
-) -> Result<()> {
-    let request = DeleteEntryRequest {
-        directory: dir.to_owned(),
-        name: name.to_owned(),
-        is_delete_data: is_last,
-        ..DeleteEntryRequest::default()
-    };
-    let answer = cluster.grpc(filer).await?.delete_entry(request).await?;
-    let error = answer.into_inner().error;
-    ensure!(error.is_empty(), "{dir}/{name}: {error}");
     Ok(())
 }
 
@@ -130,19 +80,25 @@ async fn s25_s29_chunks_of_files_written_apart_are_all_there_or_all_freed() -> R
             .await?;
     }
     for name in ["linked", "unlinked"] {
-        link(&cluster, 0, "/d", name, &format!("{name}-too")).await?;
+        link(
+            &mut cluster.grpc(0).await?,
+            "/d",
+            name,
+            &format!("{name}-too"),
+        )
+        .await?;
     }
     apart(
         &mut cluster,
         async |at| {
             rename(at, 0, "/d/renamed", "/d/renamed-since").await?;
-            unlink(at, 0, ("/d", "deleted"), true).await?;
+            unlink(&mut at.grpc(0).await?, "/d", "deleted", true).await?;
             append(at, 0, "/d/appended", "here").await?;
             at.put(0, "/d/rewritten", b"here".to_vec()).await?;
             append(at, 0, "/d/linked", "here").await?;
-            link(at, 0, "/d", "linked", "linked-thrice").await?;
-            unlink(at, 0, ("/d", "unlinked"), false).await?;
-            unlink(at, 0, ("/d", "unlinked-too"), true).await
+            link(&mut at.grpc(0).await?, "/d", "linked", "linked-thrice").await?;
+            unlink(&mut at.grpc(0).await?, "/d", "unlinked", false).await?;
+            unlink(&mut at.grpc(0).await?, "/d", "unlinked-too", true).await
         },
         async |at| {
             append(at, 1, "/d/renamed", "there").await?;
@@ -280,13 +236,26 @@ async fn restarts_on_either_side_leave_no_chunk_behind() -> Result<()> {
 
 /// A chunk as clients write it: assigned, uploaded, not named by anything yet.
 async fn upload(cluster: &Cluster, filer: usize, content: &[u8]) -> Result<FileChunk> {
+    upload_to(cluster, filer, cluster.volume_port, content).await
+}
+
+/// The same at this volume server.
+async fn upload_to(
+    cluster: &Cluster,
+    filer: usize,
+    port: u16,
+    content: &[u8],
+) -> Result<FileChunk> {
     let request = AssignVolumeRequest {
         count: 1,
+        data_node: format!("127.0.0.1:{port}"),
         ..AssignVolumeRequest::default()
     };
     let assigned = cluster.grpc(filer).await?.assign_volume(request).await?;
     let assigned = assigned.into_inner();
+    ensure!(assigned.error.is_empty(), "{}", assigned.error);
     let at = assigned.location.context("a place")?.url;
+    ensure!(at.ends_with(&format!(":{port}")), "{at}, not {port}");
     let url = format!("http://{at}/{}", assigned.file_id);
     let sent = cluster.http.put(url).body(content.to_vec()).send().await?;
     sent.error_for_status()?;
@@ -311,6 +280,16 @@ async fn data(cluster: &Cluster, filer: usize, texts: &[&str]) -> Result<Vec<Fil
 
 /// A manifest of some chunks, as clients make one of a long list.
 async fn fold(cluster: &Cluster, filer: usize, chunks: &[FileChunk]) -> Result<FileChunk> {
+    fold_to(cluster, filer, cluster.volume_port, chunks).await
+}
+
+/// The same at this volume server.
+async fn fold_to(
+    cluster: &Cluster,
+    filer: usize,
+    port: u16,
+    chunks: &[FileChunk],
+) -> Result<FileChunk> {
     let chunks = chunks.to_vec();
     let end = chunks.iter().map(FileChunk::end).max().unwrap_or(0);
     let offset = chunks.iter().map(|chunk| chunk.offset).min().unwrap_or(0);
@@ -319,7 +298,7 @@ async fn fold(cluster: &Cluster, filer: usize, chunks: &[FileChunk]) -> Result<F
         offset,
         size: end - offset as u64,
         is_chunk_manifest: true,
-        ..upload(cluster, filer, &content).await?
+        ..upload_to(cluster, filer, port, &content).await?
     })
 }
 
@@ -375,7 +354,7 @@ async fn what_manifests_list_is_freed_with_them_and_not_before() -> Result<()> {
     }
     cluster.wait_converged().await?;
     // At the other filer than the one that they were written at, and that frees them.
-    unlink(&cluster, 1, ("/m", "deleted"), true).await?;
+    unlink(&mut cluster.grpc(1).await?, "/m", "deleted", true).await?;
     cluster.put(1, "/m/over", b"over".to_vec()).await?;
     let big = data(&cluster, 0, &["another.", "file...."]).await?;
     let big = [fold(&cluster, 0, &big).await?];
@@ -419,5 +398,81 @@ async fn what_manifests_list_is_freed_with_them_and_not_before() -> Result<()> {
     cluster.wait_converged().await?;
     cluster.wait_no_leak(&[0, 1]).await?;
     assert_eq!(cluster.stored()?, [].into(), "nothing names anything");
+    Ok(())
+}
+
+/// A gauge without labels at a filer.
+async fn gauge(cluster: &Cluster, filer: usize, name: &str) -> Result<f64> {
+    let answer = cluster.http.get(cluster.url(filer, "/metrics")).send();
+    let text = answer.await?.text().await?;
+    let prefix = format!("{name} ");
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(&prefix));
+    Ok(lines.next().with_context(|| name.to_owned())?.parse()?)
+}
+
+/// Files that wait for a manifest, and volumes that fail.
+async fn waiting(cluster: &Cluster, filer: usize) -> Result<(f64, f64)> {
+    let files = gauge(cluster, filer, "dulse_chunk_manifests_unreadable").await?;
+    let volumes = gauge(cluster, filer, "dulse_chunks_failing_volumes").await?;
+    Ok((files, volumes))
+}
+
+/// The manifests lie on another volume server than all the rest, and that one is away.
+#[tokio::test]
+async fn while_a_manifest_cannot_be_read_what_its_file_dropped_is_kept() -> Result<()> {
+    let mut cluster = cluster(&["redb", "sqlite"]).await?;
+    let port = cluster.add_volume(Whose::Ours)?;
+    let is_known = || async { upload_to(&cluster, 0, port, b"there").await.is_ok() };
+    wait_for("a volume on the second server", is_known).await?;
+    let mut manifests = Vec::new();
+    for name in ["cut", "deleted"] {
+        let chunks = data(&cluster, 0, &["chunk 1.", "chunk 2.", "chunk 3."]).await?;
+        let manifest = fold_to(&cluster, 0, port, &chunks[..2]).await?;
+        let named = [manifest.clone(), chunks[2].clone()];
+        write(&cluster, 0, ("/away", name), &named, 0).await?;
+        manifests.push(manifest);
+    }
+    // Of a file without manifests nothing waits for that server.
+    let plain = data(&cluster, 0, &["plain..."]).await?;
+    write(&cluster, 0, ("/away", "plain"), &plain, 0).await?;
+    cluster.wait_converged().await?;
+    assert_eq!(cluster.stored()?.len(), 7);
+    cluster.more[0].kill()?;
+    // The last chunk goes; the manifest stays, and might list it, too.
+    let more = data(&cluster, 0, &["instead."]).await?.remove(0);
+    let named = [manifests[0].clone(), FileChunk { offset: 16, ..more }];
+    write(&cluster, 1, ("/away", "cut"), &named, 0).await?;
+    for name in ["deleted", "plain"] {
+        unlink(&mut cluster.grpc(1).await?, "/away", name, true).await?;
+    }
+    cluster.wait_converged().await?;
+    let is_told = || async {
+        let is_waiting = |(files, volumes)| files == 2.0 && volumes >= 1.0;
+        waiting(&cluster, 0).await.is_ok_and(is_waiting)
+    };
+    let told = wait_for("two files that wait for their manifests", is_told).await;
+    told.with_context(|| format!("{:?}", cluster.stored()))?;
+    let is_plain_gone = || async { cluster.stored().is_ok_and(|stored| stored.len() == 7) };
+    wait_for("what needs no manifest to go", is_plain_gone).await?;
+    cluster.more[0].restart()?;
+    let is_over = || async { waiting(&cluster, 0).await.is_ok_and(|w| w == (0.0, 0.0)) };
+    wait_for("no file that waits", is_over).await?;
+    let is_left = |n: usize| cluster.stored().is_ok_and(|stored| stored.len() == n);
+    let is_cut = || async { is_left(3) };
+    wait_for("what was dropped to go", is_cut).await?;
+    let found = cluster.get(1, "/away/cut").await?;
+    assert_eq!(found.as_deref(), Some(&b"chunk 1.chunk 2.instead."[..]));
+    unlink(&mut cluster.grpc(1).await?, "/away", "cut", true).await?;
+    let is_empty = || async { is_left(0) };
+    wait_for("all to go", is_empty).await?;
+    for manifest in manifests {
+        let id = manifest.id().context("an id")?;
+        let url = format!("http://127.0.0.1:{port}/{id}");
+        let is_gone = || async {
+            let answer = cluster.http.get(&url).send().await;
+            answer.is_ok_and(|answer| answer.status() == 404)
+        };
+        wait_for("manifests to go", is_gone).await?;
+    }
     Ok(())
 }

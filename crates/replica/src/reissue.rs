@@ -25,6 +25,7 @@ use dulse_merge::local::{Builder, LocalError};
 use dulse_merge::view::is_dir;
 use dulse_merge::{Content, MemberRow, NameRow, Txn};
 use dulse_store::{Error, Operation};
+use dulse_types::entry::file_id_of;
 use dulse_types::{FileId, Identity, Version};
 
 use crate::error;
@@ -285,7 +286,8 @@ fn change(
     let (mut is_lost, mut wanted) = (false, theirs.clone());
     if item.is_ours_alone(ours.data_version) && ours.data != theirs.data {
         // ⚠ Only over what it was written on top of: of other data the chunks may be freed.
-        if is_on_top(ours, theirs.data_version) {
+        let is_on_top = is_on_top(ours, theirs.data_version);
+        if is_on_top && !has_unknown_manifest(ours, &theirs) {
             wanted.data = ours.data.clone();
         } else {
             is_lost = true;
@@ -412,7 +414,8 @@ fn name_of_inode(
 ///
 /// ⚠ With those of its chunks that are there for certain: that others name in the same file now
 /// (`present`), or never knew. What they knew and dropped may be freed, and a record would not
-/// bring it back.
+/// bring it back. What a manifest lists that they never knew is not looked at: such a record may
+/// have holes, and without the manifest it would lack what is there.
 fn lose(
     builder: &mut Builder<'_, '_>,
     item: &NameItem,
@@ -486,6 +489,19 @@ fn is_on_top(ours: &Content, theirs: Version) -> bool {
     theirs.is_zero()
         || ours.seen.covers(theirs)
         || (theirs.origin == ours.data_version.origin && theirs.stamp <= ours.data_version.stamp)
+}
+
+/// Whether data names a manifest that the others' data does not.
+///
+/// ⚠ Nothing here reads what it lists: chunks of older data among it the others may have freed,
+/// and they have data that is whole.
+fn has_unknown_manifest(ours: &Content, theirs: &Content) -> bool {
+    if theirs.data_version.is_zero() {
+        return false;
+    }
+    let theirs = theirs.data.file_ids();
+    let mut manifests = ours.data.manifests().into_iter();
+    manifests.any(|manifest| file_id_of(&manifest).is_none_or(|id| !theirs.contains(&id)))
 }
 
 impl NameItem {

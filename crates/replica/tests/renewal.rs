@@ -512,6 +512,41 @@ fn a_loss_is_recorded_with_the_chunks_that_are_there_for_certain() {
     assert_eq!(lost, [[2], [6]]);
 }
 
+/// Chunks as [`files`] has them, of which the first is a manifest.
+fn folded(keys: &[u64]) -> Entry {
+    let mut fields = files(keys).fields().unwrap();
+    fields.chunks[0].is_chunk_manifest = true;
+    fields.to_entry(&UnknownFields::default())
+}
+
+/// It may list chunks that the others had dropped before and have freed: their file is whole.
+#[test]
+fn a_manifest_that_others_never_knew_takes_the_place_of_nothing() {
+    let (mut member, machine, _) = pair();
+    let mut store = machine.open();
+    create(&mut store, "/folded", files(&[1, 2]));
+    create(&mut store, "/known", folded(&[3, 4]));
+    create(&mut store, "/plain", file(5));
+    let has = hand_over(&store, &mut member);
+    update(&mut store, "/folded", folded(&[6, 2]));
+    update(&mut store, "/known", folded(&[3, 4, 7]));
+    update(&mut store, "/plain", files(&[5, 8]));
+    create(&mut store, "/new", folded(&[9, 10]));
+    let mut store = renew(&machine, store, has, &mut member);
+    reissue_all(&mut store);
+    let found = |at: &str| {
+        let found = store.shared().find(&path(at)).unwrap().unwrap();
+        chunks_of(&found.entry)
+    };
+    assert_eq!(found("/folded"), [1, 2]);
+    assert_eq!(found("/known"), [3, 4, 7]);
+    assert_eq!(found("/plain"), [5, 8]);
+    assert_eq!(found("/new"), [9, 10]);
+    let page = store.shared().conflicts(b"", None, 9).unwrap();
+    let lost: Vec<_> = page.conflicts.iter().map(|c| chunks_of(&c.loser)).collect();
+    assert_eq!(lost, [[6, 2]]);
+}
+
 /// A new name, then the old one goes: how many programs rename.
 #[test]
 fn a_further_name_of_a_file_that_others_know_is_a_link_to_it() {

@@ -24,6 +24,8 @@ const DELETE_MAX: usize = 10_000;
 pub(super) struct Manifests {
     known: HashMap<FileId, Vec<FileChunk>>,
     n_chunks: usize,
+    /// Volumes that answered a read or a delete since they were last looked at.
+    worked: BTreeSet<u32>,
 }
 
 impl Manifests {
@@ -46,12 +48,16 @@ impl Manifests {
         // Each look takes some manifests of those that are due.
         while !rows.is_empty() {
             let mut resolving = state.store.shared().resolving(&rows, aged)?;
+            self.worked.clear();
             if !self.resolve(state, &mut resolving, retries).await? {
                 counts.unreadable += 1;
+                self.forget_worked(retries);
                 break;
             }
             let verdict = resolving.finish();
             let gone = delete_all(state, &verdict, retries, counts).await;
+            self.worked.extend(gone.iter().map(|id| id.volume_id));
+            self.forget_worked(retries);
             let n_before = rows.len();
             let is_decided = |row: &Garbage| {
                 let all = [&verdict.free, &verdict.manifests, &verdict.held];
@@ -65,6 +71,17 @@ impl Manifests {
             }
         }
         Ok(done)
+    }
+
+    /// Volumes of which nothing failed just now work again; of one that answers reads and
+    /// refuses deletes the pauses go on growing.
+    fn forget_worked(&mut self, retries: &mut Retries) {
+        let now = Instant::now();
+        for volume in std::mem::take(&mut self.worked) {
+            if retries.is_due(volume, now) {
+                retries.forget(volume);
+            }
+        }
     }
 
     /// Reads every manifest that is asked for. False when one may be there and cannot be read.
@@ -117,7 +134,9 @@ impl Manifests {
         if let Some(known) = self.known.get(&id) {
             return Ok(Listing::Chunks(known.clone()));
         }
-        let Some(listed) = state.blobs.listed_in(chunk).await? else {
+        let listed = state.blobs.listed_in(chunk).await?;
+        self.worked.insert(id.volume_id);
+        let Some(listed) = listed else {
             return Ok(Listing::Gone);
         };
         if self.n_chunks + listed.len() > CACHED_MAX {
