@@ -246,6 +246,8 @@ impl World {
                 let Some(running) = &mut self.filers[f].running else {
                     return Ok(());
                 };
+                let met = running.shared().met(greeting.origin);
+                met.map_err(|e| e.to_string())?;
                 let own = running.origin();
                 let forked = running.shared().forked_at(own, greeting.vector.get(own));
                 let forked = forked.map_err(|e| e.to_string())?;

@@ -49,6 +49,7 @@ impl World {
         };
         match request {
             Request::Hello { origin, address } => {
+                running.shared().met(origin).map_err(|e| e.to_string())?;
                 running.with(now, |core, since, _| {
                     core.called_by(since, origin, &address)
                 })?;

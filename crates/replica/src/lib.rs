@@ -11,6 +11,7 @@
 //! is never ahead of the log, and state and peers are fed from the same records.
 
 mod acknowledged;
+mod apart;
 mod checkpoint;
 mod clock;
 mod conflicts;

@@ -16,6 +16,7 @@ use dulse_types::wire::{Reader, WireError, Writer};
 use dulse_types::{Origin, Stamp, Vector};
 use parking_lot::{Mutex, RwLock};
 
+use crate::apart::Apart;
 use crate::clock::HybridClock;
 use crate::error;
 use crate::forgetting::Forgetting;
@@ -73,6 +74,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         judged: Mutex::default(),
         trees: Mutex::default(),
         guard: Guard::default(),
+        apart: Apart::default(),
     });
     let (vector, ceiling) = replay(&shared, noted.position)?;
     tracing::info!(

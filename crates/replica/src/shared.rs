@@ -20,6 +20,7 @@ use dulse_types::{Entry, FileId, FullPath, Identity, Origin, Stamp, Vector, Vers
 use parking_lot::{Mutex, RwLock};
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::apart::Apart;
 use crate::clock::{Clock, HybridClock};
 use crate::conflicts::ConflictCounts;
 use crate::error;
@@ -51,6 +52,8 @@ pub struct Shared {
     /// Written by the sequencer.
     pub(crate) trees: Mutex<Vec<TreeProgress>>,
     pub(crate) guard: Guard,
+    /// See [`Shared::met`].
+    pub(crate) apart: Apart,
 }
 
 /// Sums of the digest's buckets and their total.

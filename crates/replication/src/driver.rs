@@ -384,6 +384,8 @@ async fn handshake(inner: &Inner, address: &ServerAddress) -> Result<(Client, Gr
     }
     let mut greeting = convert::greeting(&theirs);
     let shared = Arc::clone(inner.store.shared());
+    let met = shared.met(greeting.origin);
+    met.map_err(|error| Refusal::Broken(error.to_string()))?;
     let (own, has) = (inner.origin(), greeting.vector.get(inner.origin()));
     greeting.own = shared.vector().get(own);
     let joined = shared.joined();

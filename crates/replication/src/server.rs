@@ -61,9 +61,11 @@ impl Replication for ReplicationService {
         if let Some(why) = convert::mismatch(&self.inner, &theirs) {
             return Err(Status::failed_precondition(why));
         }
+        let origin = Origin(theirs.origin);
+        let met = self.inner.store.shared().met(origin);
+        met.map_err(|error| Status::internal(error.to_string()))?;
         if let Ok(address) = theirs.address.parse() {
             let now = self.inner.now();
-            let origin = Origin(theirs.origin);
             if self.inner.core.lock().called_by(now, origin, &address) {
                 self.inner.wake.notify_one();
             }

@@ -15,12 +15,16 @@ use super::super::convert;
 const PART_MAX: usize = 256;
 
 /// Whether this filer's log lacks events at or above `since`: it came by a transfer of the
-/// state, or what it had was dropped.
+/// state, or what it had was dropped. ⚠ Or whether events below it may not have been told: the
+/// subscriber may come from a member that had been shut out and went on apart from the others.
 ///
 /// # Errors
 ///
 /// `Corrupt`, `Io`.
 pub fn is_older_than_log(shared: &Shared, since: Stamp, is_local: bool) -> Result<bool, Error> {
+    if !is_local && shared.is_from_apart(since) {
+        return Ok(true);
+    }
     // What is applied and not on disk yet is in no log that can be read: compared with that, a
     // cursor just below a peer's first change behind a transfer looked too old.
     for (origin, last) in shared.durable_vector().iter() {
@@ -134,9 +138,11 @@ impl Replay {
 mod tests {
     use dulse_journal::MemDisk;
     use dulse_kv::MemoryEngine;
+    use dulse_merge::MemberStep;
+    use dulse_replica::Clock;
     use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, SystemClock};
     use dulse_store::{Step, Transaction};
-    use dulse_types::EntryFields;
+    use dulse_types::{EntryFields, Origin};
 
     use super::*;
 
@@ -152,6 +158,48 @@ mod tests {
             ..Transaction::default()
         };
         replica.commit(vec![transaction]).remove(0).unwrap();
+    }
+
+    /// I8: what the others wrote meanwhile it was not told there, and would never be.
+    #[test]
+    fn who_followed_a_member_that_was_shut_out_and_went_on_takes_the_state() {
+        let clock = Arc::new(SystemClock);
+        let mut replica = Replica::open(ReplicaOptions {
+            disk: Arc::new(MemDisk::new()),
+            engine: Arc::new(MemoryEngine::new()),
+            clock: clock.clone(),
+            random: 1 << 32 | 1,
+            durability: Durability::Fsync,
+            limits: Limits::STANDARD,
+        })
+        .unwrap();
+        let (removed, left, member) = (Origin(7), Origin(8), Origin(9));
+        for (origin, end) in [(removed, true), (left, false)] {
+            let cut = Stamp::ZERO;
+            let step = match end {
+                true => MemberStep::Remove {
+                    member: origin,
+                    cut,
+                },
+                false => MemberStep::Leave { member: origin },
+            };
+            replica.member(step).unwrap();
+        }
+        create(&mut replica, "/d");
+        let shared = replica.shared();
+        let is_too_old = |since| is_older_than_log(&shared, since, false).unwrap();
+        let since = Stamp(clock.now_ns());
+        shared.met(left).unwrap();
+        shared.met(member).unwrap();
+        assert!(!is_too_old(since), "nobody went on apart from the others");
+        shared.met(removed).unwrap();
+        assert!(is_too_old(since), "it may come from there");
+        assert!(
+            !is_older_than_log(&shared, since, true).unwrap(),
+            "its own are all there"
+        );
+        let later = Stamp(since.0 + 60_000_000_000);
+        assert!(!is_too_old(later), "that one goes on no more");
     }
 
     /// The walk may have passed where something happens before it has ended.
