@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dulse_cluster::{Candidate, Now};
-use dulse_types::{Origin, ServerAddress};
+use dulse_types::{Origin, ServerAddress, Stamp};
 
 use super::{Action, Core, Greeting, LinkId, Phase, RETRY_DELAY, Refusal, StreamId};
 use crate::status::PeerState;
@@ -47,6 +47,8 @@ pub(super) struct Link {
     pub(super) heard: Option<Now>,
     /// When its last greeting was taken.
     pub(super) met: Now,
+    /// What it has of this filer's changes while that is not all, and since when no more.
+    pub(super) stands: Option<(Stamp, Now)>,
     /// The same filer is pulled at another address.
     pub(super) is_double: bool,
 }
@@ -63,6 +65,7 @@ impl Link {
             is_fresh: false,
             heard: None,
             met: Now::ZERO,
+            stands: None,
             is_double: false,
         }
     }

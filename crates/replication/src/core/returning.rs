@@ -31,6 +31,10 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 /// The others have this long to fetch what this filer has of third ones and they do not.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// A peer that takes nothing of what this filer wrote for this long is greeted anew. Less than
+/// what the peer waits before it takes a new origin itself.
+const STANDS_MAX: Duration = Duration::from_secs(2);
+
 /// When one started that steps aside: last of all.
 const STEPS_ASIDE: i64 = i64::MAX;
 
@@ -48,6 +52,7 @@ impl Core {
         }
         self.own = view.applied.get(own);
         self.greet_those_ahead(now);
+        self.greet_those_beside(now);
         // Whoever moved looks at its old place, where another may run on a copy of its store.
         for (origin, address) in view.members {
             if *origin == own && !address.is_same_server(&self.settings.address) {
@@ -73,6 +78,32 @@ impl Core {
                 let error = "it has more of this filer's changes than there are here";
                 self.break_link(now, &address, PeerState::Connecting, error, RETRY_DELAY);
             }
+        }
+    }
+
+    /// ⚠ One that has some of this filer's changes, not the last, and takes none though it is
+    /// connected may have another log of this store: another wrote under this origin while it
+    /// was away. Only a greeting shows that the logs parted.
+    fn greet_those_beside(&mut self, now: Now) {
+        let (own, last) = (self.settings.origin, self.own);
+        let mut beside = Vec::new();
+        for (address, link) in &mut self.links {
+            let said = self.acks.of(link.origin).filter(|_| link.is_open());
+            let has = said.map_or(Stamp::ZERO, |said| said.applied.get(own));
+            if has == Stamp::ZERO || has >= last {
+                link.stands = None;
+                continue;
+            }
+            let stands = link.stands.filter(|(at, _)| *at == has);
+            let (_, since) = *link.stands.insert(stands.unwrap_or((has, now)));
+            if now.saturating_sub(since.max(link.met)) >= STANDS_MAX {
+                link.stands = None;
+                beside.push(address.clone());
+            }
+        }
+        for address in beside {
+            let error = "it takes none of this filer's changes";
+            self.break_link(now, &address, PeerState::Connecting, error, Duration::ZERO);
         }
     }
 

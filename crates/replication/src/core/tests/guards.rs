@@ -479,6 +479,35 @@ fn a_peer_that_has_more_of_this_origin_is_greeted_anew() {
     }
 }
 
+/// Another wrote on a copy of this store, and this filer wrote on beyond that before it heard of
+/// it: the peer could take nothing of it, and no more was in that peer's vector than here.
+#[test]
+fn a_peer_that_takes_nothing_of_what_this_filer_wrote_is_greeted_anew() {
+    let applied = vector(&[(1, 9), (2, 10)]);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let greeted_at = |has: fn(u64) -> i64| {
+        let (mut core, stream) = pulling(&applied);
+        for second in 0..8 {
+            let now = SECOND * second as u32;
+            let statement = Statement {
+                position: Stamp(10),
+                applied: vector(&[(1, has(second)), (2, 10)]),
+                ..Statement::default()
+            };
+            core.heard(now, stream, statement, &[]);
+            let actions = core.poll(now, &view(&applied, &members));
+            if actions.iter().any(|a| matches!(a, Action::Greet { .. })) {
+                return Some(second);
+            }
+        }
+        None
+    };
+    assert_eq!(greeted_at(|_| 5), Some(2), "it stands beside the log");
+    assert_eq!(greeted_at(|_| 9), None, "it has all");
+    assert_eq!(greeted_at(|_| 0), None, "it has not begun to take any");
+    assert_eq!(greeted_at(|s| s.min(8) as i64 + 1), None, "it moves");
+}
+
 /// A store that was set back took a new origin at once, and dropped the last copy of what a lost
 /// filer had written.
 #[test]
