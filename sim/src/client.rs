@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use dulse_merge::Change;
 use dulse_proto::replication::Heartbeat;
-use dulse_replica::{Applied, ExportPart};
+use dulse_replica::{Applied, ExportPart, Renewal};
 use dulse_replication::convert;
 use dulse_replication::core::{Action, Greeting, LinkId, Outcome, Refusal, StreamId};
 use dulse_replication::feed::Cursor;
 use dulse_types::{Origin, ServerAddress, Stamp};
+use rand::Rng;
 
 use crate::MS;
 use crate::checks::Seen;
@@ -87,10 +88,20 @@ impl World {
             Action::Found { beside } => self.found(f, &beside),
             Action::Renew {
                 known,
+                of_thirds,
                 behind,
                 is_in_use,
                 ..
-            } => self.renew(f, known, behind, is_in_use),
+            } => {
+                let random = self.rng.random();
+                let renewal = Renewal {
+                    known,
+                    of_thirds,
+                    is_in_use,
+                    random,
+                };
+                self.renew(f, renewal, behind)
+            }
             Action::Appear => self.appear(f),
             Action::Fence { member } => self.shut_out(f, member, false),
             Action::Cancel(stream) => {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Members that are shut out.
 
+use bytes::Bytes;
 use dulse_merge::{Change, MemberStep};
-use dulse_replica::{Known, Renewal};
-use dulse_types::{Origin, Stamp};
-use rand::Rng;
+use dulse_replica::{Applied, Renewal};
+use dulse_replication::core::Outcome;
+use dulse_types::{Origin, Stamp, Vector};
 
 use crate::MS;
+use crate::checks::Seen;
 use crate::filer::Running;
 use crate::net::Kind;
 use crate::queue::Event;
@@ -17,31 +19,30 @@ impl World {
     pub(crate) fn renew(
         &mut self,
         f: usize,
-        mut known: Known,
+        mut renewal: Renewal,
         behind: Option<Stamp>,
-        is_in_use: bool,
     ) -> Result<(), String> {
         let own = self.filers[f].running.as_ref().map(Running::origin);
+        let (known, is_in_use) = (&mut renewal.known, renewal.is_in_use);
         if let (Some(own), Some(behind)) = (own, behind)
             && let Some(common) = self.parted_at(f, own, behind)?
         {
             let known_now = known.get(own);
             known.set(own, known_now.map_or(common, |known| common.min(known)));
         }
-        self.say(|| format!("filer {f} takes a new origin, others have {known}"));
+        self.say(|| {
+            let Renewal {
+                known, of_thirds, ..
+            } = &renewal;
+            format!("filer {f} takes a new origin, others have {known}and {of_thirds}")
+        });
         if let (Some(own), true) = (own, is_in_use)
-            && known.get(own) < self.own_stamp(f)
+            && renewal.known.get(own) < self.own_stamp(f)
         {
             // What it wrote comes again under the new one; the copy goes on without.
             self.parted.insert(own);
             self.doubt(own);
         }
-        let random = self.rng.random();
-        let renewal = Renewal {
-            known,
-            is_in_use,
-            random,
-        };
         let Some(n_items) = self.tolerate(f, |running| running.replica.renew(&renewal))? else {
             return self.core(f, |core, since, _| {
                 core.renewed(since, Err("the disk is full".to_owned()));
@@ -88,10 +89,39 @@ impl World {
         if !has_reissue || !running.has_state() {
             return Ok(());
         }
+        let before = running.shared().vector();
         let done = self.tolerate(f, |running| running.replica.reissue())?;
         self.say(|| format!("filer {f} made anew {done:?}"));
         self.wrote(f);
-        Ok(())
+        self.took_again(f, &before)
+    }
+
+    /// What of third filers it had kept and took in again.
+    fn took_again(&mut self, f: usize, before: &Vector) -> Result<(), String> {
+        let Some(running) = &self.filers[f].running else {
+            return Ok(());
+        };
+        let shared = running.shared();
+        let own = running.origin();
+        let mut taken = Vec::new();
+        for (origin, stamp) in shared.vector().iter() {
+            if origin != own && stamp > before.get(origin) {
+                let records = shared.changes_after(origin, before.get(origin), usize::MAX);
+                taken.extend(records.map_err(|e| e.to_string())?);
+            }
+        }
+        let changes: Vec<Bytes> = taken.into_iter().map(|record| record.payload).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.say(|| format!("filer {f} took {} changes again", changes.len()));
+        let results = vec![Applied::Now; changes.len()];
+        self.show(&Seen::Applied {
+            filer: f,
+            changes: &changes,
+            results: &results,
+            outcome: &Outcome::Applied,
+        })
     }
 
     /// A filer says by a change that it runs at another place.

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use dulse_journal::Record;
 use dulse_kv::ReadExt;
 use dulse_merge::apply::{Located, Where, live_names};
-use dulse_merge::change::{ConflictStep, MemberStep, NameStep, Step as MergeStep};
+use dulse_merge::change::{Change, ConflictStep, MemberStep, NameStep, Step as MergeStep};
 use dulse_merge::conflict::{DATA, SHADOW, data_id};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::local::{Builder, LocalError};
@@ -30,7 +30,7 @@ use dulse_types::{FileId, Identity, Version};
 
 use crate::error;
 use crate::renewal::{AGAIN, former_key, origins, origins_row};
-use crate::sequencer::{Replica, Sync, member, record};
+use crate::sequencer::{Applied, Replica, Sync, member, record};
 use crate::shared::{EngineRows, Shared};
 use item::{Item, NameItem};
 
@@ -95,7 +95,7 @@ impl Replica {
         self.ready()?;
         let (from, to) = Space::Reissue.range();
         let rows = self.shared.engine.scan(&from, &to, PART_ITEMS);
-        let rows = rows.map_err(|e| error::engine(operation, e))?;
+        let mut rows = rows.map_err(|e| error::engine(operation, e))?;
         let mut done = Reissued {
             has_more: rows.len() == PART_ITEMS,
             ..Reissued::default()
@@ -103,6 +103,21 @@ impl Replica {
         if rows.is_empty() {
             self.shut_out_former()?;
             return Ok(done);
+        }
+        let mut changes = Vec::new();
+        for (n, (_, value)) in rows.iter().enumerate() {
+            match (Item::decode(value), changes.len() == n) {
+                (Ok(Item::Change(change)), true) => changes.push(change),
+                (Ok(Item::Change(_)), false) => {
+                    rows.truncate(n);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        if !changes.is_empty() {
+            rows.truncate(changes.len());
+            return self.take_again(&rows, &changes);
         }
         let shared = Arc::clone(&self.shared);
         let under = EngineRows(&*shared.engine);
@@ -170,6 +185,42 @@ impl Replica {
         Ok(done)
     }
 
+    /// Takes in what third filers wrote and others lacked, as if a member brought it: their
+    /// origins and stamps stay, so it is there once, whoever else comes with it.
+    fn take_again(
+        &mut self,
+        rows: &[(Bytes, Bytes)],
+        changes: &[Bytes],
+    ) -> Result<Reissued, Error> {
+        let shared = Arc::clone(&self.shared);
+        let mut taken = Vec::new();
+        for change in changes {
+            let Ok(decoded) = Change::decode(change) else {
+                continue;
+            };
+            let under = EngineRows(&*shared.engine);
+            let row = member(&Txn::new(&under), decoded.origin)?;
+            // ⚠ Of one that is gone others may have drawn the cut without it.
+            let is_gone = row.is_some_and(|row| row.state != MemberRow::MEMBER);
+            if !is_gone {
+                taken.push(change.clone());
+            }
+        }
+        let results = self.apply_from(shared.origin(), &taken)?;
+        // ⚠ On disk before the copy goes.
+        shared.sync()?;
+        let n_made = results.iter().filter(|r| **r == Applied::Now).count() as u64;
+        let writes = rows.iter().map(|(key, _)| (key.to_vec(), None)).collect();
+        let written = shared.engine.write(dulse_kv::Batch { writes });
+        written.map_err(|e| error::engine(Operation::Commit, e))?;
+        Ok(Reissued {
+            n_made,
+            n_there: changes.len() as u64 - n_made,
+            has_more: true,
+            ..Reissued::default()
+        })
+    }
+
     /// ⚠ An origin that this store had is used by nobody any more: as long as it is a member,
     /// all wait for it.
     fn shut_out_former(&mut self) -> Result<(), Error> {
@@ -219,6 +270,8 @@ fn remake(
     attempt: Attempt,
 ) -> Result<Done, LocalError> {
     match item {
+        // It is taken in as it is.
+        Item::Change(_) => Ok(Done::There),
         Item::Key { key, row } => {
             let known = builder.txn().kv(key)?;
             if known.is_some_and(|known| known.version >= row.version || known.value == row.value) {

@@ -19,14 +19,17 @@ use dulse_merge::txn::decode_name;
 use dulse_merge::{KvRow, MemberRow, NameRow, Txn};
 use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::wire::{Reader, Writer};
-use dulse_types::{FileId, Origin, Version};
+use dulse_types::{FileId, Origin, Vector, Version};
 
 use crate::error;
 use crate::reissue::Known;
 use crate::reissue::chunks::named_here_alone;
 use crate::reissue::item::{Item, NameItem};
 use crate::sequencer::{Replica, stored_origin};
-use crate::shared::EngineRows;
+use crate::shared::{EngineRows, Following};
+
+/// Bytes of changes that are read at once.
+const PART_BYTES: usize = 1 << 20;
 
 /// Rows read at once, and items written by one batch.
 const PART_ROWS: usize = 1_000;
@@ -36,8 +39,9 @@ const RESERVE: &str = "reserve";
 
 /// What is made anew first: the dead, so that they are in nobody's way, then names that others
 /// know, then those that they do not.
-/// But before all, further names of files that others know: one of their names may be among the
+/// But before all, what third filers wrote, and further names of files that others know: one of their names may be among the
 /// dead.
+const CHANGE: u8 = 0;
 const LINK: u8 = 0;
 const DEAD: u8 = 1;
 const KNOWN: u8 = 2;
@@ -51,6 +55,9 @@ pub struct Renewal {
     /// What others have of this origin, and of those that they hold for gone: what is here
     /// beyond it, nobody else has.
     pub known: Known,
+    /// What others have at least of third filers of which more is here: it is kept as it is, and
+    /// taken in again behind the state.
+    pub of_thirds: Vector,
     /// Whether the old origin is still used, by another process on a copy of this store.
     pub is_in_use: bool,
     /// Randomness for the new origin.
@@ -110,7 +117,7 @@ impl Replica {
         self.ready()?;
         // Order: what is set aside comes before what says that the rest may go. An engine keeps
         // a prefix of its batches, so the latter is never there alone.
-        let n_items = self.set_aside(&renewal.known)?;
+        let n_items = self.set_aside(renewal)?;
         let mut row = Writer::new();
         row.u64_be(new_origin(renewal.random).0);
         row.u8(u8::from(renewal.is_in_use));
@@ -122,7 +129,8 @@ impl Replica {
         Ok(n_items)
     }
 
-    fn set_aside(&mut self, known: &Known) -> Result<u64, Error> {
+    fn set_aside(&mut self, renewal: &Renewal) -> Result<u64, Error> {
+        let known = &renewal.known;
         let mut aside = Aside {
             replica: self,
             known,
@@ -133,8 +141,11 @@ impl Replica {
             chunks: BTreeSet::new(),
         };
         aside.next = aside.first_free()?;
+        // ⚠ First of all: what is made anew lies on top of it.
+        aside.changes(&renewal.of_thirds)?;
         if aside.is_all_known() {
-            return Ok(0);
+            aside.flush()?;
+            return Ok(aside.n_items);
         }
         aside.chunks = named_here_alone(&self.shared, known)?;
         aside.names(Space::Graves)?;
@@ -165,6 +176,24 @@ impl Aside<'_> {
             .iter()
             .map(|(origin, stamp)| Version { stamp, origin });
         !lasts.any(|last| self.is_ours_alone(last))
+    }
+
+    /// What third filers wrote that others lack: it may be that nobody else has it any more.
+    fn changes(&mut self, of_thirds: &Vector) -> Result<(), Error> {
+        let shared = Arc::clone(&self.replica.shared);
+        shared.sync()?;
+        for (third, mut after) in of_thirds.iter() {
+            // What follows what they have, or nothing.
+            while let Following::Changes(records) = shared.following(third, after, PART_BYTES)?
+                && let Some(last) = records.last()
+            {
+                after = last.stamp;
+                for record in records {
+                    self.add(CHANGE, &Item::Change(record.payload))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn is_ours_alone(&self, version: Version) -> bool {

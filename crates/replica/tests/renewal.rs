@@ -13,7 +13,9 @@ use dulse_replica::reissue::item::Item;
 use dulse_replica::{Clock, Durability, Known, Limits, Renewal, Replica, ReplicaOptions};
 use dulse_store::{ListRange, Step, Transaction};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
-use dulse_types::{Entry, EntryFields, FileChunk, FileId, FullPath, Origin, Stamp, Version};
+use dulse_types::{
+    Entry, EntryFields, FileChunk, FileId, FullPath, Origin, Stamp, Vector, Version,
+};
 
 struct Ticking(AtomicI64);
 
@@ -184,6 +186,7 @@ fn what_only_a_store_had_is_made_anew_under_its_next_origin() {
     let old = store.shared().origin();
     let renewal = Renewal {
         known,
+        of_thirds: Vector::new(),
         is_in_use: false,
         random: 9 << 32 | 9,
     };
@@ -198,6 +201,91 @@ fn what_only_a_store_had_is_made_anew_under_its_next_origin() {
     assert_returned(&member, &store, old);
 }
 
+/// A store whose log parted was the last that had what a lost filer wrote: the others took
+/// nothing from it, and it went on with their state.
+#[test]
+fn what_only_a_store_has_of_a_third_filer_is_taken_in_again() {
+    let (mut member, machine, known) = pair();
+    let mut store = machine.open();
+    let mut lost = Machine::new(3 << 32 | 3).open();
+    let third = lost.shared().origin();
+    let both = mkdir(&mut lost, "/both");
+    mkdir(&mut lost, "/only");
+    mkdir(&mut lost, "/only2");
+    let made = lost.shared().changes_after(third, Stamp::ZERO, usize::MAX);
+    let made: Vec<Bytes> = made.unwrap().into_iter().map(|r| r.payload).collect();
+    member.apply_remote(&made[..1]).unwrap();
+    store.apply_remote(&made).unwrap();
+    // Written on top of it.
+    mkdir(&mut store, "/only/below");
+    let mut of_thirds = Vector::new();
+    of_thirds.set(third, both);
+    let renewal = Renewal {
+        known,
+        of_thirds,
+        is_in_use: false,
+        random: 9 << 32 | 9,
+    };
+    assert_eq!(store.renew(&renewal).unwrap(), 6);
+    drop(store);
+    machine.crash();
+    let mut store = machine.open();
+    join(&mut member, &mut store);
+    assert_eq!(store.shared().vector().get(third), both);
+    store.reissue().unwrap();
+    let taken = store.shared().changes_after(third, both, usize::MAX);
+    let taken: Vec<Bytes> = taken.unwrap().into_iter().map(|r| r.payload).collect();
+    assert_eq!(taken, made[1..], "as it was, for others to fetch");
+    drop(store);
+    // Taken in and on disk: only its copy may be there still.
+    machine.crash();
+    let mut store = machine.open();
+    reissue_all(&mut store);
+    assert_eq!(names(&store), ["both", "kept", "mine", "only", "only2"]);
+    let below = store.shared().find(&path("/only/below")).unwrap();
+    assert!(below.is_some(), "in its place");
+}
+
+/// ⚠ Of a third filer that was shut out meanwhile the others may have drawn the cut.
+#[test]
+fn what_a_store_has_of_a_third_filer_is_dropped_once_that_is_gone() {
+    let (mut member, machine, known) = pair();
+    let mut store = machine.open();
+    let mut lost = Machine::new(3 << 32 | 3).open();
+    let third = lost.shared().origin();
+    let address = String::new();
+    let step = MemberStep::Join {
+        member: third,
+        address,
+    };
+    let both = lost.member(step).unwrap();
+    mkdir(&mut lost, "/only");
+    let made = lost.shared().changes_after(third, Stamp::ZERO, usize::MAX);
+    let made: Vec<Bytes> = made.unwrap().into_iter().map(|r| r.payload).collect();
+    member.apply_remote(&made[..1]).unwrap();
+    store.apply_remote(&made).unwrap();
+    let mut of_thirds = Vector::new();
+    of_thirds.set(third, both);
+    let renewal = Renewal {
+        known,
+        of_thirds,
+        is_in_use: false,
+        random: 9 << 32 | 9,
+    };
+    store.renew(&renewal).unwrap();
+    drop(store);
+    let mut store = machine.open();
+    let remove = MemberStep::Remove {
+        member: third,
+        cut: both,
+    };
+    member.member(remove).unwrap();
+    join(&mut member, &mut store);
+    reissue_all(&mut store);
+    assert_eq!(store.shared().vector().get(third), both);
+    assert_eq!(names(&store), ["kept", "mine"]);
+}
+
 /// ⚠ Every step is on disk before the next begins.
 #[test]
 fn a_crash_at_any_moment_of_taking_a_new_origin_costs_a_repetition() {
@@ -207,6 +295,7 @@ fn a_crash_at_any_moment_of_taking_a_new_origin_costs_a_repetition() {
         let old = store.shared().origin();
         let renewal = Renewal {
             known,
+            of_thirds: Vector::new(),
             is_in_use: false,
             random: 9 << 32 | 9,
         };
@@ -245,6 +334,7 @@ fn what_an_earlier_renewal_set_aside_stays() {
     let old = store.shared().origin();
     let first = Renewal {
         known,
+        of_thirds: Vector::new(),
         is_in_use: false,
         random: 9 << 32 | 9,
     };
@@ -258,6 +348,7 @@ fn what_an_earlier_renewal_set_aside_stays() {
     known.set(store.shared().origin(), Stamp::ZERO);
     let second = Renewal {
         known,
+        of_thirds: Vector::new(),
         is_in_use: false,
         random: 10 << 32 | 10,
     };
@@ -281,6 +372,7 @@ fn nothing_of_the_old_log_is_in_the_new_one() {
     let mut store = machine.open();
     let renewal = Renewal {
         known,
+        of_thirds: Vector::new(),
         is_in_use: false,
         random: 9 << 32 | 9,
     };
@@ -310,6 +402,7 @@ fn whom_a_store_held_for_gone_is_forgotten_with_its_origin() {
         .unwrap();
     let renewal = Renewal {
         known,
+        of_thirds: Vector::new(),
         is_in_use: false,
         random: 9 << 32 | 9,
     };
@@ -370,6 +463,7 @@ fn data_that_others_had_and_deleted_is_listed_and_not_made_anew() {
     known.set(lost, created);
     let renewal = Renewal {
         known,
+        of_thirds: Vector::new(),
         is_in_use: false,
         random: 9 << 32 | 9,
     };
@@ -428,6 +522,7 @@ fn renew(machine: &Machine, store: Replica, has: Stamp, member: &mut Replica) ->
     known.set(store.shared().origin(), has);
     let renewal = Renewal {
         known,
+        of_thirds: Vector::new(),
         is_in_use: false,
         random: 9 << 32 | 9,
     };
@@ -638,6 +733,7 @@ fn nothing_is_set_aside_of_what_others_have() {
     known.set(own, store.shared().vector().get(own));
     let renewal = Renewal {
         known,
+        of_thirds: Vector::new(),
         is_in_use: true,
         random: 9 << 32 | 9,
     };

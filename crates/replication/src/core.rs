@@ -104,6 +104,8 @@ pub enum Action {
     Renew {
         /// What others have of it and of those that they hold for gone.
         known: Known,
+        /// What others have at least of third filers of which more is here.
+        of_thirds: Vector,
         /// Where the own log ends, if others have more of it: it may have parted from theirs
         /// earlier.
         behind: Option<Stamp>,

@@ -11,6 +11,7 @@ use dulse_cluster::{Judgement, Now};
 use dulse_merge::change::MemberStep;
 use dulse_proto::replication::replication_client::ReplicationClient;
 use dulse_proto::replication::{Heartbeat, PullRequest};
+use dulse_replica::Renewal;
 use dulse_transport::{Dial, MESSAGE_BYTES_MAX};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 use tokio::task::AbortHandle;
@@ -277,14 +278,20 @@ fn carry_out(
         Action::Appear => drop(tokio::spawn(appear(Arc::clone(inner)))),
         Action::Renew {
             known,
+            of_thirds,
             behind,
             is_in_use,
             why,
         } => {
             let client = running.clients.values().next().cloned();
             let behind = behind.map(|behind| (behind, client));
-            let renewing = returning::renew(Arc::clone(inner), known, behind, is_in_use, why);
-            tokio::spawn(renewing);
+            let renewal = Renewal {
+                known,
+                of_thirds,
+                is_in_use,
+                random: rand::random(),
+            };
+            tokio::spawn(returning::renew(Arc::clone(inner), renewal, behind, why));
         }
         Action::Fence { member } => drop(tokio::spawn(fence(Arc::clone(inner), member))),
         Action::Cancel(stream) => {

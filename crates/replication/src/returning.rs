@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dulse_merge::Change;
 use dulse_proto::replication::PullRequest;
-use dulse_replica::{Known, Renewal};
+use dulse_replica::Renewal;
 use dulse_types::Stamp;
 
 use crate::driver::Client;
@@ -25,12 +25,12 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(10);
 /// Prepares the store for a new origin and has the process start again.
 pub(crate) async fn renew(
     inner: Arc<Inner>,
-    mut known: Known,
+    mut renewal: Renewal,
     behind: Option<(Stamp, Option<Client>)>,
-    is_in_use: bool,
     why: &'static str,
 ) {
     let own = inner.origin();
+    let known = &mut renewal.known;
     tracing::error!(%own, %known, %why, "this store takes a new origin");
     if let Some((behind, Some(client))) = behind
         && let Some(common) = parted(&inner, client, behind).await
@@ -40,11 +40,6 @@ pub(crate) async fn renew(
             known.get(own).map_or(common, |known| common.min(known)),
         );
     }
-    let renewal = Renewal {
-        known,
-        is_in_use,
-        random: rand::random(),
-    };
     let result = inner.store.renew(renewal).await;
     if let Ok(n_items) = &result {
         tracing::warn!(n_items, "set aside what nobody else has");

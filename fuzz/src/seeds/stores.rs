@@ -112,7 +112,7 @@ pub(crate) fn items() -> Vec<Vec<u8>> {
     let known: dulse_replica::Known = [(Origin(7), Stamp(1)), (ORIGIN, Stamp::ZERO)]
         .into_iter()
         .collect();
-    let mut items = Vec::new();
+    let mut items = vec![Item::Change(Bytes::from_static(b"change"))];
     for bytes in &rows {
         if let Ok(row) = KvRow::decode(bytes) {
             let key = Bytes::from_static(b"key");

@@ -17,6 +17,7 @@ const ITEM_VERSION: u8 = 1;
 const NAME_ONLY: u8 = 1;
 const KEY: u8 = 2;
 const NAME: u8 = 3;
+const CHANGE: u8 = 4;
 
 /// Something of which others lack a part.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +31,8 @@ pub enum Item {
         /// Its value, or the version of its delete.
         row: KvRow,
     },
+    /// A change of a third filer, as that wrote it.
+    Change(Bytes),
 }
 
 /// A name as it was here.
@@ -89,6 +92,10 @@ impl Item {
                 out.bytes(key);
                 out.bytes(&row.encode());
             }
+            Self::Change(change) => {
+                out.u8(CHANGE);
+                out.bytes(change);
+            }
         }
         out.into_bytes()
     }
@@ -135,6 +142,7 @@ impl Item {
                 let row = KvRow::decode(&row)?;
                 Self::Key { key, row }
             }
+            CHANGE => Self::Change(Bytes::copy_from_slice(input.bytes()?)),
             kind => {
                 return Err(WireError::BadValue {
                     what: "kind of what is made anew",

@@ -236,18 +236,20 @@ impl Core {
         self.peers_have.insert(said.origin, said.vector.clone());
     }
 
-    /// Whether somebody who answered lacks changes of a third filer that are here.
-    fn is_lacked(&self, known: &Known, view: &View<'_>) -> bool {
+    /// What those who answered have at least of third filers of which more is here.
+    fn lacked(&self, known: &Known, view: &View<'_>) -> Vec<(Origin, Stamp)> {
         let own = self.settings.origin;
-        let mut thirds = view.applied.iter().filter(|(third, _)| {
+        let thirds = view.applied.iter().filter(|(third, _)| {
             // Of those that are gone it is made anew.
             *third != own && known.get(*third).is_none() && !self.gone.contains(third)
         });
         let answered = |peer: &Origin| self.had.contains_key(peer);
-        thirds.any(|(third, stamp)| {
-            let mut theirs = self.peers_have.iter();
-            theirs.any(|(peer, has)| answered(peer) && has.get(third) < stamp)
-        })
+        let lacked = thirds.filter_map(|(third, stamp)| {
+            let theirs = self.peers_have.iter().filter(|(peer, _)| answered(peer));
+            let least = theirs.map(|(_, has)| has.get(third)).min()?;
+            (least < stamp).then_some((third, least))
+        });
+        lacked.collect()
     }
 
     /// Takes a new origin once it is known what the others have of this one.
@@ -256,7 +258,8 @@ impl Core {
     /// not would be made anew, and undo what was done on top of it.
     ///
     /// ⚠ What it has of third filers and others have not is fetched by them first: it may be the
-    /// last that has it, and goes on with their state.
+    /// last that has it, and goes on with their state. What they cannot fetch, since its log
+    /// parted or they shut it out, it keeps and takes in again behind their state.
     pub(super) fn step_aside(&mut self, now: Now, view: &View<'_>) {
         let Some(aside) = &self.aside else {
             return;
@@ -268,9 +271,13 @@ impl Core {
             return;
         }
         let is_late = now.saturating_sub(aside.since) >= HAND_OVER_TIME_MAX;
-        if aside.hands_over && !is_late && self.is_lacked(&aside.known, view) {
+        let lacked = self.lacked(&aside.known, view);
+        if aside.hands_over && !is_late && !lacked.is_empty() {
             return;
         }
+        // Whom nobody knows has no place among them: it comes back as another.
+        let of_thirds = lacked.into_iter().filter(|(_, has)| *has > Stamp::ZERO);
+        let of_thirds = of_thirds.collect();
         let mut known = aside.known.clone();
         for (origin, has) in self.had.values().flatten() {
             if let Some(before) = known.get(*origin) {
@@ -279,6 +286,7 @@ impl Core {
         }
         self.actions.push(Action::Renew {
             known,
+            of_thirds,
             behind: aside.behind,
             is_in_use: aside.is_in_use,
             why: aside.why,

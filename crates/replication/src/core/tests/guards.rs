@@ -529,8 +529,10 @@ fn what_it_has_of_third_filers_is_fetched_before_a_store_takes_a_new_origin() {
         for second in 1..15 {
             let now = SECOND * second;
             let actions = core.poll(now, &view);
-            if actions.iter().any(|a| matches!(a, Action::Renew { .. })) {
-                renewed_at = Some(second);
+            for action in &actions {
+                if let Action::Renew { of_thirds, .. } = action {
+                    renewed_at = Some((second, of_thirds.get(origin(3))));
+                }
             }
             let greeted = actions.iter().find_map(|action| match action {
                 Action::Greet { link, address: at } if *at == address(2) => Some(*link),
@@ -541,8 +543,34 @@ fn what_it_has_of_third_filers_is_fetched_before_a_store_takes_a_new_origin() {
                 core.greeted(now, link, Ok(says(if has_fetched { 10 } else { 7 })));
             }
         }
-        assert_eq!(renewed_at, Some(if is_fetched { 5 } else { 10 }));
+        // What was not fetched it keeps.
+        let (fetched, late) = ((5, Stamp::ZERO), (10, Stamp(7)));
+        assert_eq!(renewed_at, Some(if is_fetched { fetched } else { late }));
     }
+}
+
+/// The others take nothing from a store whose log parted from what they have of it: what it had
+/// of a lost filer was gone.
+#[test]
+fn what_others_cannot_fetch_of_third_filers_is_kept_over_a_new_origin() {
+    let applied = vector(&[(1, 5), (2, 10), (3, 10), (4, 10)]);
+    let members = [1, 2, 3].map(|n| (origin(n), address(n as u16)));
+    let view = view(&applied, &members);
+    let mut core = listing(&[1, 2]);
+    let actions = core.poll(Now::ZERO, &view);
+    let said = Greeting {
+        own: Stamp(5),
+        forked: Some(Stamp(3)),
+        members: vec![origin(1), origin(2)],
+        ..says(origin(2), 2, vector(&[(1, 4), (2, 10), (3, 7)]))
+    };
+    core.greeted(Now::ZERO, link_to(&actions, 2), Ok(said));
+    let actions = core.poll(SECOND, &view);
+    let renewed = actions.into_iter().find_map(|action| match action {
+        Action::Renew { of_thirds, .. } => Some(of_thirds),
+        _ => None,
+    });
+    assert_eq!(renewed, Some(vector(&[(3, 7)])), "of 4 they know nothing");
 }
 
 /// The view of a poll was taken before the change that a peer had already: the peer's stream was
