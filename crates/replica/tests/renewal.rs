@@ -565,24 +565,30 @@ fn link(replica: &mut Replica, from: &str, to: &str) {
 /// Each of two files would have its chunks freed when it goes, and the other one still names them.
 #[test]
 fn names_of_one_file_are_made_anew_as_names_of_one_file() {
-    let (mut member, machine, _) = pair();
-    let mut store = machine.open();
-    let has = hand_over(&store, &mut member);
-    create(&mut store, "/a", file(1));
-    link(&mut store, "/a", "/b");
-    link(&mut store, "/a", "/c");
     // The place of one is taken.
-    create(&mut member, "/a", file(2));
-    let mut store = renew(&machine, store, has, &mut member);
-    reissue_all(&mut store);
-    let shared = store.shared();
-    let found = |at: &str| shared.find(&path(at)).unwrap().unwrap();
-    assert_eq!(chunks_of(&found("/a").entry), [2]);
-    assert_eq!(chunks_of(&found("/b").entry), [1]);
-    assert_eq!((found("/b").n_links, found("/c").n_links), (2, 2));
-    delete(&mut store, "/b");
-    let garbage = store.shared().garbage(None, 9).unwrap();
-    assert_eq!(garbage, [], "the file has another name");
+    for (taken, left) in [("/a", ["/b", "/c"]), ("/c", ["/a", "/b"])] {
+        let (mut member, machine, _) = pair();
+        let mut store = machine.open();
+        let has = hand_over(&store, &mut member);
+        create(&mut store, "/a", file(1));
+        link(&mut store, "/a", "/b");
+        link(&mut store, "/a", "/c");
+        create(&mut member, taken, file(2));
+        let mut store = renew(&machine, store, has, &mut member);
+        reissue_all(&mut store);
+        let shared = store.shared();
+        let found = |at: &str| shared.find(&path(at)).unwrap().unwrap();
+        assert_eq!(chunks_of(&found(taken).entry), [2]);
+        for at in left {
+            assert_eq!(chunks_of(&found(at).entry), [1]);
+            assert_eq!(found(at).n_links, 2);
+        }
+        let lost = shared.conflicts(b"", None, 9).unwrap().conflicts;
+        assert_eq!(lost.len(), 0, "the file is there: {lost:?}");
+        delete(&mut store, left[0]);
+        let garbage = store.shared().garbage(None, 9).unwrap();
+        assert_eq!(garbage, [], "the file has another name");
+    }
 }
 
 /// What others had of the lost content they may have freed; what only this store named, nobody.

@@ -422,11 +422,16 @@ fn no_live_file_names_a_freed_chunk_and_in_the_end_nothing_else_is_left() {
 
 /// What becomes of dropped chunks when everything is stable.
 fn verdict(replica: &Replica, volumes: &Volumes) -> Verdict {
-    let due = due(replica, &replica.vector);
+    verdict_at(replica, volumes, &replica.vector)
+}
+
+/// What becomes of dropped chunks when that is stable.
+fn verdict_at(replica: &Replica, volumes: &Volumes, stable: &Vector) -> Verdict {
+    let due = due(replica, stable);
     let [(inode, rows)] = &Vec::from_iter(due)[..] else {
         panic!("one inode dropped something");
     };
-    decide(replica, volumes, *inode, rows, &replica.vector)
+    decide(replica, volumes, *inode, rows, stable)
 }
 
 /// Chunks that were folded into a manifest stay, whoever wrote the long list at the same time;
@@ -497,6 +502,30 @@ fn what_a_manifest_of_a_conflict_lists_stays() {
     assert_eq!(verdict.listed, [vec![id(1)]]);
     assert_eq!(verdict.manifests, [id(MANIFESTS)]);
     assert_eq!(verdict.free, [id(9)]);
+}
+
+/// Until all have it on disk that a manifest was dropped, somebody may come with data that names
+/// it: what it lists stays, though its own rows say that it may go.
+#[test]
+fn what_a_dropped_manifest_lists_stays_while_that_waits() {
+    let mut one = Replica::new(1);
+    let volumes = Volumes {
+        listed: [(MANIFESTS, vec![1, 2])].into(),
+        ..Volumes::default()
+    };
+    act(&mut one, &Op::Create(path("/a"), file(&[1, 2, 9])));
+    let folded = act(&mut one, &Op::Update(path("/a"), file(&[MANIFESTS])));
+    let cut = act(&mut one, &Op::Update(path("/a"), file(&[5])));
+    let mut stable = Vector::new();
+    stable.set(folded.origin, folded.stamp);
+    let waits = verdict_at(&one, &volumes, &stable);
+    assert_eq!(waits.held, [id(1), id(2)], "they are in the manifest");
+    assert_eq!(waits.free, [id(9)]);
+    assert!(waits.listed.is_empty() && waits.manifests.is_empty());
+    stable.set(cut.origin, cut.stamp);
+    let over = verdict_at(&one, &volumes, &stable);
+    assert_eq!(over.free, [id(1), id(2), id(9)]);
+    assert_eq!(over.manifests, [id(MANIFESTS)]);
 }
 
 /// A manifest of the present data that cannot be read any more may list anything.

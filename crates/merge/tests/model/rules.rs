@@ -2,7 +2,8 @@
 //! Rules of the model that histories alone would not show: they converge without them too.
 
 use bytes::Bytes;
-use dulse_merge::keys::Space;
+use dulse_merge::apply::DroppedRow;
+use dulse_merge::keys::{self, Space};
 use dulse_merge::local::{
     Builder, CHANGE_BYTES_MAX, ENTRY_BYTES_MAX, LocalError, PLACES_MAX, TREE_NAMES_MAX,
     TREE_NAMES_MAX as NAMES,
@@ -406,4 +407,38 @@ fn a_name_that_waits_for_a_birth_that_never_comes_is_forgotten_once_all_know_the
             "whoever has the file makes it anew with its chunks"
         );
     }
+}
+
+/// A filer that had the birth from the one that was shut out, before the others had it: it makes
+/// the file anew, and nobody is to free what that names.
+#[test]
+fn who_has_a_birth_that_never_comes_to_the_others_frees_none_of_its_chunks() {
+    let (mut one, mut two) = pair();
+    let made = create(&mut one, "/a", 1);
+    two.receive(&made);
+    let moved = rename(&mut two, "/a", "/b");
+    let entry = with(&file(2), |fields| fields.attrs_mut().uid = 7);
+    let written = act(&mut two, &Op::Update(path("/b"), entry));
+    let deleted = delete(&mut two, "/b");
+    let mut three = Replica::new(3);
+    receive_all(&mut three, &[&made, &moved, &written, &deleted]);
+    let (member, cut) = (one.origin, Stamp::ZERO);
+    let remove = Op::Other(Step::Member(MemberStep::Remove { member, cut }));
+    let end = act(&mut three, &remove);
+    let mut stable = Vector::new();
+    stable.set(deleted.origin, deleted.stamp);
+    stable.set(end.origin, end.stamp);
+    let mut txn = Txn::new(&three.rows);
+    forget(&mut txn, three.origin, &stable, b"", 100).unwrap();
+    let name = name_steps(&made)[0].name;
+    assert_eq!(txn.kept(Space::Graves, name).unwrap(), None, "it is over");
+    let (from, to) = (Space::Garbage.range().0, keys::garbage_end());
+    let mut due = Vec::new();
+    for (key, value) in txn.scan(&from, &to, 9).unwrap() {
+        let row = DroppedRow::decode(&value).unwrap();
+        if stable.covers(row.cause) && stable.covers(row.winner) {
+            due.push(keys::parse_garbage(&key).unwrap().1.key);
+        }
+    }
+    assert_eq!(due, [1], "only what was written over");
 }

@@ -705,3 +705,29 @@ fn a_fresh_filer_pulls_nothing_before_it_has_its_own_beginning() {
     let (core, _) = pulling(&applied);
     assert!(core.may_pull());
 }
+
+/// Its machine may be gone, or its store may have been set back since: the last copy of what this
+/// filer wrote would go with it.
+#[test]
+fn what_a_member_acknowledged_that_answers_no_more_counts_for_nothing() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let members = [(origin(1), address(1)), (origin(2), address(2))];
+    let (mut core, stream) = pulling(&applied);
+    core.leaving();
+    let has_all = Statement {
+        position: Stamp(10),
+        durable: applied.clone(),
+        leaving: vec![origin(1)],
+        ..Statement::default()
+    };
+    core.heard(SECOND, stream, has_all, &[]);
+    let handed_over = |core: &Core, now| {
+        let over = core.handed_over(now, &view(&applied, &members), &applied);
+        assert_eq!(over.lacking, []);
+        (over.n_have, over.silent.len())
+    };
+    assert_eq!(handed_over(&core, SECOND), (1, 0));
+    assert_eq!(handed_over(&core, SECOND * 20), (0, 1), "it is silent");
+    core.ended(SECOND, stream, Some("connection reset".to_owned()));
+    assert_eq!(handed_over(&core, SECOND), (0, 1), "it is not connected");
+}
