@@ -13,7 +13,7 @@ use dulse_merge::txn::RowsError;
 use dulse_merge::{
     Change, InodeRow, KvRow, MemberRow, NameRow, Rows, TreeIntent, Txn, apply, events, keys,
 };
-use dulse_types::Vector;
+use dulse_types::{FileChunk, Vector};
 
 /// Bytes as a change.
 pub(crate) fn change(input: &[u8]) {
@@ -85,6 +85,9 @@ pub(crate) fn row(input: &[u8]) {
     }
     if let Ok(row) = DroppedRow::decode(&bytes) {
         assert_eq!(DroppedRow::decode(&row.encode().into()).as_ref(), Ok(&row));
+    }
+    if let Ok(chunk) = FileChunk::from_bytes(input) {
+        let _ = chunk.id();
     }
     if let Ok(held) = Held::decode(input) {
         assert_eq!(Held::decode(&held.encode()).as_ref(), Ok(&held));
