@@ -434,7 +434,10 @@ impl Running {
     pub(crate) fn in_background(&mut self, stable: Vector) -> Result<bool, Error> {
         self.replica.sync()?;
         self.replica.checkpoint_when_due();
-        self.core.log_is_over(self.shared().is_log_over());
+        let shared = self.shared();
+        self.core.log_is_over(shared.is_log_over());
+        let has_failed = shared.is_behind() || shared.journal().is_poisoned();
+        self.core.store_has_failed(has_failed);
         let begin = self.shared().journal().begin();
         self.replica.stable(stable)?;
         Ok(self.shared().journal().begin() > begin)

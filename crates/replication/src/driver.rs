@@ -120,10 +120,11 @@ fn remember_silences(inner: &Inner) {
 /// Keeps how long members are silent, so that a restart does not forget it.
 fn note_silences(inner: &Arc<Inner>, noted: &mut Now) {
     let now = inner.now();
-    inner
-        .core
-        .lock()
-        .log_is_over(inner.store.shared().is_log_over());
+    {
+        let (mut core, shared) = (inner.core.lock(), inner.store.shared());
+        core.log_is_over(shared.is_log_over());
+        core.store_has_failed(shared.is_behind() || shared.journal().is_poisoned());
+    }
     if now < *noted + HEARD_EVERY {
         return;
     }

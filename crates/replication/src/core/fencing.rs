@@ -47,6 +47,12 @@ impl Core {
         self.is_log_over = is_over;
     }
 
+    /// Whether this filer's log or engine could not be written: it takes in nothing and acknowledges
+    /// nothing until it is restarted.
+    pub fn store_has_failed(&mut self, has_failed: bool) {
+        self.has_failed = has_failed;
+    }
+
     /// How long each other member has been silent while this filer listened: what is to be
     /// kept over restarts.
     #[must_use]

@@ -311,7 +311,9 @@ impl Core {
         why: &'static str,
         said: &Greeting,
     ) {
-        if self.aside.is_some() {
+        // ⚠ What is applied lags behind the log where the engine has failed: others have more of
+        // this store than it shows, and it was not set back. A restart tells.
+        if self.aside.is_some() || self.has_failed {
             return;
         }
         self.phase = Phase::Out;

@@ -731,3 +731,26 @@ fn what_a_member_acknowledged_that_answers_no_more_counts_for_nothing() {
     core.ended(SECOND, stream, Some("connection reset".to_owned()));
     assert_eq!(handed_over(&core, SECOND), (0, 1), "it is not connected");
 }
+
+/// Others have of it what its log has and its engine could not take in: that shows when it is
+/// restarted, and until then its refusals say what failed.
+#[test]
+fn a_store_that_has_failed_takes_no_new_origin() {
+    let applied = vector(&[(1, 5), (2, 10)]);
+    let members = [1, 2].map(|n| (origin(n), address(n as u16)));
+    for has_failed in [false, true] {
+        let mut core = listing(&[1, 2]);
+        core.store_has_failed(has_failed);
+        let mut actions = core.poll(Now::ZERO, &view(&applied, &members));
+        let said = Greeting {
+            own: Stamp(5),
+            ..says(origin(2), 2, vector(&[(1, 9), (2, 10)]))
+        };
+        core.greeted(Now::ZERO, link_to(&actions, 2), Ok(said));
+        for second in 0..5 {
+            actions.extend(core.poll(SECOND * second, &view(&applied, &members)));
+        }
+        let renews = actions.iter().any(|a| matches!(a, Action::Renew { .. }));
+        assert_eq!(renews, !has_failed, "{actions:?}");
+    }
+}
