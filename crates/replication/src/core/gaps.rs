@@ -75,7 +75,10 @@ impl Core {
             gap.by.retain(|peer| {
                 let mut links = self.links.values();
                 let is_heard = links.any(|l| l.origin == *peer && l.is_alive(now, SILENT_MAX));
-                is_heard && !self.gone.contains(peer)
+                // One that says that it has no more than is here lacks nothing to bring.
+                let said = self.acks.of(*peer);
+                let has_more = said.is_none_or(|said| said.applied.get(*origin) > have);
+                is_heard && has_more && !self.gone.contains(peer)
             });
             let ripe = gap.by.iter().filter(|peer| self.is_ripe(now, gap, **peer));
             asked.extend(ripe.copied());
