@@ -101,6 +101,16 @@ fn names(replica: &Replica) -> Vec<String> {
     rows.into_iter().map(|row| row.name).collect()
 }
 
+/// What others have of a store that takes a new origin, and of nobody else.
+fn renewal(known: Known) -> Renewal {
+    Renewal {
+        known,
+        of_thirds: Vector::new(),
+        is_in_use: false,
+        random: 9 << 32 | 9,
+    }
+}
+
 /// A member that has all but the last changes of a store, and that store's machine.
 fn pair() -> (Replica, Machine, Known) {
     let machine = Machine::new(2 << 32 | 2);
@@ -184,12 +194,7 @@ fn what_only_a_store_had_is_made_anew_under_its_next_origin() {
     let (mut member, machine, known) = pair();
     let mut store = machine.open();
     let old = store.shared().origin();
-    let renewal = Renewal {
-        known,
-        of_thirds: Vector::new(),
-        is_in_use: false,
-        random: 9 << 32 | 9,
-    };
+    let renewal = renewal(known);
     assert_eq!(store.renew(&renewal).unwrap(), 3);
     drop(store);
     machine.crash();
@@ -221,10 +226,8 @@ fn what_only_a_store_has_of_a_third_filer_is_taken_in_again() {
     let mut of_thirds = Vector::new();
     of_thirds.set(third, both);
     let renewal = Renewal {
-        known,
         of_thirds,
-        is_in_use: false,
-        random: 9 << 32 | 9,
+        ..renewal(known)
     };
     assert_eq!(store.renew(&renewal).unwrap(), 6);
     drop(store);
@@ -267,10 +270,8 @@ fn what_a_store_has_of_a_third_filer_is_dropped_once_that_is_gone() {
     let mut of_thirds = Vector::new();
     of_thirds.set(third, both);
     let renewal = Renewal {
-        known,
         of_thirds,
-        is_in_use: false,
-        random: 9 << 32 | 9,
+        ..renewal(known)
     };
     store.renew(&renewal).unwrap();
     drop(store);
@@ -293,12 +294,7 @@ fn a_crash_at_any_moment_of_taking_a_new_origin_costs_a_repetition() {
         let (mut member, machine, known) = pair();
         let mut store = machine.open();
         let old = store.shared().origin();
-        let renewal = Renewal {
-            known,
-            of_thirds: Vector::new(),
-            is_in_use: false,
-            random: 9 << 32 | 9,
-        };
+        let renewal = renewal(known);
         machine.disk.fail_at(fails_at);
         let renewed = store.renew(&renewal);
         drop(store);
@@ -332,12 +328,7 @@ fn what_an_earlier_renewal_set_aside_stays() {
     let (mut member, machine, known) = pair();
     let mut store = machine.open();
     let old = store.shared().origin();
-    let first = Renewal {
-        known,
-        of_thirds: Vector::new(),
-        is_in_use: false,
-        random: 9 << 32 | 9,
-    };
+    let first = renewal(known);
     store.renew(&first).unwrap();
     drop(store);
     let mut store = machine.open();
@@ -347,10 +338,8 @@ fn what_an_earlier_renewal_set_aside_stays() {
     let mut known = Known::default();
     known.set(store.shared().origin(), Stamp::ZERO);
     let second = Renewal {
-        known,
-        of_thirds: Vector::new(),
-        is_in_use: false,
         random: 10 << 32 | 10,
+        ..renewal(known)
     };
     assert_eq!(store.renew(&second).unwrap(), 2);
     drop(store);
@@ -370,12 +359,7 @@ fn nothing_of_the_old_log_is_in_the_new_one() {
     let (mut member, mut machine, known) = pair();
     machine.durability = Durability::Os;
     let mut store = machine.open();
-    let renewal = Renewal {
-        known,
-        of_thirds: Vector::new(),
-        is_in_use: false,
-        random: 9 << 32 | 9,
-    };
+    let renewal = renewal(known);
     store.renew(&renewal).unwrap();
     // What was on its way when it was renewed.
     mkdir(&mut store, "/late");
@@ -400,12 +384,7 @@ fn whom_a_store_held_for_gone_is_forgotten_with_its_origin() {
             cut: Stamp::ZERO,
         })
         .unwrap();
-    let renewal = Renewal {
-        known,
-        of_thirds: Vector::new(),
-        is_in_use: false,
-        random: 9 << 32 | 9,
-    };
+    let renewal = renewal(known);
     store.renew(&renewal).unwrap();
     drop(store);
     let mut store = machine.open();
@@ -418,18 +397,26 @@ fn whom_a_store_held_for_gone_is_forgotten_with_its_origin() {
 }
 
 fn file(key: u64) -> Entry {
+    files(&[key])
+}
+
+/// A file with chunks of these keys.
+fn files(keys: &[u64]) -> Entry {
     let mut fields = EntryFields::default();
     fields.attrs_mut().file_mode = 0o644;
-    let file_id = FileId {
-        volume_id: 3,
-        key,
-        cookie: 7,
-    };
-    fields.chunks = vec![FileChunk {
-        file_id: file_id.to_string(),
-        size: 10,
-        ..FileChunk::default()
-    }];
+    let chunks = keys.iter().map(|key| {
+        let mut chunk = FileChunk {
+            size: 10,
+            ..FileChunk::default()
+        };
+        chunk.set_id(FileId {
+            volume_id: 3,
+            key: *key,
+            cookie: 7,
+        });
+        chunk
+    });
+    fields.chunks = chunks.collect();
     fields.to_entry(&UnknownFields::default())
 }
 
@@ -461,12 +448,7 @@ fn data_that_others_had_and_deleted_is_listed_and_not_made_anew() {
     step(&mut store, update);
     let mut known = Known::default();
     known.set(lost, created);
-    let renewal = Renewal {
-        known,
-        of_thirds: Vector::new(),
-        is_in_use: false,
-        random: 9 << 32 | 9,
-    };
+    let renewal = renewal(known);
     store.renew(&renewal).unwrap();
     drop(store);
     let mut store = machine.open();
@@ -488,23 +470,6 @@ fn chunks_of(entry: &Entry) -> Vec<u64> {
     ids.into_iter().map(|id| id.key).collect()
 }
 
-fn files(keys: &[u64]) -> Entry {
-    let mut fields = file(0).fields().unwrap();
-    let chunk = fields.chunks.remove(0);
-    for key in keys {
-        let id = FileId {
-            volume_id: 3,
-            key: *key,
-            cookie: 7,
-        };
-        fields.chunks.push(FileChunk {
-            file_id: id.to_string(),
-            ..chunk.clone()
-        });
-    }
-    fields.to_entry(&UnknownFields::default())
-}
-
 /// Hands the member what the store made so far; gives how far that is.
 fn hand_over(store: &Replica, member: &mut Replica) -> Stamp {
     let own = store.shared().origin();
@@ -520,12 +485,7 @@ fn renew(machine: &Machine, store: Replica, has: Stamp, member: &mut Replica) ->
     let mut store = store;
     let mut known = Known::default();
     known.set(store.shared().origin(), has);
-    let renewal = Renewal {
-        known,
-        of_thirds: Vector::new(),
-        is_in_use: false,
-        random: 9 << 32 | 9,
-    };
+    let renewal = renewal(known);
     store.renew(&renewal).unwrap();
     drop(store);
     let mut store = machine.open();
@@ -738,10 +698,8 @@ fn nothing_is_set_aside_of_what_others_have() {
     let own = store.shared().origin();
     known.set(own, store.shared().vector().get(own));
     let renewal = Renewal {
-        known,
-        of_thirds: Vector::new(),
         is_in_use: true,
-        random: 9 << 32 | 9,
+        ..renewal(known)
     };
     assert_eq!(store.renew(&renewal).unwrap(), 0);
     drop(store);

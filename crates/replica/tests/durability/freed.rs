@@ -41,6 +41,20 @@ fn commit(replica: &mut Replica, step: Step) {
     replica.commit(vec![transaction]).remove(0).unwrap();
 }
 
+fn create(at: &str, keys: &[u64]) -> Step {
+    Step::Create {
+        path: path(at),
+        entry: file(keys),
+    }
+}
+
+fn delete(at: &str) -> Step {
+    Step::Delete {
+        path: path(at),
+        delete_chunks: true,
+    }
+}
+
 fn update(replica: &mut Replica, keys: &[u64]) {
     let step = Step::Update {
         path: path("/f"),
@@ -67,11 +81,7 @@ fn garbage(replica: &Replica) -> Vec<Garbage> {
 fn dropped() -> [Replica; 2] {
     let open = |id: u64| Machine::new(id << 32 | id, Durability::Fsync).open();
     let (mut birth, mut other) = (open(1), open(2));
-    let step = Step::Create {
-        path: path("/f"),
-        entry: file(&[1]),
-    };
-    commit(&mut birth, step);
+    commit(&mut birth, create("/f", &[1]));
     pull(&mut birth, &mut other);
     update(&mut other, &[2]);
     [birth, other]
@@ -146,11 +156,11 @@ fn take_in(fresh: &mut Replica, export: &mut Export, until: Option<Space>) -> bo
     }
 }
 
-/// A transfer that began at `first` and went on, behind its graves, at `second`.
-fn taken_from(first: &Replica, second: &Replica, mut fresh: Replica) -> Replica {
+/// A transfer that began at `first` and went on, behind a row of `until`, at `second`.
+fn taken_from(first: &Replica, until: Space, second: &Replica, mut fresh: Replica) -> Replica {
     let mut export = first.shared().export().unwrap();
     fresh.begin_import(export.vector().clone()).unwrap();
-    assert!(take_in(&mut fresh, &mut export, Some(Space::Graves)));
+    assert!(take_in(&mut fresh, &mut export, Some(until)));
     let cursor = fresh.shared().import_cursor().unwrap().unwrap();
     let mut export = second.shared().export().unwrap();
     assert!(export.resume(&second.shared(), &cursor).unwrap());
@@ -172,14 +182,6 @@ fn forget_all(replica: &mut Replica) {
 fn an_inode_of_two_providers_is_held_by_no_link_without_a_name() {
     let open = |id: u64| Machine::new(id << 32 | id, Durability::Fsync).open();
     let [mut first, mut second, fresh] = [1, 2, 3].map(open);
-    let create = |at, keys: &[u64]| Step::Create {
-        path: path(at),
-        entry: file(keys),
-    };
-    let delete = |at| Step::Delete {
-        path: path(at),
-        delete_chunks: true,
-    };
     // One grave stays, so that a transfer can be behind the graves.
     commit(&mut second, create("/f", &[1]));
     let (from, to) = (path("/f"), path("/g"));
@@ -191,7 +193,7 @@ fn an_inode_of_two_providers_is_held_by_no_link_without_a_name() {
     commit(&mut second, create("/h", &[2]));
     commit(&mut second, delete("/h"));
     pull(&mut second, &mut first);
-    let mut fresh = taken_from(&first, &second, fresh);
+    let mut fresh = taken_from(&first, Space::Graves, &second, fresh);
     forget_all(&mut fresh);
     let rows = garbage(&fresh);
     let vector = fresh.shared().vector();
@@ -208,18 +210,10 @@ fn an_inode_of_two_providers_is_held_by_no_link_without_a_name() {
 #[test]
 fn chunks_of_the_dead_of_two_providers_wait_for_no_grave_that_is_not_there() {
     let open = |id: u64| Machine::new(id << 32 | id, Durability::Fsync).open();
-    let [mut first, mut second, mut fresh, mut whole] = [1, 2, 3, 4].map(open);
-    let create = |at, keys: &[u64]| Step::Create {
-        path: path(at),
-        entry: file(keys),
-    };
+    let [mut first, mut second, fresh, mut whole] = [1, 2, 3, 4].map(open);
     commit(&mut second, create("/f", &[1]));
     commit(&mut second, create("/g", &[2]));
-    let delete = Step::Delete {
-        path: path("/f"),
-        delete_chunks: true,
-    };
-    commit(&mut second, delete);
+    commit(&mut second, delete("/f"));
     pull(&mut second, &mut first);
     forget_all(&mut first);
     let (forgotten, kept) = (garbage(&first), garbage(&second));
@@ -230,15 +224,7 @@ fn chunks_of_the_dead_of_two_providers_wait_for_no_grave_that_is_not_there() {
     take_in(&mut whole, &mut export, None);
     whole.finish_import().unwrap();
     assert_eq!(garbage(&whole), kept);
-    let mut export = first.shared().export().unwrap();
-    fresh.begin_import(export.vector().clone()).unwrap();
-    assert!(take_in(&mut fresh, &mut export, Some(Space::Garbage)));
-    let cursor = fresh.shared().import_cursor().unwrap().unwrap();
-    let mut export = second.shared().export().unwrap();
-    assert!(export.resume(&second.shared(), &cursor).unwrap());
-    fresh.resume_import(export.vector().clone()).unwrap();
-    take_in(&mut fresh, &mut export, None);
-    fresh.finish_import().unwrap();
+    let fresh = taken_from(&first, Space::Garbage, &second, fresh);
     let rows = garbage(&fresh);
     assert_eq!((rows.len(), rows[0].cause), (1, kept[0].cause));
     assert!(

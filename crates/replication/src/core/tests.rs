@@ -175,10 +175,9 @@ fn what_a_member_has_only_applied_acknowledges_nothing() {
     assert_eq!(core.holders(Now::ZERO, &alone), [], "no member");
 }
 
-/// Whom a filer that is ready shuts out within some seconds, with members 1, 2 and 3 of which
-/// those named are heard each second.
-fn fenced_by(own: u64, now: u64, heard: &[u64], is_log_over: bool) -> Vec<Origin> {
-    let mut core = Core::new(Settings {
+/// A filer of this origin at the first address that was not started alone.
+fn core_of(own: u64) -> Core {
+    Core::new(Settings {
         origin: origin(own),
         instance: 1,
         address: address(1),
@@ -186,7 +185,13 @@ fn fenced_by(own: u64, now: u64, heard: &[u64], is_log_over: bool) -> Vec<Origin
         must_join: false,
         is_alone: false,
         offline_max: Duration::from_secs(3600),
-    });
+    })
+}
+
+/// Whom a filer that is ready shuts out within some seconds, with members 1, 2 and 3 of which
+/// those named are heard each second.
+fn fenced_by(own: u64, now: u64, heard: &[u64], is_log_over: bool) -> Vec<Origin> {
+    let mut core = core_of(own);
     let applied = vector(&[(1, 5), (2, 5), (3, 5)]);
     let members = [1, 2, 3].map(|n| (origin(n), address(n as u16)));
     let view = View {

@@ -18,15 +18,7 @@ struct Behind {
 
 impl Behind {
     fn new(own: u64) -> Self {
-        let core = Core::new(Settings {
-            origin: origin(own),
-            instance: 1,
-            address: address(1),
-            started_ns: 1,
-            must_join: false,
-            is_alone: false,
-            offline_max: Duration::from_secs(3600),
-        });
+        let core = core_of(own);
         let said = Greeting {
             origin: origin(2),
             instance: 2,

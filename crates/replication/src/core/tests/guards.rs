@@ -7,15 +7,7 @@ use super::*;
 
 /// A filer without peers yet, and what it is told of addresses.
 fn listing(ports: &[u16]) -> Core {
-    let mut core = Core::new(Settings {
-        origin: origin(1),
-        instance: 1,
-        address: address(1),
-        started_ns: 1,
-        must_join: false,
-        is_alone: false,
-        offline_max: Duration::from_secs(3600),
-    });
+    let mut core = core_of(1);
     let filers = ports.iter().map(|port| address(*port)).collect();
     let listing = Listing {
         filers,
