@@ -121,6 +121,35 @@ fn changes_that_arrive_from_elsewhere_close_the_gap() {
     assert_eq!(behind.core.not_ready(), None);
 }
 
+/// The gap of an origin that is idle never ended: no change came that could close it, and its
+/// peer went on answering.
+#[test]
+fn one_that_says_that_it_has_no_more_ends_the_gap() {
+    for (has, is_missing) in [(10, false), (20, true)] {
+        let mut behind = Behind::new(3);
+        behind.said.vector = vector(&[(3, 5), (2, 10)]);
+        behind.poll(Now::ZERO);
+        behind.poll(SECOND);
+        assert_eq!(behind.core.missing(), Some(origin(2)));
+        behind.cuts = false;
+        behind.poll(SECOND * 2);
+        let streams = behind.actions.iter().rev();
+        let mut streams = streams.filter_map(|action| match action {
+            Action::Pull { stream, .. } => Some(*stream),
+            _ => None,
+        });
+        let stream = streams.next().expect("it is asked again");
+        let statement = Statement {
+            position: Stamp(has),
+            applied: vector(&[(3, 5), (2, has)]),
+            ..Statement::default()
+        };
+        behind.core.heard(SECOND * 2, stream, statement, &[]);
+        behind.poll(SECOND * 2);
+        assert_eq!(behind.core.missing().is_some(), is_missing, "{has}");
+    }
+}
+
 /// A member whose stream broke at once was taken for silent, and a filer that lacked what it had
 /// was ready, wrote, and handed out its state.
 #[test]
