@@ -293,15 +293,12 @@ impl Resolving {
             } else if due.get(&chunk) == Some(&(row.cause, row.winner))
                 && (row.manifest.is_none() || out.dropped.len() < MANIFESTS_MAX)
             {
-                out.due.insert(chunk, row.manifest.is_some());
-                out.dropped.extend(
-                    row.manifest
-                        .map(|m| decode(&m))
-                        .transpose()?
-                        .map(|m| (m, 0)),
-                );
-                let depth = out.due[&chunk].then_some(0);
-                out.candidates.insert(chunk, depth);
+                let is_manifest = row.manifest.is_some();
+                out.due.insert(chunk, is_manifest);
+                out.candidates.insert(chunk, is_manifest.then_some(0));
+                if let Some(manifest) = &row.manifest {
+                    out.dropped.push((decode(manifest)?, 0));
+                }
             }
         }
         if let Some(held) = held(txn, inode)? {

@@ -26,7 +26,7 @@ use dulse_merge::view::is_dir;
 use dulse_merge::{Content, MemberRow, NameRow, Txn};
 use dulse_store::{Error, Operation};
 use dulse_types::entry::file_id_of;
-use dulse_types::{FileId, Identity, Version};
+use dulse_types::{FileId, Identity, Origin, Stamp, Vector, Version};
 
 use crate::error;
 use crate::renewal::{AGAIN, former_key, origins, origins_row};
@@ -95,7 +95,7 @@ impl Replica {
         self.ready()?;
         let (from, to) = Space::Reissue.range();
         let rows = self.shared.engine.scan(&from, &to, PART_ITEMS);
-        let mut rows = rows.map_err(|e| error::engine(operation, e))?;
+        let rows = rows.map_err(|e| error::engine(operation, e))?;
         let mut done = Reissued {
             has_more: rows.len() == PART_ITEMS,
             ..Reissued::default()
@@ -104,49 +104,42 @@ impl Replica {
             self.shut_out_former()?;
             return Ok(done);
         }
-        let mut changes = Vec::new();
-        for (n, (_, value)) in rows.iter().enumerate() {
-            match (Item::decode(value), changes.len() == n) {
-                (Ok(Item::Change(change)), true) => changes.push(change),
-                (Ok(Item::Change(_)), false) => {
-                    rows.truncate(n);
-                    break;
-                }
-                _ => {}
-            }
-        }
+        let items = rows.iter().map(|(_, value)| Item::decode(value));
+        let items: Result<Vec<Item>, _> = items.collect();
+        let items = items.map_err(|e| error::corrupt(operation, e))?;
+        // What is taken in as it is is taken in by itself.
+        let change = |item: &Item| match item {
+            Item::Change(change) => Some(change.clone()),
+            _ => None,
+        };
+        let changes: Vec<Bytes> = items.iter().map_while(change).collect();
         if !changes.is_empty() {
-            rows.truncate(changes.len());
-            return self.take_again(&rows, &changes);
+            return self.take_again(&rows[..changes.len()], &changes);
         }
+        let items = items.iter().take_while(|item| change(item).is_none());
         let shared = Arc::clone(&self.shared);
         let under = EngineRows(&*shared.engine);
         let mut txn = Txn::new(&under);
         let mut vector = shared.vector();
         txn.applied = Some(vector.clone());
         let mut records: Vec<Record> = Vec::new();
-        for (key, value) in &rows {
-            let item = Item::decode(value);
-            let item = item.map_err(|e| error::corrupt(operation, e))?;
+        let origin = shared.origin();
+        for ((key, value), item) in rows.iter().zip(items) {
             let first = self.next_stamp(&vector)?;
             txn.begin();
-            let origin = shared.origin();
-            let mut builder = Builder::new(&mut txn, origin, first, vector.get(origin));
-            builder.passed(vec![origin.signature()], false);
-            let mut attempt = match key.get(1) {
+            let mut builder = begun(&mut txn, origin, first, &vector);
+            let attempt = match key.get(1) {
                 Some(&AGAIN) => Attempt::Again,
                 _ => Attempt::First,
             };
-            let mut result = remake(&mut builder, &item, attempt);
+            let mut result = remake(&mut builder, item, attempt);
             if result.as_ref().is_err_and(is_of_place) {
                 // ⚠ Tried again it fails again, and nothing behind it would ever be made anew.
-                attempt = Attempt::InPlace;
                 drop(builder);
                 txn.rollback();
                 txn.begin();
-                builder = Builder::new(&mut txn, origin, first, vector.get(origin));
-                builder.passed(vec![origin.signature()], false);
-                result = remake(&mut builder, &item, attempt);
+                builder = begun(&mut txn, origin, first, &vector);
+                result = remake(&mut builder, item, Attempt::InPlace);
             }
             let change = builder.finish();
             let result = match result {
@@ -242,6 +235,18 @@ impl Replica {
         let written = shared.engine.write(dulse_kv::Batch { writes });
         written.map_err(|e| error::engine(Operation::Commit, e))
     }
+}
+
+/// The change that makes one item anew.
+fn begun<'t, 'r>(
+    txn: &'t mut Txn<'r>,
+    origin: Origin,
+    first: Stamp,
+    vector: &Vector,
+) -> Builder<'t, 'r> {
+    let mut builder = Builder::new(txn, origin, first, vector.get(origin));
+    builder.passed(vec![origin.signature()], false);
+    builder
 }
 
 /// How an item is tried.
