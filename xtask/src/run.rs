@@ -14,6 +14,11 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command.env("CARGO_TARGET_DIR", cache::target());
     command.env("DULSE_BIN", cache::dulse());
     command.env("PATH", crate::debian::search_path());
+    // Looked into before the system's directories, so only where something was fetched.
+    let libraries = crate::debian::library_dir();
+    if libraries.is_dir() {
+        command.env("DULSE_LEVELDB_DIR", libraries);
+    }
     if cache::weed().exists() {
         command.env("DULSE_WEED", cache::weed());
     }

@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("journal", "types"),
     ("kv", "types"),
     ("kv-testkit", "types kv"),
+    ("leveldb", ""),
     ("engines/redb", "types kv kv-testkit"),
     ("engines/sqlite", "types kv kv-testkit"),
     ("store", "types"),
