@@ -456,6 +456,15 @@ pub(crate) fn config_files() -> Vec<Vec<u8>> {
     ])
 }
 
+pub(crate) fn store_files() -> Vec<Vec<u8>> {
+    texts(&[
+        "[filer.options]\nrecursive_delete = false\ns3.empty_folder_cleanup_delay = \"2m\"\n\
+         [leveldb2]\nenabled = true\ndir = \"./filerldb2\"\n[mysql]\nport = 3306\n",
+        "[redis2.tmp]\nenabled = true\nlocation = \"/tmp/\"\nsuperLargeDirectories = [\"/a\"]\n\
+         [elastic7]\nindex.max_result_window = 10000\n",
+    ])
+}
+
 pub(crate) fn security_files() -> Vec<Vec<u8>> {
     texts(&[
         "[jwt.signing]\nkey = \"secret\"\nexpires_after_seconds = 10\n\

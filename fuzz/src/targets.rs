@@ -82,6 +82,7 @@ pub const TARGETS: &[Target] = &[
     of("master_state", master::state, seeds::master_states, 10_000),
     of("config", config::file, seeds::config_files, 3_000),
     of("security", config::security, seeds::security_files, 2_000),
+    of("filer_toml", config::stores, seeds::store_files, 1_000),
 ];
 
 const fn of(

@@ -522,6 +522,24 @@ impl Cluster {
         Ok(n)
     }
 
+    /// Starts a filer whose store is where the `filer.toml` in `config` says.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn add_filer_by_file(&mut self, config: &Path) -> Result<usize> {
+        let (n, port) = (self.filers.len(), free_port()?);
+        self.filers.push(Role::start(vec![
+            "filer".to_owned(),
+            format!("--port={port}"),
+            format!("--config-dir={}", config.display()),
+            "--exit-with-stdin".to_owned(),
+            format!("--master=127.0.0.1:{}", self.master_port),
+        ])?);
+        self.filer_ports.push(port);
+        Ok(n)
+    }
+
     /// A client of a filer's gRPC interface.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Command, Subcommand};
-use dulse_config::Security;
+use dulse_config::{Security, Stores};
 
 use crate::exit::Usage;
 use crate::settings;
@@ -27,7 +27,7 @@ enum Action {
     },
     /// Says OK, or what is wrong in which line with exit code 2
     Check {
-        /// A configuration file, or a `security.toml`
+        /// A configuration file, a `security.toml` or a `filer.toml`
         file: PathBuf,
     },
 }
@@ -45,11 +45,11 @@ pub(crate) fn config(args: ConfigArgs, command: &Command) -> Result<()> {
             print!("{}", dulse_config::template(&schemas));
         }
         Action::Check { file } => {
-            if file
-                .file_name()
-                .is_some_and(|n| n == dulse_config::security::FILE_NAME)
-            {
+            let is_called = |name: &str| file.file_name().is_some_and(|n| n == name);
+            if is_called(dulse_config::security::FILE_NAME) {
                 check_security(&file)?;
+            } else if is_called(dulse_config::stores::FILE_NAME) {
+                check_stores(&file)?;
             } else {
                 settings::read(command, &file)?;
             }
@@ -67,4 +67,11 @@ fn check_security(file: &std::path::Path) -> Result<()> {
     }
     let unknown = read.unknown.join(", ");
     Err(Usage(format!("{}: unknown keys {unknown}", file.display())).into())
+}
+
+fn check_stores(file: &std::path::Path) -> Result<()> {
+    let nothing = |_: &str| None;
+    let read = Stores::read(file, &nothing).map_err(|e| Usage(e.to_string()))?;
+    dulse_registry::choose(&read).map_err(|e| Usage(e.to_string()))?;
+    Ok(())
 }

@@ -31,7 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "dulse", version)]
 struct Cli {
-    /// Where `security.toml` is looked for first, before `.`, `~/.seaweedfs`,
+    /// Where `security.toml` and `filer.toml` are looked for first, before `.`, `~/.seaweedfs`,
     /// `/usr/local/etc/seaweedfs` and `/etc/seaweedfs`
     #[arg(long, global = true, value_name = "DIR", env = "DULSE_CONFIG_DIR")]
     config_dir: Option<std::path::PathBuf>,

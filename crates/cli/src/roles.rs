@@ -3,6 +3,7 @@
 
 mod args;
 mod healing;
+mod place;
 mod test_clock;
 
 use std::net::SocketAddr;
@@ -13,8 +14,9 @@ use anyhow::{Context, Result};
 use dulse_config::{Security, Size};
 use dulse_filer::{Filer, FilerOptions};
 use dulse_master::{Master, MasterOptions};
+use dulse_merge::row::MemberRow;
 use dulse_registry::Writes;
-use dulse_replica::{Clock, Levels, Limits, SystemClock};
+use dulse_replica::{Clock, Levels, Limits, ReplicaStore, SystemClock};
 use dulse_telemetry::Exporter;
 use dulse_telemetry::process::observe_disk;
 use dulse_transport::{Service, Transport, Wire};
@@ -27,6 +29,7 @@ use crate::edges;
 use crate::exit::Usage;
 use args::{CHUNK_SIZE, ContentsArgs, DurableArgs, SCRUB_RATE, VOLUME_SIZE_LIMIT, WireArgs};
 pub(crate) use args::{CommonArgs, FilerArgs, MasterArgs, ServerArgs, VolumeArgs};
+use place::Within;
 use test_clock::WrongClock;
 
 /// Smallest HTTP/2 window: the protocol's own.
@@ -120,7 +123,14 @@ async fn start_volume(args: &VolumeArgs, transport: Transport) -> Result<VolumeS
     Ok(server)
 }
 
-async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security) -> Result<Filer> {
+async fn start_filer(
+    mut args: FilerArgs,
+    within: Within<'_>,
+    transport: Transport,
+    security: &Security,
+) -> Result<Filer> {
+    let store_options = place::settle(&mut args, within)?;
+    let args = &args;
     let place = place(&args.common, args.port)?;
     let mut writes = writes(&args.durable)?;
     writes.limits.log_retention = args.log_retention.0;
@@ -133,13 +143,13 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
         }
     };
     let store = healing::open(args, &place.address, &writes, &clock).await?;
-    let origin = store.shared().origin();
-    tracing::info!(%origin, engine = args.engine, group = args.filer_group, "embedded store is open");
+    tell_store(args, &store)?;
     let mut http = dulse_filer::http::Options::upstream();
     http.lists_directories = security.lists_directories;
     if let Some(origins) = &security.allowed_origins {
         http.allowed_origins.clone_from(origins);
     }
+    place::apply(&store_options, &mut http);
     place_contents(&mut http, &args.contents)?;
     let options = FilerOptions {
         address: place.address.clone(),
@@ -164,6 +174,32 @@ async fn start_filer(args: &FilerArgs, transport: Transport, security: &Security
     healing::rescue(&filer, &args.dir);
     tracing::info!(address = %place.address, "filer is up");
     Ok(filer)
+}
+
+/// Says what this filer is: its store, who it is by it, and with whom it keeps in step.
+fn tell_store(args: &FilerArgs, store: &ReplicaStore) -> Result<()> {
+    let shared = store.shared();
+    let origin = shared.origin();
+    let members = shared.members().map_err(usage)?;
+    let peers = members
+        .iter()
+        .filter(|(member, row)| *member != origin && row.state == MemberRow::MEMBER);
+    let peers: Vec<_> = peers.map(|(_, member)| member.address.clone()).collect();
+    let peers = match peers.is_empty() {
+        true => "none known yet".to_owned(),
+        false => peers.join(", "),
+    };
+    tracing::info!(
+        kind = "embedded",
+        engine = args.engine,
+        dir = %args.dir.display(),
+        store_id = origin.signature(),
+        %origin,
+        group = args.filer_group,
+        replicates_with = peers,
+        "embedded store is open"
+    );
+    Ok(())
 }
 
 /// Most that an entry may hold of its file: every filer keeps it, and a change has 4 MiB.
@@ -302,10 +338,11 @@ pub(crate) async fn volume(args: VolumeArgs) -> Result<()> {
 pub(crate) async fn filer(args: FilerArgs) -> Result<()> {
     let security = edges::security()?;
     let transport = transport(Service::Filer, &args.common.wire, &security)?;
-    let filer = start_filer(&args, transport.clone(), &security).await?;
+    let exit_with_stdin = args.common.exit_with_stdin;
+    let filer = start_filer(args, Within::Filer, transport.clone(), &security).await?;
     let transports = [transport];
     let is_renewed = tokio::select! {
-        stopped = stopped(args.common.exit_with_stdin, &transports) => stopped.map(|()| false)?,
+        stopped = stopped(exit_with_stdin, &transports) => stopped.map(|()| false)?,
         () = filer.renewed() => true,
     };
     filer.stop().await;
@@ -386,7 +423,7 @@ pub(crate) async fn server(args: ServerArgs) -> Result<()> {
         leave_on_shutdown: false,
         leave_wait: args::LEAVE_WAIT,
     };
-    let filer = start_filer(&filer, of_filer, &security).await?;
+    let filer = start_filer(filer, Within::Server(&args.dir), of_filer, &security).await?;
     let is_renewed = tokio::select! {
         stopped = stopped(false, &transports) => stopped.map(|()| false)?,
         () = filer.renewed() => true,

@@ -6,11 +6,14 @@
 //! judges a flag judges them, too.
 
 use std::any::TypeId;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::Result;
 use clap::builder::ValueParser;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 use dulse_config::{File, Key, Kind, Schema, Size, Span};
 
@@ -34,10 +37,23 @@ pub(crate) fn parse(command: Command, arguments: Vec<OsString>) -> Result<ArgMat
     if !ROLES.contains(&role) {
         return Ok(first);
     }
+    let ids = matches.ids().map(|id| id.as_str().to_owned());
+    let mut given: BTreeSet<String> = ids
+        .filter(|id| {
+            let source = matches
+                .try_contains_id(id)
+                .is_ok()
+                .then(|| matches.value_source(id));
+            !matches!(source.flatten(), None | Some(ValueSource::DefaultValue))
+        })
+        .collect();
     let Some(path) = matches.get_one::<std::path::PathBuf>("config") else {
+        note_given(given);
         return Ok(first);
     };
     let file = read(&command, path)?;
+    given.extend(file.section(role).map(|(key, _)| key.replace('-', "_")));
+    note_given(given);
     let mut command = command;
     for (key, value) in file.section(role) {
         let id = key.replace('-', "_");
@@ -45,6 +61,19 @@ pub(crate) fn parse(command: Command, arguments: Vec<OsString>) -> Result<ArgMat
         command = command.mut_subcommand(role, |c| c.mut_arg(id, |a| a.default_values(texts)));
     }
     Ok(command.get_matches_from(&arguments))
+}
+
+/// What the role was given by flag, environment or file; the rest is at its default.
+static GIVEN: OnceLock<BTreeSet<String>> = OnceLock::new();
+
+fn note_given(given: BTreeSet<String>) {
+    // A process has one role.
+    let _ = GIVEN.set(given);
+}
+
+/// Whether flag, environment or file say something of a key of this process's role.
+pub(crate) fn is_given(key: &str) -> bool {
+    GIVEN.get().is_some_and(|given| given.contains(key))
 }
 
 /// Reads a file and has every value judged as its flag would be.

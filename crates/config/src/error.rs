@@ -24,6 +24,9 @@ pub enum Error {
         /// What is wrong and what was expected.
         what: String,
     },
+    /// A variable of the environment says something that is not understood.
+    #[error("environment: {0}")]
+    Variable(String),
 }
 
 impl Error {

@@ -152,7 +152,7 @@ impl Security {
     ///
     /// `Read` or `Line` for a file that is there and cannot be used.
     pub fn load(config_dir: Option<&Path>, environment: &Environment) -> Result<Self, Error> {
-        match find(config_dir, environment) {
+        match find(FILE_NAME, config_dir, environment) {
             Some(path) => Self::read(&path, environment),
             None => Self::parse(Path::new("environment"), "", environment),
         }
@@ -184,12 +184,16 @@ impl Security {
     }
 }
 
-/// Where the file is looked for, first to last.
-fn find(config_dir: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
+/// The first place that has a file of upstream's, as upstream looks for it.
+pub(crate) fn find(
+    name: &str,
+    config_dir: Option<&Path>,
+    environment: &Environment,
+) -> Option<PathBuf> {
     let home = environment("HOME").map(|home| Path::new(&home).join(".seaweedfs"));
     let given = config_dir.map(Path::to_owned);
     let fixed = ["/usr/local/etc/seaweedfs", "/etc/seaweedfs"].map(PathBuf::from);
     let dirs = given.into_iter().chain([PathBuf::from(".")]);
     let mut dirs = dirs.chain(home).chain(fixed);
-    dirs.find_map(|dir| Some(dir.join(FILE_NAME)).filter(|file| file.is_file()))
+    dirs.find_map(|dir| Some(dir.join(name)).filter(|file| file.is_file()))
 }

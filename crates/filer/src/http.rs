@@ -93,6 +93,8 @@ pub struct Options {
     pub lists_directories: bool,
     /// Whether a directory is deleted with its contents unless the query says no.
     pub deletes_recursively: bool,
+    /// The directory whose children are buckets, such as `/buckets`.
+    pub buckets_folder: String,
     /// Whether only reads are served.
     pub is_read_only: bool,
     /// Collection of new chunks outside of buckets.
@@ -128,6 +130,7 @@ impl Options {
             list_limit: 100_000,
             lists_directories: true,
             deletes_recursively: false,
+            buckets_folder: "/buckets".to_owned(),
             is_read_only: false,
             collection: String::new(),
             replication: String::new(),

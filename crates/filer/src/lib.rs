@@ -107,8 +107,8 @@ impl Filer {
         let namespace = Namespace::new(
             store.clone(),
             dulse_namespace::Options {
-                name_len_max: dulse_types::path::NAME_LEN_MAX,
-                buckets_folder: "/buckets".to_owned(),
+                name_len_max: http_options.name_len_max,
+                buckets_folder: http_options.buckets_folder.clone(),
                 owner: (http_options.uid, http_options.gid),
             },
         )

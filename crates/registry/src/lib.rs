@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Names to stores: the only crate that names engines.
 
+mod choose;
 pub mod metrics;
 mod quarantine;
 mod rescue;
 
+pub use choose::{
+    ChooseError, Chosen, UpstreamKind, UpstreamStore, begin_import, check_default, check_finished,
+    check_imported, choose, finish_import, is_ours, unfinished_import,
+};
 pub use metrics::on_corrupt;
 pub use quarantine::{DAMAGED, REASON, rescued, suspect, to_be_rescued};
 pub use rescue::Rescue;

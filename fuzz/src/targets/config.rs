@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use dulse_config::{File, Key, Kind, Schema, Security, Size, Span};
+use dulse_config::{File, Key, Kind, Schema, Security, Size, Span, Stores};
 
 fn key(name: &str, kind: Kind) -> Key {
     Key {
@@ -61,4 +61,28 @@ pub(crate) fn security(input: &[u8]) {
         return;
     };
     let _ = Security::parse(Path::new("security.toml"), text, &|_| None);
+}
+
+/// Upstream's `filer.toml`, and a variable beside it.
+pub(crate) fn stores(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let variable = |name: &str| (name == "WEED_MYSQL_PORT").then(|| text.to_owned());
+    for environment in [&variable as &dulse_config::security::Environment, &|_| None] {
+        match Stores::parse(Path::new("filer.toml"), text, environment) {
+            Ok(stores) => {
+                if let Some(store) = stores.store {
+                    assert!(store.boolean("enabled"));
+                }
+                assert!(
+                    stores
+                        .paths
+                        .iter()
+                        .all(|path| path.location.starts_with('/'))
+                );
+            }
+            Err(error) => assert!(!error.to_string().is_empty()),
+        }
+    }
 }

@@ -69,7 +69,7 @@ pub(super) fn plan_of(
             collection: or(
                 "collection",
                 &rule.collection,
-                collection_of(path, &options.collection),
+                collection_of(path, &options.buckets_folder, &options.collection),
             ),
             replication: or("replication", &rule.replication, &options.replication),
             ttl: match (ttl_seconds(query.text("ttl")), rule.ttl_sec()) {
@@ -92,8 +92,9 @@ pub(super) fn plan_of(
 }
 
 /// The bucket's name for paths in a bucket, else the default.
-fn collection_of<'a>(path: &'a FullPath, default: &'a str) -> &'a str {
-    let below = path.as_str().strip_prefix("/buckets/");
+fn collection_of<'a>(path: &'a FullPath, buckets: &str, default: &'a str) -> &'a str {
+    let below = path.as_str().strip_prefix(buckets);
+    let below = below.and_then(|rest| rest.strip_prefix('/'));
     let bucket = below.and_then(|rest| rest.split_once('/'));
     bucket.map_or(default, |(bucket, _)| bucket)
 }
@@ -160,7 +161,7 @@ mod tests {
             ("/buckets/b1", "default"),
         ] {
             assert_eq!(
-                collection_of(&FullPath::parse(path).unwrap(), "default"),
+                collection_of(&FullPath::parse(path).unwrap(), "/buckets", "default"),
                 expect
             );
         }
