@@ -2,6 +2,7 @@
 //! What mutations start from: golden files, and good inputs made here.
 
 mod repair;
+mod shared;
 mod stores;
 mod texts;
 
@@ -20,6 +21,7 @@ use prost::Message;
 use crate::targets::OPTIONS;
 
 pub(crate) use repair::{repair_answers, repair_requests, repair_rows};
+pub(crate) use shared::{payloads, stored};
 pub(crate) use stores::{items, stores, transactions};
 pub(crate) use texts::{leaves, manifests, rules, sealed, sessions, settings};
 

@@ -10,6 +10,7 @@ mod merge;
 mod messages;
 mod repair;
 mod replica;
+mod shared;
 pub(crate) mod texts;
 mod types;
 mod volume;
@@ -38,6 +39,8 @@ pub const TARGETS: &[Target] = &[
     of("key", merge::key, seeds::keys, 20_000),
     of("apply", merge::apply_changes, seeds::change_lists, 10_000),
     of("journal", journal::journal, seeds::journals, 3_000),
+    of("shared_journal", shared::payload, seeds::payloads, 20_000),
+    of("stored_entry", shared::stored, seeds::stored, 10_000),
     of("recovery", replica::recovery, seeds::recoveries, 1_500),
     of("transfer", replica::transfer, seeds::transfers, 1_500),
     of("store", replica::store, seeds::stores, 600),

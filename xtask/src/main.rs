@@ -14,6 +14,7 @@ mod dist;
 mod fetch;
 mod mutate;
 mod plan;
+mod postgres;
 mod power;
 mod run;
 mod scenarios;

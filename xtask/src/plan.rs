@@ -85,8 +85,10 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
     push(
         "unit, property, conformance, crash",
         Ring::Quick,
-        200,
+        270,
         Box::new(|| {
+            // The store's suite runs against it.
+            crate::postgres::setup()?;
             run(&mut cargo(&[
                 "test",
                 "--profile",

@@ -83,22 +83,27 @@ fn print_table(table: &[Line], total: Duration) {
     println!("  {:>7.1} s  in all", total.as_secs_f64());
 }
 
-/// Engines with a conformance suite, and the packages that run it.
+/// Engines and stores with a conformance suite, and the packages that run it.
 const ENGINES: &[(&str, &str)] = &[
     ("redb", "dulse-engine-redb"),
     ("sqlite", "dulse-engine-sqlite"),
     ("memory", "dulse-kv"),
+    ("replica", "dulse-replica"),
+    ("postgres", "dulse-store-postgres"),
 ];
 
-/// Runs one engine's conformance suite, crashes and full disks included.
+/// Runs one engine's or store's conformance suite, crashes and full disks of engines included.
 ///
 /// # Errors
 ///
-/// When a case fails, or no engine has this name.
+/// When a case fails, or none has this name.
 pub(crate) fn conformance(store: &str) -> Result<()> {
     let Some((_, package)) = ENGINES.iter().find(|(name, _)| *name == store) else {
         let names: Vec<_> = ENGINES.iter().map(|(name, _)| *name).collect();
-        bail!("no engine `{store}`; expected one of {}", names.join(", "));
+        bail!(
+            "no engine or store `{store}`; expected one of {}",
+            names.join(", ")
+        );
     };
     run(&mut cargo(&[
         "test",

@@ -22,6 +22,9 @@ const ARROWS: &[(&str, &str)] = &[
     ("engines/redb", "types kv kv-testkit"),
     ("engines/sqlite", "types kv kv-testkit"),
     ("store", "types"),
+    ("store-testkit", "types store"),
+    ("shared", "types journal store"),
+    ("stores/postgres", "types store shared"),
     ("replica", "types merge journal kv store"),
     (
         "registry",
@@ -190,6 +193,36 @@ fn suites(wrong: &mut Vec<String>) -> Result<()> {
             if !text.contains(word) {
                 wrong.push(format!("{}: `{word}` is missing", file.display()));
             }
+        }
+    }
+    stores(wrong)
+}
+
+/// Every store runs every suite of entry stores: none is left out where nobody looks.
+fn stores(wrong: &mut Vec<String>) -> Result<()> {
+    let testkit = root().join("crates/store-testkit/src");
+    let mut suites = Vec::new();
+    for item in std::fs::read_dir(testkit)? {
+        let path = item?.path();
+        if std::fs::read_to_string(&path)?.contains("\nsuite! {") {
+            suites.extend(
+                path.file_stem()
+                    .map(|stem| stem.to_string_lossy().into_owned()),
+            );
+        }
+    }
+    let mut files = vec![root().join("crates/replica/tests/conformance.rs")];
+    for item in std::fs::read_dir(root().join("crates/stores"))? {
+        files.push(item?.path().join("tests/conformance.rs"));
+    }
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+        for suite in suites
+            .iter()
+            .filter(|suite| !words.contains(&suite.as_str()))
+        {
+            wrong.push(format!("{}: suite `{suite}` is missing", file.display()));
         }
     }
     Ok(())

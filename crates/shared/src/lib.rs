@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An entry store over a database that several filers share.
+//!
+//! [`SharedStore`] is a [`dulse_store::EntryStore`] over any [`Backend`]: it turns transactions
+//! into guarded writes of rows, in upstream's values, and tells of every change. A filer writes
+//! into its own journal what it is about to do, has the database do it, and writes that it is
+//! done; subscribers are fed from the journal. What becomes of an attempt whose answer was lost
+//! is found out, never guessed: until it is known, the caller is told that it is unknown.
+//!
+//! What the database keeps is upstream's alone; the journal lies in the filer's own directory.
+
+mod backend;
+mod commit;
+mod locks;
+mod log;
+mod plan;
+mod record;
+mod settle;
+mod store;
+pub mod value;
+
+pub use backend::{Backend, Guard, Held, Settled, Work, Write};
+pub use log::Announcement;
+pub use plan::{ENTRY_BYTES_MAX, NAMES_MAX, is_directory};
+pub use record::{Announced, EVENTS_MAX, Event, Payload};
+pub use store::{SharedOptions, SharedStore};

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What became of an attempt whose answer was lost: asked of the database, else read back.
+
+use std::time::Duration;
+
+use dulse_store::{Error, ErrorKind};
+use dulse_types::{Entry, FullPath};
+
+use crate::backend::{Backend, Settled};
+use crate::commit::Committer;
+use crate::log::{Ending, OpenIntent};
+use crate::record::{Announced, Event};
+use crate::value;
+
+/// How long a running filer asks before its caller is told that nobody knows.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Pause before the database is asked again.
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
+
+/// What became of an attempt.
+pub(crate) enum Verdict {
+    Applied,
+    NotApplied,
+    /// Others have written there since, or part of it shows: what is there now.
+    Seen(Announced),
+}
+
+/// Finds out, for as long as it makes sense to let somebody wait.
+pub(crate) async fn settle<B: Backend>(
+    backend: &B,
+    ticket: i64,
+    announced: &Announced,
+) -> Result<Verdict, Error> {
+    let mut n_left = SETTLE_TIME_MAX.as_millis() / SETTLE_PAUSE.as_millis();
+    loop {
+        match once(backend, ticket, announced).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable && n_left > 0 => {
+                n_left -= 1;
+                tokio::time::sleep(SETTLE_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Settles what an earlier run left open; a store that cannot be asked does not open.
+pub(crate) async fn settle_open<B: Backend>(
+    committer: &Committer<B>,
+    open: Vec<OpenIntent>,
+) -> Result<(), Error> {
+    for intent in open {
+        let OpenIntent {
+            position,
+            ticket,
+            announced,
+        } = intent;
+        let verdict = settle(&committer.backend, ticket, &announced).await?;
+        let (n_events, ending) = match verdict {
+            Verdict::NotApplied => {
+                committer.log.void(position).await?;
+                continue;
+            }
+            Verdict::Applied => (announced.events.len(), Ending::Applied),
+            Verdict::Seen(seen) => (seen.events.len(), Ending::Seen(seen)),
+        };
+        tracing::info!(position, n_events, "a change of an earlier run is told now");
+        let clock = committer.backend.clock_ns().await?;
+        let stamp = committer.log.stamps(n_events as u32, clock);
+        committer.log.end(stamp, Some(position), ending).await?;
+    }
+    Ok(())
+}
+
+async fn once<B: Backend>(
+    backend: &B,
+    ticket: i64,
+    announced: &Announced,
+) -> Result<Verdict, Error> {
+    match backend.settle(ticket).await? {
+        Settled::Applied => return Ok(Verdict::Applied),
+        Settled::NotApplied => return Ok(Verdict::NotApplied),
+        // ⚠ Read only now: before it was over, it could still have come.
+        Settled::Over => {}
+    }
+    let mut now = Vec::new();
+    let (mut is_after, mut is_before) = (true, true);
+    for (path, before, after) in ends(&announced.events) {
+        let there = match backend.get(&path).await? {
+            Some(row) => Some(value::decode(row)?),
+            None => None,
+        };
+        is_before &= same(there.as_ref(), before.as_ref());
+        is_after &= same(there.as_ref(), after.as_ref());
+        now.push((path, before, there));
+    }
+    if is_after {
+        return Ok(Verdict::Applied);
+    }
+    if is_before {
+        return Ok(Verdict::NotApplied);
+    }
+    let events = now.into_iter().filter_map(|(path, before, there)| {
+        let old = before.map(|entry| (path.clone(), entry));
+        let new = there.map(|entry| (path, entry));
+        // ⚠ Nobody may drop chunks by it: what is there may hold them.
+        (old.is_some() || new.is_some()).then_some(Event {
+            old,
+            new,
+            delete_chunks: false,
+        })
+    });
+    Ok(Verdict::Seen(Announced {
+        events: events.collect(),
+        ..announced.clone()
+    }))
+}
+
+/// Each path that events touch, with what it was before the first and is behind the last.
+fn ends(events: &[Event]) -> Vec<(FullPath, Option<Entry>, Option<Entry>)> {
+    let mut out: Vec<(FullPath, Option<Entry>, Option<Entry>)> = Vec::new();
+    let mut at = std::collections::BTreeMap::new();
+    let mut touch = |path: &FullPath, old: Option<&Entry>, new: Option<&Entry>| {
+        let i = *at.entry(path.clone()).or_insert_with(|| {
+            out.push((path.clone(), old.cloned(), None));
+            out.len() - 1
+        });
+        out[i].2 = new.cloned();
+    };
+    for event in events {
+        match (&event.old, &event.new) {
+            (Some((from, old)), Some((to, new))) if from == to => touch(from, Some(old), Some(new)),
+            (old, new) => {
+                if let Some((from, old)) = old {
+                    touch(from, Some(old), None);
+                }
+                if let Some((to, new)) = new {
+                    touch(to, None, Some(new));
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Whether two are the same entry, in whatever order their fields are.
+fn same(a: Option<&Entry>, b: Option<&Entry>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => {
+            a == b || a.unknown() == b.unknown() && a.fields().ok() == b.fields().ok()
+        }
+        _ => false,
+    }
+}

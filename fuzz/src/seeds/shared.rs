@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Payloads of a shared store's journal, and values of upstream's stores.
+
+use dulse_shared::value;
+use dulse_types::Entry;
+
+use super::{entries, golden};
+
+const PAYLOADS: &str = include_str!("../../../crates/shared/tests/golden/payloads.txt");
+
+/// Golden payloads.
+pub(crate) fn payloads() -> Vec<Vec<u8>> {
+    golden(PAYLOADS)
+}
+
+/// Entries as they are stored.
+pub(crate) fn stored() -> Vec<Vec<u8>> {
+    let entries = entries().into_iter().map(bytes::Bytes::from);
+    let entries = entries.filter_map(|bytes| Entry::from_bytes(bytes).ok());
+    entries
+        .map(|entry| value::encode(&entry).to_vec())
+        .collect()
+}
