@@ -279,6 +279,7 @@ pub(crate) fn messages() -> Vec<Vec<u8>> {
         store_kind: "embedded".to_owned(),
         address: "127.0.0.1:8888".to_owned(),
         vector: positions.clone(),
+        joins: positions.clone(),
         known: vec![Known {
             origin: 8,
             address: "filer-1:8888.18888".to_owned(),

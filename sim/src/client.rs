@@ -253,20 +253,26 @@ impl World {
             (Kind::Pull(stream), Reply::Cut(why)) => {
                 self.core(f, |core, since, _| core.cut_off(since, stream, why))
             }
-            (Kind::Greet(link), Reply::Hello(greeting)) => {
+            (Kind::Greet(link), Reply::Hello(greeting, promised)) => {
                 let Some(running) = &mut self.filers[f].running else {
                     return Ok(());
                 };
                 let met = running.shared().met(greeting.origin);
                 met.map_err(|e| e.to_string())?;
                 let own = running.origin();
-                let forked = running.shared().forked_at(own, greeting.vector.get(own));
-                let forked = forked.map_err(|e| e.to_string())?;
+                let (shared, has) = (running.shared(), greeting.vector.get(own));
+                shared.keep_promise(promised);
+                let forked = shared.forked_at(own, has).map_err(|e| e.to_string())?;
+                let is_cut_behind = shared.is_cut_behind(own, has);
+                let (mut unheard, vector) = (greeting.unheard, shared.vector());
+                unheard.retain(|join| !vector.covers(*join));
                 let greeting = Greeting {
                     forked,
+                    is_cut_behind: is_cut_behind.map_err(|e| e.to_string())?,
                     own: running.shared().vector().get(own),
-                    joined: running.shared().joined().map_err(|e| e.to_string())?,
-                    ..greeting
+                    joins: shared.joins().map_err(|e| e.to_string())?,
+                    unheard,
+                    ..*greeting
                 };
                 running.with(now, |core, since, _| {
                     core.greeted(since, link, Ok(greeting))

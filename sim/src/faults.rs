@@ -64,3 +64,13 @@ pub(crate) const OF_DISKS: &[&str] = &["backup or restore", "copied store"];
 
 /// Members that operators take away.
 pub(crate) const OF_MEMBERS: &[&str] = &["filer leaves", "member removed"];
+
+/// What keeps filers apart.
+pub(crate) const OF_LINKS: &[&str] = &[
+    "cut link",
+    "frozen process",
+    "lossy link",
+    "machine replaced",
+    "master away or back",
+    "partition",
+];

@@ -21,6 +21,7 @@ mod life;
 mod master;
 mod membership;
 mod net;
+mod operators;
 mod queue;
 mod restored;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod volumes;
 mod workload;
 mod world;
 
+pub use operators::Operators;
 pub use shape::{FILERS_MAX, Shape};
 pub use world::{Counts, Options, Report, run};
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use dulse_sim::{Counts, Options};
+use dulse_sim::{Counts, Operators, Options};
 
 /// Runs seeds; each ends with healed links and demands equal filers.
 #[derive(Parser)]
@@ -28,12 +28,21 @@ struct Arguments {
     /// Check at every turn what else is checked at rest: slow, and finds the moment
     #[arg(long)]
     careful: bool,
-    /// Operators put back and copy disks, take members away and have them leave, too
-    #[arg(long)]
-    operators: bool,
+    /// Operators put back and copy disks, take members away and have them leave: not at all,
+    /// one thing after the other, or whenever they like
+    #[arg(long, value_enum, default_value_t = When::InTurn)]
+    operators: When,
     /// Go on behind a seed that fails
     #[arg(long)]
     keep_going: bool,
+}
+
+/// When operators act.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum When {
+    None,
+    InTurn,
+    AtWill,
 }
 
 impl Arguments {
@@ -70,7 +79,11 @@ fn main() -> ExitCode {
     let options = Options {
         is_traced: arguments.trace,
         is_careful: arguments.careful,
-        has_operators: arguments.operators,
+        operators: match arguments.operators {
+            When::None => Operators::None,
+            When::InTurn => Operators::InTurn,
+            When::AtWill => Operators::AtWill,
+        },
     };
     let mut totals = Counts::default();
     let (mut hash, mut n_failed, mut slowest) = (0_u64, 0, (0.0, first));
@@ -83,10 +96,10 @@ fn main() -> ExitCode {
             }
             Err(violation) => {
                 eprintln!("seed {seed}: {violation}");
-                let operators = if arguments.operators {
-                    " --operators"
-                } else {
-                    ""
+                let operators = match arguments.operators {
+                    When::None => " --operators none",
+                    When::InTurn => "",
+                    When::AtWill => " --operators at-will",
                 };
                 eprintln!("replay it with: cargo xtask sim --seed {seed}{operators}");
                 n_failed += 1;

@@ -9,7 +9,7 @@ use dulse_proto::replication::{FreedReply, FreedRequest, Heartbeat};
 use dulse_replica::{Export, ExportPart, ImportCursor};
 use dulse_replication::core::{Greeting, LinkId, StreamId};
 use dulse_replication::feed::{Cursor, KeptCursor};
-use dulse_types::{Origin, ServerAddress, Vector};
+use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
 
 /// To the one who called.
 pub(crate) enum Reply {
-    Hello(Greeting),
+    Hello(Box<Greeting>, Stamp),
     Batch(Vec<Bytes>, Box<Heartbeat>),
     Part {
         begins: Option<Begins>,

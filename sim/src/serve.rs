@@ -6,7 +6,7 @@ use dulse_replica::{ExportPart, ImportCursor};
 use dulse_replication::convert;
 use dulse_replication::core::{Greeting, Phase};
 use dulse_replication::feed::{self, KeptCursor, Next};
-use dulse_types::{Origin, ServerAddress, Stamp, Version};
+use dulse_types::{Origin, ServerAddress, Stamp};
 use rand::Rng;
 
 use crate::MS;
@@ -53,8 +53,9 @@ impl World {
                 running.with(now, |core, since, _| {
                     core.called_by(since, origin, &address)
                 })?;
-                let hello = hello(running)?;
-                self.push_reply(c, Reply::Hello(hello));
+                let promised = running.core.promised_by(origin);
+                let hello = Box::new(hello(running)?);
+                self.push_reply(c, Reply::Hello(hello, promised));
                 self.poll(server)
             }
             Request::Pull { instance, .. } if !feed::is_asked(running.instance, instance) => {
@@ -245,8 +246,10 @@ fn hello(running: &Running) -> Result<Greeting, String> {
         is_ready: *running.core.phase() == Phase::Ready,
         started_ns: running.core.started_ns(),
         forked: None,
+        is_cut_behind: false,
         own: Stamp::ZERO,
-        joined: Version::ZERO,
+        joins: Vec::new(),
+        unheard: shared.joins().map_err(|e| e.to_string())?,
         vector,
     })
 }

@@ -4,7 +4,7 @@
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use crate::{MS, SECOND, faults, workload};
+use crate::{MS, Operators, SECOND, faults, workload};
 
 /// Most filers of a world.
 pub const FILERS_MAX: usize = 7;
@@ -44,7 +44,7 @@ impl Shape {
     }
 
     /// Of a seed.
-    pub(crate) fn of(rng: &mut StdRng, has_operators: bool) -> Self {
+    pub(crate) fn of(rng: &mut StdRng, operators: Operators) -> Self {
         let filers = match rng.random_range(0..100) {
             0..=19 => 2,
             20..=69 => 3,
@@ -73,7 +73,7 @@ impl Shape {
         for (fault, weight) in faults::ALL.iter().zip(&mut faults) {
             let is_operators = faults::OF_DISKS.contains(&fault.name())
                 || faults::OF_MEMBERS.contains(&fault.name());
-            if group.contains(&fault.name()) || (is_operators && !has_operators) {
+            if group.contains(&fault.name()) || (is_operators && operators == Operators::None) {
                 *weight = 0;
             }
         }

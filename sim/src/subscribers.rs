@@ -84,8 +84,12 @@ impl World {
         let life = self.filers[f].life;
         let ready: Vec<bool> = self.filers.iter().map(|filer| filer.is_ready()).collect();
         let mut all = std::mem::take(&mut self.subscribers);
-        let result = all.iter_mut().try_for_each(|subscriber| {
+        let result = all.iter_mut().enumerate().try_for_each(|(n, subscriber)| {
             if subscriber.home != f && !ready[subscriber.home] {
+                self.trace.say(self.now, || {
+                    let since = subscriber.scalar.since;
+                    format!("subscriber {n} goes on at filer {f} at {since}")
+                });
                 subscriber.home = f;
                 subscriber.life = 0;
             }
@@ -114,6 +118,9 @@ impl World {
             client.resume();
             let mut reading = Reading::new(client.since, None);
             if is_older_than_log(&shared, client.since, false).map_err(failed)? {
+                if !reading.may_take_state(head.limit) {
+                    return Ok(());
+                }
                 client.take_state(shared.durable_vector(), &mut reading);
                 self.counts.too_old += 1;
                 self.trace.say(self.now, || {

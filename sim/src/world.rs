@@ -15,6 +15,7 @@ use crate::faults;
 use crate::filer::Filer;
 use crate::master::Master;
 use crate::net::{Net, Reply};
+use crate::operators::{Acts, Operators};
 use crate::queue::{Event, Queue};
 use crate::shape::{Shape, throw};
 use crate::subscribers::Subscriber;
@@ -160,8 +161,8 @@ pub struct Options {
     pub is_traced: bool,
     /// Whether what must hold at rest for each filer by itself is looked at all the time.
     pub is_careful: bool,
-    /// Whether operators put back and copy disks, take members away and have them leave.
-    pub has_operators: bool,
+    /// What operators do.
+    pub operators: Operators,
 }
 
 pub(crate) struct World {
@@ -180,6 +181,10 @@ pub(crate) struct World {
     pub(crate) counts: Counts,
     /// Whether trouble is over and all must heal.
     pub(crate) is_over: bool,
+    /// What operators did last, and whether that is over.
+    pub(crate) acts: Acts,
+    /// Whether that was a disk put back or copied.
+    pub(crate) is_disk_act: bool,
     pub(crate) checks: Vec<Box<dyn Check>>,
     /// When a disk last came to hold less than it had held.
     pub(crate) disk_lost_at: u64,
@@ -207,7 +212,7 @@ pub(crate) struct World {
 /// The invariant that does not hold, in words.
 pub fn run(seed: u64, options: Options) -> Result<Report, String> {
     let mut rng = StdRng::seed_from_u64(seed);
-    let shape = Shape::of(&mut rng, options.has_operators);
+    let shape = Shape::of(&mut rng, options.operators);
     let mut world = World::new(shape, rng, options);
     let lived = world.live();
     lived.map_err(|why| world.dated(&why))?;
@@ -238,6 +243,8 @@ impl World {
             subscribers: (0..n_filers).map(Subscriber::new).collect(),
             counts: Counts::default(),
             is_over: false,
+            acts: Acts::default(),
+            is_disk_act: false,
             checks: checks::all(),
             trace: Trace::new(options.is_traced),
             disk_lost_at: 0,
@@ -489,6 +496,9 @@ impl World {
             return Ok(());
         };
         let fault = faults::ALL[which];
+        if faults::OF_LINKS.contains(&fault.name()) && self.must_links_hold() {
+            return Ok(());
+        }
         self.say(|| format!("fault: {}", fault.name()));
         self.counts.faults += 1;
         fault.strike(self)

@@ -63,7 +63,7 @@ pub use renewal::Renewal;
 pub use repair::{Foreign, Repair, Repaired, Replacement, Restored};
 pub use scrub::{ScrubCursor, Scrubbed};
 pub use sequencer::{Applied, Replica};
-pub use shared::{Following, Garbage, Shared};
+pub use shared::{Following, Garbage, JOINS_MAX, Shared};
 pub use store::ReplicaStore;
 pub use syncer::Progress;
 pub use transfer::{Export, ExportPart, ImportCursor, ImportRow, PART_ROWS};

@@ -368,11 +368,7 @@ impl Replica {
             results.push(result);
         }
         if txn.n_orphans > 0 {
-            let n_writes = txn.n_orphans;
-            tracing::error!(
-                n_writes,
-                "writes to names that are lost here; kept, not shown"
-            );
+            self.warn_of_orphans(&txn)?;
         }
         if !records.is_empty() {
             let verdicts = self.verdicts(&mut txn, &mut vector);
@@ -386,6 +382,20 @@ impl Replica {
             written?;
         }
         Ok(results)
+    }
+
+    /// An alarm; but one that has left is waited for no more, so others may have forgotten what
+    /// it would need.
+    fn warn_of_orphans(&self, txn: &Txn<'_>) -> Result<(), Error> {
+        let n_writes = txn.n_orphans;
+        let row = member(txn, self.shared.origin)?;
+        if row.is_some_and(|row| row.state != MemberRow::MEMBER) {
+            tracing::info!(n_writes, "writes to names that others have forgotten");
+        } else {
+            let what = "writes to names that are lost here; kept, not shown";
+            tracing::error!(n_writes, "{what}");
+        }
+        Ok(())
     }
 
     /// Every member has everything up to `vector` on disk. What that makes superfluous goes:

@@ -28,6 +28,9 @@ use crate::guard::{ClockBound, Guard};
 use crate::trees::TreeProgress;
 use crate::unsaid::{Judged, Unsaid};
 
+/// Most joins that are told of one filer: who admitted whom, back to the founder.
+pub const JOINS_MAX: usize = 16;
+
 /// Lives as long as the replica; cheap to clone behind an `Arc`.
 pub struct Shared {
     pub(crate) origin: Origin,
@@ -209,6 +212,13 @@ impl Shared {
         self.clock.promise(self.now_ns())
     }
 
+    /// A peer remembers that this origin promised this: no later change will be at or below it.
+    ///
+    /// ⚠ A store that was set back has forgotten what it promised, and its clock may be behind.
+    pub fn keep_promise(&self, promised: Stamp) {
+        self.clock.see(promised);
+    }
+
     /// Whether an idle replica should raise its ceiling so that its promises go on.
     #[must_use]
     pub fn needs_ceiling(&self) -> bool {
@@ -377,6 +387,30 @@ impl Shared {
         Ok(own.map_or(Version::ZERO, |(_, row)| row.version))
     }
 
+    /// The change by which this filer joined, the one by which its author joined, and so on, as
+    /// far as they are members; at most [`JOINS_MAX`].
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn joins(&self) -> Result<Vec<Version>, Error> {
+        let rows = self.members()?;
+        let members = rows
+            .into_iter()
+            .filter(|(_, row)| row.state == MemberRow::MEMBER);
+        let mut joined: BTreeMap<Origin, Version> =
+            members.map(|(origin, row)| (origin, row.version)).collect();
+        let (mut joins, mut whose) = (Vec::new(), self.origin);
+        // Whoever was looked at is not again: a founder journaled its own join.
+        while let Some(version) = joined.remove(&whose)
+            && joins.len() < JOINS_MAX
+        {
+            joins.push(version);
+            whose = version.origin;
+        }
+        Ok(joins)
+    }
+
     /// Whether the last change that made this filer a member is one of this replica's own, so
     /// that a state may be handed out to it.
     ///
@@ -465,6 +499,19 @@ impl Shared {
     pub fn forked_at(&self, origin: Origin, stamp: Stamp) -> Result<Option<Stamp>, Error> {
         let first = self.changes_after(origin, stamp, 1)?.into_iter().next();
         Ok(first.map(|first| first.prev).filter(|prev| *prev < stamp))
+    }
+
+    /// Whether this log no longer has the change of an origin that follows `stamp`, though there
+    /// was one.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn is_cut_behind(&self, origin: Origin, stamp: Stamp) -> Result<bool, Error> {
+        Ok(matches!(
+            self.following(origin, stamp, 1)?,
+            Following::Cut(_)
+        ))
     }
 
     /// How many changes of one origin behind `after` this log holds.

@@ -159,3 +159,37 @@ fn one_whose_join_has_not_arrived_is_a_member() {
     let taken = one.apply_from(unheard, &made[1..]).unwrap();
     assert_eq!(taken, [Applied::Now]);
 }
+
+/// Who hears of them learns whether anything of it may be known to the members.
+#[test]
+fn the_joins_of_a_filer_lead_back_to_the_founder() {
+    let (mut founder, mut second, mut third) = (open(1 << 32 | 1), open(2 << 32 | 2), open(5));
+    let [own, with_founder, with_second] = [&founder, &second, &third].map(origin);
+    join(&mut founder, own);
+    join(&mut founder, with_founder);
+    second.apply_remote(&changes(&founder)).unwrap();
+    join(&mut second, with_second);
+    third.apply_remote(&changes(&founder)).unwrap();
+    third.apply_remote(&changes(&second)).unwrap();
+    let by = |replica: &Replica| {
+        let joins = replica.shared().joins().unwrap();
+        let covers = |join| third.shared().vector().covers(join);
+        assert!(joins.iter().all(|join| covers(*join)), "{joins:?}");
+        joins.iter().map(|join| join.origin).collect::<Vec<_>>()
+    };
+    assert_eq!(by(&third), [with_founder, own, own]);
+    assert_eq!(by(&founder), [own]);
+    assert_eq!(by(&open(7)), [], "it has not joined");
+}
+
+/// Its store was set back, and its clock is behind: what it writes must not come below what
+/// subscribers were told on its word.
+#[test]
+fn what_others_heard_a_filer_promise_it_keeps() {
+    let mut store = open(1 << 32 | 1);
+    let before = store.commit(vec![mkdir("/before")]).remove(0).unwrap();
+    let promised = Stamp(before.stamp.0 + 3_600_000_000_000);
+    store.shared().keep_promise(promised);
+    let after = store.commit(vec![mkdir("/after")]).remove(0).unwrap();
+    assert!(after.stamp > promised, "{} and {promised}", after.stamp);
+}

@@ -573,6 +573,26 @@ fn a_loss_is_recorded_with_the_chunks_that_are_there_for_certain() {
     assert_eq!(lost, [[2], [6]]);
 }
 
+/// Others may have known it in the manifest.
+#[test]
+fn a_chunk_that_was_taken_out_of_a_manifest_is_not_there_for_certain() {
+    let (mut member, machine, _) = pair();
+    let mut store = machine.open();
+    create(&mut store, "/apart", folded(&[3, 4]));
+    create(&mut store, "/longer", folded(&[5, 6]));
+    let has = hand_over(&store, &mut member);
+    update(&mut store, "/apart", files(&[4, 8, 9]));
+    update(&mut store, "/longer", folded(&[5, 6, 7]));
+    delete(&mut member, "/apart");
+    delete(&mut member, "/longer");
+    let mut store = renew(&machine, store, has, &mut member);
+    reissue_all(&mut store);
+    let page = store.shared().conflicts(b"", None, 9).unwrap();
+    let mut lost: Vec<_> = page.conflicts.iter().map(|c| chunks_of(&c.loser)).collect();
+    lost.sort();
+    assert_eq!(lost, [vec![], vec![7]]);
+}
+
 /// Chunks as [`files`] has them, of which the first is a manifest.
 fn folded(keys: &[u64]) -> Entry {
     let mut fields = files(keys).fields().unwrap();

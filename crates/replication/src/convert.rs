@@ -5,7 +5,7 @@ use dulse_cluster::Statement;
 use dulse_proto::replication::{
     Heartbeat, Hello, Known, Position, Range, Resume, Row, SnapshotPart,
 };
-use dulse_replica::{ExportPart, ImportCursor};
+use dulse_replica::{ExportPart, ImportCursor, JOINS_MAX};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector, Version};
 use tonic::{Code, Status};
 
@@ -113,7 +113,21 @@ pub fn statement(beat: &Heartbeat) -> Statement {
     }
 }
 
-/// What a handshake's answer says.
+fn position(version: &Version) -> Position {
+    Position {
+        origin: version.origin.0,
+        stamp: version.stamp.0,
+    }
+}
+
+fn version(position: &Position) -> Version {
+    Version {
+        stamp: Stamp(position.stamp),
+        origin: Origin(position.origin),
+    }
+}
+
+/// What a handshake's answer says, before it is compared with what is here.
 #[must_use]
 pub fn greeting(hello: &Hello) -> Greeting {
     Greeting {
@@ -130,8 +144,10 @@ pub fn greeting(hello: &Hello) -> Greeting {
         is_ready: hello.is_ready,
         started_ns: hello.started_ns,
         forked: None,
+        is_cut_behind: false,
         own: Stamp::ZERO,
-        joined: Version::ZERO,
+        joins: Vec::new(),
+        unheard: hello.joins.iter().take(JOINS_MAX).map(version).collect(),
     }
 }
 
@@ -168,6 +184,8 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
     let gone = gone.collect();
     let members = membership.members.iter().map(|(origin, _)| origin.0);
     let members = members.collect();
+    // A store that cannot be read says so elsewhere; without them the peer asks nothing of it.
+    let joins = inner.store.shared().joins().unwrap_or_default();
     Hello {
         protocol_min: PROTOCOL_MIN,
         protocol_max: inner.options.protocol,
@@ -186,6 +204,8 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
         started_ns: inner.core.lock().started_ns(),
         gone,
         members,
+        joins: joins.iter().map(position).collect(),
+        promised: 0,
     }
 }
 

@@ -186,6 +186,8 @@ pub struct Core {
     /// Who greeted this filer, and when last; looked at while it is fresh.
     callers: BTreeMap<ServerAddress, Now>,
     found_not_before: Now,
+    /// Since when this filer looks for one to join at.
+    fresh_since: Option<Now>,
     /// Members no more, at the last poll.
     gone: BTreeSet<Origin>,
     /// Members, at the last poll.
@@ -239,6 +241,7 @@ impl Core {
             gaps: BTreeMap::new(),
             callers: BTreeMap::new(),
             found_not_before: Now::ZERO,
+            fresh_since: None,
             gone: BTreeSet::new(),
             members: BTreeSet::new(),
             own_at_start: None,
@@ -380,6 +383,13 @@ impl Core {
     pub fn stuck(&self) -> Vec<(Origin, String)> {
         let stuck = self.stuck.iter();
         stuck.map(|(origin, s)| (*origin, s.why.clone())).collect()
+    }
+
+    /// What a peer promised last, as far as it was heard: nothing it writes later is at or below.
+    #[must_use]
+    pub fn promised_by(&self, peer: Origin) -> Stamp {
+        let said = self.acks.of(peer);
+        said.map_or(Stamp::ZERO, |said| said.promise)
     }
 
     /// Everything that every member has acknowledged. ⚠ One that was shut out counts as long as

@@ -70,7 +70,11 @@ impl Replication for ReplicationService {
                 self.inner.wake.notify_one();
             }
         }
-        Ok(Response::new(convert::hello(&self.inner)))
+        let promised = self.inner.core.lock().promised_by(origin);
+        Ok(Response::new(Hello {
+            promised: promised.0,
+            ..convert::hello(&self.inner)
+        }))
     }
 
     type PullStream = ReceiverStream<Result<PullBatch, Status>>;

@@ -154,6 +154,9 @@ fn waiting(filer: &Filer) -> Result<String, String> {
     Ok(format!("{rows:?}, stable {}", running.stable()?))
 }
 
+/// Marks a chunk that is named by a manifest only.
+const LISTED: &str = " (listed)";
+
 /// A filer that takes in a state shows nobody anything yet.
 fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(), String> {
     let filer = &world.filers[f];
@@ -162,9 +165,12 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
         .as_ref()
         .is_some_and(|r| !r.shared().is_fresh());
     // One that was set back names what it named then, until it has heard the others; and one that
-    // the others shut out what it named before, until it has heard that.
+    // the others shut out what it named before, until it has heard that; so does who joined there.
     let origin = filer.running.as_ref().map(|running| running.origin());
-    let is_out = origin.is_some_and(|origin| is_gone(world, origin));
+    let is_out = origin.is_some_and(|origin| {
+        let mut filers = 0..world.filers.len();
+        is_gone(world, origin) || filers.any(|other| is_unheard_of(world, other, origin))
+    });
     if !is_begun || is_out || filer.was_restored.is_some() {
         return Ok(());
     }
@@ -172,8 +178,9 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
     // One that was shut out wrote it, a client carried it to those who went on, and they dropped
     // it: who comes back cannot tell it from a chunk that only it ever named.
     let is_excused = |id: &FileId, place: &str| {
-        let is_carried = world.volumes.carried.contains(id) && world.counts.renewed > 0;
-        is_carried && place.starts_with("Conflicts")
+        let is_renewed = world.counts.renewed > 0 && place.starts_with("Conflicts");
+        // Nor does anybody look into the manifests that only it named.
+        is_renewed && (world.volumes.carried.contains(id) || place.contains(LISTED))
     };
     let mut dangling = named
         .iter()
@@ -194,10 +201,12 @@ fn named(world: &World, filer: &Filer) -> Result<BTreeMap<FileId, String>, Strin
     let txn = Txn::new(&rows);
     let mut chunks = BTreeMap::new();
     let mut add = |ids: Vec<FileId>, space: Space, key: &[u8]| {
+        let direct: BTreeSet<FileId> = ids.iter().copied().collect();
         for id in world.volumes.reach(ids) {
+            let how = if direct.contains(&id) { "" } else { LISTED };
             chunks
                 .entry(id)
-                .or_insert_with(|| format!("{space:?} {}", key.escape_ascii()));
+                .or_insert_with(|| format!("{space:?}{how} {}", key.escape_ascii()));
         }
     };
     for space in [Space::Entries, Space::Shadows] {

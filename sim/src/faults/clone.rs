@@ -34,6 +34,9 @@ impl Fault for Clone {
         if has_begun && !super::wipe::is_spare(world, whom) {
             return Ok(());
         }
+        if !world.may_act(whom, true) {
+            return Ok(());
+        }
         if has_begun {
             world.lose(whom)?;
         }

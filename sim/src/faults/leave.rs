@@ -20,7 +20,8 @@ impl Fault for Leave {
     fn strike(&self, world: &mut World) -> Result<(), String> {
         let whom = world.any();
         let is_for_good = world.rng.random_bool(0.5);
-        if world.filers[whom].leaving.is_none() {
+        let runs = world.filers[whom].running.is_some();
+        if runs && world.filers[whom].leaving.is_none() && world.may_act(whom, false) {
             world.leave(whom, is_for_good);
         }
         Ok(())

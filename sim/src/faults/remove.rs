@@ -37,6 +37,9 @@ impl Fault for Remove {
         if !is_member || running.origin() == member {
             return Ok(());
         }
+        if !world.may_act(whom, false) {
+            return Ok(());
+        }
         if !is_forced {
             world.kill(whom)?;
         }

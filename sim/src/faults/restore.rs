@@ -29,6 +29,10 @@ impl Fault for Restore {
             }
             return Ok(());
         };
+        if !world.may_act(whom, true) {
+            world.filers[whom].backup = Some(backup);
+            return Ok(());
+        }
         if is_kept {
             world.filers[whom].backup = Some(backup.clone());
         }

@@ -130,7 +130,9 @@ struct Feed {
     request: pb::SubscribeMetadataRequest,
     is_local: bool,
     reading: Reading,
-    /// The state, while the log does not reach back far enough.
+    /// The log does not reach back far enough: the state comes first.
+    owes_state: bool,
+    /// That, while it is sent.
     replay: Option<Replay>,
     heads: watch::Receiver<Arc<Head>>,
     ready: VecDeque<pb::SubscribeMetadataResponse>,
@@ -151,23 +153,23 @@ impl Feed {
         // Inclusive: an event at exactly `since_ns` may be repeated, never skipped.
         let since = Stamp(request.since_ns.max(0));
         let hub = &state.subscribers.hub;
-        let replay = is_older_than_log(state.store.shared(), since, is_local)?.then(|| {
+        let owes_state = is_older_than_log(state.store.shared(), since, is_local)?;
+        let own = is_local.then(|| state.namespace.origin());
+        let mut reading = Reading::new(since, own);
+        if owes_state {
             let name = &request.client_name;
             tracing::warn!(client = %name, %since, "the log does not reach back that far: the \
                 state is sent instead; deletes before now are not told");
             crate::metrics::SUBSCRIPTIONS_TOO_OLD.add(1);
-            Replay::new(state.store.shared(), since)
-        });
-        let own = is_local.then(|| state.namespace.origin());
-        let mut reading = Reading::new(since, own);
-        if replay.is_none() {
+        } else {
             reading.take_late(hub);
         }
         Ok(Self {
             state: Arc::clone(state),
             is_local,
             reading,
-            replay,
+            owes_state,
+            replay: None,
             heads: hub.heads(),
             ready: VecDeque::new(),
             n_filtered: 0,
@@ -198,7 +200,9 @@ impl Feed {
             if self.is_over {
                 return None;
             }
-            let worked = if self.replay.is_some() {
+            let worked = if self.owes_state {
+                Ok(self.begin_replay())
+            } else if self.replay.is_some() {
                 self.replay_on()
             } else {
                 self.read_on()
@@ -213,6 +217,19 @@ impl Feed {
                 }
             }
         }
+    }
+
+    /// Takes the state; false while it must wait.
+    fn begin_replay(&mut self) -> bool {
+        let since = Stamp(self.request.since_ns.max(0));
+        let limit = self.heads.borrow_and_update().limit;
+        // What this filer wrote itself comes in order.
+        if !(self.is_local || self.reading.may_take_state(limit)) {
+            return false;
+        }
+        self.owes_state = false;
+        self.replay = Some(Replay::new(self.state.store.shared(), since));
+        true
     }
 
     fn replay_on(&mut self) -> Result<bool, Error> {

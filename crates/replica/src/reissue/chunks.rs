@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use dulse_merge::change::Step;
 use dulse_merge::{Change, NameStep};
 use dulse_store::{Error, ErrorKind, Operation};
-use dulse_types::entry::split;
+use dulse_types::entry::{DataPart, file_id_of, split};
 use dulse_types::{Entry, FileId};
 
 use super::Known;
@@ -18,7 +18,8 @@ const READ_BYTES: usize = 1 << 20;
 /// The chunks that were named first by changes that nobody else has.
 ///
 /// ⚠ A write names chunks of what it replaces and new ones, so the new ones of those changes are
-/// known to nobody who could have freed them. The log holds all such changes: it is kept until
+/// known to nobody who could have freed them. Not so what was taken out of
+/// a manifest: others may have known it there. The log holds all such changes: it is kept until
 /// every member has it. What it should lack all the same is taken for known to others.
 ///
 /// Cost: one reading of those changes.
@@ -57,13 +58,20 @@ fn new_chunks(step: &NameStep) -> Vec<FileId> {
     let Some(data) = &step.data else {
         return Vec::new();
     };
-    let mut had = match step.old_entry.clone().map(Entry::from_bytes) {
-        Some(Ok(old)) => split(&old).data.file_ids(),
-        None => Vec::new(),
+    let old = match step.old_entry.clone().map(Entry::from_bytes) {
+        Some(Ok(old)) => split(&old).data,
+        None => DataPart::default(),
         Some(Err(_)) => return Vec::new(),
     };
-    had.extend_from_slice(&step.moved_chunks);
     let mut named = data.value.file_ids();
+    // ⚠ What the new value has may have come out of a manifest that it has no more.
+    let manifests = old.manifests();
+    let mut manifests = manifests.iter().filter_map(|chunk| file_id_of(chunk));
+    if manifests.any(|manifest| !named.contains(&manifest)) {
+        return Vec::new();
+    }
+    let mut had = old.file_ids();
+    had.extend_from_slice(&step.moved_chunks);
     named.retain(|chunk| !had.contains(chunk));
     named
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dulse_cluster::{Founding, Now, Verdict};
-use dulse_types::{Origin, ServerAddress};
+use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
 use super::links::LinkPhase;
 use super::membership::SILENT_MAX;
@@ -13,6 +13,14 @@ use super::{Action, Core, RETRY_DELAY, StreamId, View};
 
 /// A filer that greeted this one within this time may be about to found.
 const CALLER_LATELY: Duration = Duration::from_secs(10);
+
+/// ⚠ This long everybody that is listed is asked what they have before a state is taken in or a
+/// filer serves: a store that was set back knows nobody that joined since, and would admit others
+/// and write on beside them.
+const LOOK_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Who has most is tried this often before the next one.
+const TRANSFERS_IN_A_ROW: u32 = 3;
 
 /// How far a filer is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,13 +95,14 @@ impl Core {
             self.found(now);
             return;
         }
-        let provider = self
-            .links
-            .iter()
-            .filter(|(_, link)| matches!(link.phase, LinkPhase::Met(_)) && !link.is_fresh)
-            // Whoever failed last has the greatest link number and comes last.
-            .min_by_key(|(_, link)| link.id)
-            .map(|(at, link)| (at.clone(), link.origin));
+        let fresh_since = *self.fresh_since.get_or_insert(now);
+        let is_looking = now.saturating_sub(fresh_since) < LOOK_TIME_MAX
+            && self.links.values().any(|link| !link.was_tried());
+        let provider = self.provider();
+        if provider.is_some() && self.settings.must_join && is_looking {
+            self.not_ready = Some("looking who has most of the state".to_owned());
+            return;
+        }
         if let Some((from, origin)) = provider {
             self.not_ready = Some(format!("fetching the whole state from {from}"));
             let stream = self.open(now, &from, origin, Purpose::Join, view);
@@ -126,6 +135,36 @@ impl Core {
             Verdict::Found => self.found(now),
             Verdict::Wait(why) => self.not_ready = Some(why),
         }
+    }
+
+    /// From whom the whole state is fetched.
+    ///
+    /// ⚠ What a filer that went left behind may be in no log any more: from one that has less of
+    /// that than another it would be missing here, and never come.
+    fn provider(&self) -> Option<(ServerAddress, Origin)> {
+        let met = || {
+            let links = self.links.iter();
+            links.filter(|(_, link)| matches!(link.phase, LinkPhase::Met(_)) && !link.is_fresh)
+        };
+        let had = |by: Origin| self.first_had.get(&by).into_iter().flat_map(Vector::iter);
+        let mut most = Vector::new();
+        for (origin, stamp) in met().flat_map(|(_, link)| had(link.origin)) {
+            let is_there = met().any(|(_, link)| link.origin == origin);
+            if !is_there && stamp > most.get(origin) {
+                most.set(origin, stamp);
+            }
+        }
+        let n_lacking = |by: Origin| {
+            let has = self.first_had.get(&by);
+            let has = |origin| has.map_or(Stamp::ZERO, |has| has.get(origin));
+            most.iter().filter(|(o, stamp)| *stamp > has(*o)).count()
+        };
+        // Whoever failed last has the greatest link number and comes last.
+        let best = met().min_by_key(|(_, link)| {
+            let n_failed = link.n_failed_joins / TRANSFERS_IN_A_ROW;
+            (n_failed, n_lacking(link.origin), link.id)
+        });
+        best.map(|(at, link)| (at.clone(), link.origin))
     }
 
     fn found(&mut self, now: Now) {
@@ -191,6 +230,7 @@ impl Core {
             && matches!(link.phase, LinkPhase::Met(_))
         {
             self.actions.push(Action::Close(link.id));
+            link.n_failed_joins += 1;
             link.phase = LinkPhase::Waiting(now + RETRY_DELAY);
             error.clone_into(&mut link.last_error);
         }
@@ -208,6 +248,12 @@ impl Core {
             && !self.settings.is_alone
         {
             self.not_ready = Some(format!("looking who is at {address}, where this filer was"));
+            return;
+        }
+        let is_looking = now.saturating_sub(since) < LOOK_TIME_MAX
+            && (self.directory.listing().is_none() || self.links.values().any(|l| !l.was_tried()));
+        if is_looking && !self.settings.is_alone {
+            self.not_ready = Some("looking whether other filers know more of it".to_owned());
             return;
         }
         let is_waited = self.settings.is_alone || now.saturating_sub(since) >= SILENT_MAX;

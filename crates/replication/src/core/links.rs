@@ -51,6 +51,8 @@ pub(super) struct Link {
     pub(super) stands: Option<(Stamp, Now)>,
     /// The same filer is pulled at another address.
     pub(super) is_double: bool,
+    /// Transfers of the state from it that broke.
+    pub(super) n_failed_joins: u32,
 }
 
 impl Link {
@@ -67,6 +69,7 @@ impl Link {
             met: Now::ZERO,
             stands: None,
             is_double: false,
+            n_failed_joins: 0,
         }
     }
 
@@ -125,6 +128,11 @@ impl Core {
             self.break_link(now, address, PeerState::Connecting, error, RETRY_DELAY);
             return;
         }
+        if self.is_beyond_a_cut(&greeting) {
+            let error = "it joined at a member that this cluster had shut out";
+            self.break_link(now, address, PeerState::Refused, error, RETRY_DELAY);
+            return;
+        }
         let Greeting {
             is_fresh, vector, ..
         } = greeting;
@@ -160,7 +168,12 @@ impl Core {
             link.met = now;
             link.is_double = false;
         }
-        self.first_had.entry(origin).or_insert(vector);
+        // ⚠ What it has no more when it answers again, nobody can wait for: it was set back.
+        let had = self
+            .first_had
+            .entry(origin)
+            .or_insert_with(|| vector.clone());
+        *had = had.iter().map(|(o, s)| (o, s.min(vector.get(o)))).collect();
     }
 
     /// This filer itself under another address.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use dulse_cluster::Now;
 use dulse_replica::Known;
-use dulse_types::{Origin, ServerAddress, Stamp};
+use dulse_types::{Origin, ServerAddress, Stamp, Version};
 
+use super::membership::SILENT_MAX;
 use super::{Action, Core, Greeting, Phase, RETRY_DELAY, View};
 use crate::status::PeerState;
 
@@ -26,7 +27,7 @@ pub(super) struct Aside {
 }
 
 /// The others are asked for this long: each answers at once, if it answers.
-const ASK_TIME_MAX: Duration = Duration::from_secs(2);
+const ASK_TIME_MAX: Duration = SILENT_MAX;
 
 /// The others have this long to fetch what this filer has of third ones and they do not.
 const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -160,16 +161,15 @@ impl Core {
         }
         let at_start = self.own_at_start.unwrap_or(Stamp::ZERO);
         let has = said.vector.get(own);
-        // ⚠ With the one that journaled its join, beyond what the members took of that: they
-        // never heard that it joined, and never will.
-        let joined = said.joined;
-        let is_unheard_of = !said.members.contains(&own)
-            && said
-                .gone
-                .iter()
-                .any(|(gone, has)| *gone == joined.origin && *has < joined.stamp);
+        // ⚠ With the one that journaled its join, or that one's, beyond what the members took of
+        // that: they never heard that it joined, and never will.
+        let is_beyond = |join: &Version| {
+            let mut gone = said.gone.iter();
+            gone.any(|(gone, has)| *gone == join.origin && *has < join.stamp)
+        };
+        let is_unheard_of = !said.members.contains(&own) && said.joins.iter().any(is_beyond);
         let is_shut_out = is_unheard_of || said.gone.iter().any(|(gone, _)| *gone == own);
-        let have_shut_out = self.gone.contains(&said.origin);
+        let have_shut_out = self.gone.contains(&said.origin) || self.is_beyond_a_cut(said);
         if is_shut_out && (!have_shut_out || self.yields(said)) {
             let mut known: Known = said.gone.iter().copied().collect();
             known.set(own, has);
@@ -204,6 +204,16 @@ impl Core {
             self.renew(now, known, None, false, why, said);
             return true;
         }
+        // ⚠ This log is cut where all members have acknowledged it. A member that lacks what is cut,
+        // and is none here, was one before this store was set back.
+        let is_unknown = !self.members.contains(&said.origin) && said.members.contains(&own);
+        if is_unknown && said.is_ready && said.is_cut_behind {
+            known.set(own, has);
+            let why = "a member that this store does not know lacks what its log has no longer: \
+                       it was set back";
+            self.renew(now, known, None, false, why, said);
+            return true;
+        }
         let is_catching_up = matches!(self.phase, Phase::CatchingUp { .. });
         let before = self.own_before_ready.filter(|_| is_catching_up);
         // ⚠ One that is alone by its own list serves at once, so it may hear of it later.
@@ -219,6 +229,16 @@ impl Core {
             return true;
         }
         false
+    }
+
+    /// Whether a peer joined at one that is a member no more, beyond what is had of that: the
+    /// members never heard that it joined. It hears from this one that it needs a new origin.
+    pub(super) fn is_beyond_a_cut(&self, said: &Greeting) -> bool {
+        let mut unheard = said.unheard.iter();
+        // Who takes in a state knows a part of the members only.
+        self.may_pull()
+            && !self.members.contains(&said.origin)
+            && unheard.any(|join| self.gone.contains(&join.origin))
     }
 
     /// What a member has of this store's origins, as far as that is what this store had.

@@ -21,15 +21,7 @@ fn vector(rows: &[(u64, i64)]) -> Vector {
 
 /// A filer that pulls from one peer; its core and the stream.
 fn pulling(applied: &Vector) -> (Core, StreamId) {
-    let mut core = Core::new(Settings {
-        origin: origin(1),
-        instance: 1,
-        address: address(1),
-        started_ns: 1,
-        must_join: false,
-        is_alone: false,
-        offline_max: Duration::from_secs(3600),
-    });
+    let mut core = core_of(1);
     let members = [(origin(1), address(1)), (origin(2), address(2))];
     let view = View {
         applied,
@@ -50,8 +42,10 @@ fn pulling(applied: &Vector) -> (Core, StreamId) {
         is_ready: true,
         started_ns: 1,
         forked: None,
+        is_cut_behind: false,
         own: Stamp(i64::MAX),
-        joined: dulse_types::Version::ZERO,
+        joins: Vec::new(),
+        unheard: Vec::new(),
     };
     core.greeted(Now::ZERO, link, Ok(greeting));
     let actions = core.poll(Now::ZERO, &view);
@@ -123,8 +117,10 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
         is_ready: true,
         started_ns: 1,
         forked: None,
+        is_cut_behind: false,
         own: Stamp(i64::MAX),
-        joined: dulse_types::Version::ZERO,
+        joins: Vec::new(),
+        unheard: Vec::new(),
     };
     core.greeted(Now::ZERO, greeted.expect("it greets filer 2"), Ok(provider));
     let actions = core.poll(Now::ZERO, &fresh);
@@ -175,9 +171,9 @@ fn what_a_member_has_only_applied_acknowledges_nothing() {
     assert_eq!(core.holders(Now::ZERO, &alone), [], "no member");
 }
 
-/// A filer of this origin at the first address that was not started alone.
+/// A filer of this origin at the first address that was not started alone. The master lists nobody.
 fn core_of(own: u64) -> Core {
-    Core::new(Settings {
+    let mut core = Core::new(Settings {
         origin: origin(own),
         instance: 1,
         address: address(1),
@@ -185,7 +181,9 @@ fn core_of(own: u64) -> Core {
         must_join: false,
         is_alone: false,
         offline_max: Duration::from_secs(3600),
-    })
+    });
+    core.listed(Now::ZERO, Listing::default());
+    core
 }
 
 /// Whom a filer that is ready shuts out within some seconds, with members 1, 2 and 3 of which

@@ -142,11 +142,16 @@ pub struct Greeting {
     pub started_ns: i64,
     /// Where this store's log parted from what it has of it; see `Shared::forked_at`.
     pub forked: Option<Stamp>,
+    /// Whether this store's log no longer has what follows what it has of it; see
+    /// `Shared::is_cut_behind`.
+    pub is_cut_behind: bool,
     /// How far the own log went when this arrived: nobody can have more of it, unless this store
     /// was set back.
     pub own: Stamp,
-    /// The change by which this filer joined, as far as it has arrived here.
-    pub joined: Version,
+    /// The change by which this filer joined, that by which its author joined, and so on.
+    pub joins: Vec<Version>,
+    /// Of the like of the peer, those that are not here.
+    pub unheard: Vec<Version>,
 }
 
 /// Why a handshake came to nothing.

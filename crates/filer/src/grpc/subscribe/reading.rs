@@ -43,6 +43,13 @@ impl Reading {
         }
     }
 
+    /// Whether the state may be taken in place of the log. ⚠ Once it holds all that there is up to
+    /// the cursor: what came later and belongs below it would never be told.
+    #[must_use]
+    pub fn may_take_state(&self, limit: Stamp) -> bool {
+        limit >= self.since
+    }
+
     /// Everything up to a vector was told in another way, the last at `ts`.
     pub fn skip_to(&mut self, vector: &Vector, ts: Stamp) {
         self.merging.skip_to(vector, ts);
@@ -95,5 +102,19 @@ impl Reading {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A subscriber took the state of a filer that had yet to get a change below its cursor, and
+    /// was never told of that.
+    #[test]
+    fn the_state_is_taken_once_it_holds_all_up_to_the_cursor() {
+        let reading = Reading::new(Stamp(9), None);
+        assert!(!reading.may_take_state(Stamp(8)));
+        assert!(reading.may_take_state(Stamp(9)));
     }
 }

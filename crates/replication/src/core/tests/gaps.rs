@@ -29,8 +29,10 @@ impl Behind {
             is_ready: true,
             started_ns: 1,
             forked: None,
+            is_cut_behind: false,
             own: Stamp(5),
-            joined: dulse_types::Version::ZERO,
+            joins: Vec::new(),
+            unheard: Vec::new(),
         };
         Self {
             core,
@@ -242,6 +244,187 @@ fn a_fresh_filer_that_never_joined_holds_up_no_subscriber() {
     behind.poll(Now::ZERO);
     let mark = behind.core.watermark(SECOND, &view);
     assert_eq!(mark, Some(Stamp(10)), "its join has not arrived yet");
+}
+
+/// It was set back and lost for ever what it had said to have: this filer waited for that for ever
+/// (simulated, one store put back while all was well).
+#[test]
+fn what_a_peer_has_lost_when_it_answers_again_nobody_waits_for() {
+    let mut behind = Behind::new(3);
+    behind.cuts = false;
+    behind.poll(Now::ZERO);
+    let why = behind.core.not_ready().unwrap_or_default();
+    assert!(why.contains("catching up"), "{why:?}");
+    behind.said.instance = 3;
+    behind.said.vector = vector(&[(3, 5), (2, 10)]);
+    let stream = behind.actions.iter().find_map(|action| match action {
+        Action::Pull { stream, .. } => Some(*stream),
+        _ => None,
+    });
+    let gone = Some("connection reset".to_owned());
+    behind.core.ended(SECOND, stream.expect("it pulls"), gone);
+    behind.poll(SECOND * 2);
+    assert_eq!(behind.core.not_ready(), None);
+}
+
+/// A store was set back to when its filer was alone, wrote on, and cut its log, as it knew of no
+/// other member: each of the two waited for the other one for ever.
+#[test]
+fn a_member_that_is_unknown_here_and_lacks_what_is_cut_shows_that_this_store_was_set_back() {
+    let renewed = |change: fn(&mut Behind)| {
+        let mut behind = Behind::new(3);
+        behind.cuts = false;
+        behind.applied = vector(&[(3, 9), (2, 20)]);
+        behind.said.own = Stamp(9);
+        behind.said.is_cut_behind = true;
+        // By this store's list there is nobody else; the master tells of the other one.
+        behind.members[1] = behind.members[0].clone();
+        let listing = Listing {
+            filers: vec![address(1), address(2)],
+            known_members: Vec::new(),
+        };
+        behind.core.listed(Now::ZERO, listing);
+        change(&mut behind);
+        behind.renewed_at(0..150)?;
+        behind.actions.into_iter().find_map(|action| match action {
+            Action::Renew { known, .. } => known.get(origin(3)),
+            _ => None,
+        })
+    };
+    let all_that_it_has = Some(Stamp(5));
+    assert_eq!(renewed(|_| ()), all_that_it_has);
+    assert_eq!(renewed(|b| b.said.is_cut_behind = false), None);
+    assert_eq!(renewed(|b| b.said.is_ready = false), None);
+    assert_eq!(renewed(|b| b.said.members = vec![origin(2)]), None);
+    let knows = |b: &mut Behind| b.members[1] = (origin(2), address(2));
+    assert_eq!(renewed(knows), None, "it is a member here");
+}
+
+/// A fresh filer to which those with these origins answered that they have that.
+fn fresh(must_join: bool, answers: &[(u64, &[(u64, i64)])]) -> Core {
+    let mut core = core_of(1);
+    core.settings.must_join = must_join;
+    let all = answers.iter().map(|(n, _)| address(*n as u16));
+    let filers = all.chain([address(1), address(9)]).collect();
+    let known_members = Vec::new();
+    let listing = Listing {
+        filers,
+        known_members,
+    };
+    core.listed(Now::ZERO, listing);
+    let nothing = Vector::new();
+    let none = View {
+        applied: &nothing,
+        members: &[],
+        gone: &[],
+    };
+    let actions = core.poll(Now::ZERO, &none);
+    for (n, has) in answers {
+        let greeted = actions.iter().find_map(|action| match action {
+            Action::Greet { link, address: at } if *at == address(*n as u16) => Some(*link),
+            _ => None,
+        });
+        let said = Greeting {
+            origin: origin(*n),
+            vector: vector(has),
+            ..Behind::new(1).said
+        };
+        core.greeted(Now::ZERO, greeted.expect("it is greeted"), Ok(said));
+    }
+    core
+}
+
+/// From whom it fetches the state at that time.
+fn joins_at(core: &mut Core, now: Now) -> Option<StreamId> {
+    let nothing = Vector::new();
+    let none = View {
+        applied: &nothing,
+        members: &[],
+        gone: &[],
+    };
+    let actions = core.poll(now, &none);
+    actions.iter().find_map(|action| match action {
+        Action::Join { stream, .. } => Some(*stream),
+        _ => None,
+    })
+}
+
+/// Two stores that lacked what a third filer had of a lost one, and that this had in its log no
+/// more, took new origins in turn, each from the state of the other, for ever.
+#[test]
+fn the_state_comes_from_who_has_most_of_those_that_went() {
+    // Of what lives more comes by itself, of 8 no more.
+    let answers: [(u64, &[(u64, i64)]); 2] =
+        [(2, &[(2, 90), (3, 9), (8, 5)]), (3, &[(2, 10), (8, 6)])];
+    let mut core = fresh(false, &answers);
+    for n_tried in 0..4 {
+        let now = SECOND / 100 * n_tried;
+        let stream = joins_at(&mut core, now).expect("it joins");
+        let from = match core.phase() {
+            Phase::Joining { from, .. } => from.clone(),
+            phase => panic!("{phase:?}"),
+        };
+        let is_last = n_tried == 3;
+        assert_eq!(from, address(if is_last { 2 } else { 3 }), "{n_tried}");
+        core.joined(now, stream, Err("cut short".to_owned()));
+        // It answers anew.
+        let link = core.links.get_mut(&from).unwrap();
+        link.phase = super::super::links::LinkPhase::Met(now);
+    }
+}
+
+/// A store that was set back to when its filer was alone let another one join before it had heard
+/// from the third: two sides that each lacked what the other had cut.
+#[test]
+fn a_filer_serves_once_all_that_are_listed_were_asked_for_a_moment() {
+    let applied = vector(&[(3, 5)]);
+    let members = [(origin(3), address(1))];
+    let view = View {
+        applied: &applied,
+        members: &members,
+        gone: &[],
+    };
+    let nobody = || {
+        Core::new(Settings {
+            started_ns: 1,
+            ..core_of(3).settings
+        })
+    };
+    let mut core = nobody();
+    core.poll(Now::ZERO, &view);
+    assert!(core.not_ready().is_some(), "the master has not answered");
+    core.poll(SECOND, &view);
+    assert_eq!(core.not_ready(), None, "it may be away");
+    for is_answered in [true, false] {
+        let mut core = nobody();
+        let filers = vec![address(1), address(2)];
+        let known_members = Vec::new();
+        let listing = Listing {
+            filers,
+            known_members,
+        };
+        core.listed(Now::ZERO, listing);
+        let actions = core.poll(Now::ZERO, &view);
+        assert!(core.not_ready().is_some());
+        if let (Some(Action::Greet { link, .. }), true) = (actions.first(), is_answered) {
+            let refused = Refusal::Broken("connection refused".to_owned());
+            core.greeted(Now::ZERO, *link, Err(refused));
+        }
+        core.poll(Now::ZERO, &view);
+        assert_eq!(core.not_ready().is_none(), is_answered);
+        core.poll(SECOND, &view);
+        assert_eq!(core.not_ready(), None);
+    }
+}
+
+/// The one with most may be the last to answer.
+#[test]
+fn a_store_that_had_another_origin_asks_all_before_it_takes_a_state() {
+    let answers: [(u64, &[(u64, i64)]); 1] = [(2, &[(2, 90)])];
+    assert!(joins_at(&mut fresh(false, &answers), Now::ZERO).is_some());
+    let mut core = fresh(true, &answers);
+    assert_eq!(joins_at(&mut core, Now::ZERO), None, "9 may answer yet");
+    assert!(joins_at(&mut core, SECOND).is_some());
 }
 
 /// Both have the same code.

@@ -36,8 +36,10 @@ fn says(origin: Origin, instance: u64, has: Vector) -> Greeting {
         is_ready: true,
         started_ns: 1,
         forked: None,
+        is_cut_behind: false,
         own: Stamp(i64::MAX),
-        joined: dulse_types::Version::ZERO,
+        joins: Vec::new(),
+        unheard: Vec::new(),
     }
 }
 
@@ -509,7 +511,7 @@ fn what_it_has_of_third_filers_is_fetched_before_a_store_takes_a_new_origin() {
     let view = view(&applied, &members);
     let says = |of_third| Greeting {
         own: Stamp(5),
-        members: vec![origin(1), origin(2), origin(3)],
+        members: vec![origin(1), origin(2)],
         ..says(origin(2), 2, vector(&[(1, 9), (2, 10), (3, of_third)]))
     };
     // It is fetched, or the others take too long.
@@ -657,6 +659,57 @@ fn a_store_that_lacks_own_changes_which_others_have_takes_a_new_origin() {
     assert_eq!(after_greetings(of(5)), [None, None], "all is here");
 }
 
+fn admitted_by(by: u64, stamp: i64) -> Version {
+    Version {
+        stamp: Stamp(stamp),
+        origin: origin(by),
+    }
+}
+
+/// What it wrote may speak of what was forgotten here, as nobody waited for it; and what it says
+/// of this store comes from another side of a split.
+#[test]
+fn who_joined_beyond_the_cut_of_one_that_is_shut_out_is_refused_until_it_has_heard() {
+    let pulled = |unheard: Vec<Version>, members: &[u64]| {
+        let applied = vector(&[(1, 5), (4, 6)]);
+        let members: Vec<_> = members
+            .iter()
+            .map(|n| (origin(*n), address(*n as u16)))
+            .collect();
+        let gone = [Gone {
+            origin: origin(4),
+            how: End::Removed,
+            end: admitted_by(1, 5),
+            address: None,
+        }];
+        let view = View {
+            applied: &applied,
+            members: &members,
+            gone: &gone,
+        };
+        let mut core = listing(&[1, 2]);
+        let actions = core.poll(Now::ZERO, &view);
+        let said = Greeting {
+            unheard,
+            // It counts this filer among those that went: that one side's word says nothing.
+            gone: vec![(origin(1), Stamp(3))],
+            members: vec![origin(2)],
+            ..says(origin(2), 2, vector(&[(2, 10)]))
+        };
+        core.greeted(Now::ZERO, link_to(&actions, 2), Ok(said));
+        let mut actions = core.poll(Now::ZERO, &view);
+        actions.extend(core.poll(SECOND * 11, &view));
+        let renews = |action: &Action| matches!(action, Action::Renew { .. });
+        (pulls(&actions, origin(2)), actions.iter().any(renews))
+    };
+    let beyond = vec![admitted_by(3, 9), admitted_by(4, 7)];
+    let three = [1, 3, 5];
+    assert_eq!(pulled(beyond.clone(), &three), (false, false));
+    // Nobody that went journaled it: it has shut this filer out.
+    assert_eq!(pulled(vec![admitted_by(3, 9)], &three), (false, true));
+    assert_eq!(pulled(beyond, &[1, 2, 3]), (false, true), "a member");
+}
+
 /// Nobody ever tells the others that it joined, and they keep nothing for it.
 #[test]
 fn whose_join_lies_beyond_the_cut_of_who_journaled_it_comes_back_as_another() {
@@ -664,10 +717,7 @@ fn whose_join_lies_beyond_the_cut_of_who_journaled_it_comes_back_as_another() {
         move |n| Greeting {
             gone: vec![(origin(4), Stamp(cut))],
             members: vec![origin(2), origin(3)],
-            joined: Version {
-                stamp: Stamp(7),
-                origin: origin(4),
-            },
+            joins: vec![admitted_by(5, 3), admitted_by(4, 7)],
             ..says(origin(n), n, vector(&[(1, 2)]))
         }
     };
