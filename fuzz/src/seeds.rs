@@ -197,6 +197,14 @@ pub(crate) fn record(n: i64, payload: Vec<u8>) -> Record {
     }
 }
 
+/// A log and a manifest that LevelDB wrote.
+pub(crate) fn leveldb_files() -> Vec<Vec<u8>> {
+    vec![
+        include_bytes!("../../crates/engines/leveldb/tests/golden/000003.log").to_vec(),
+        include_bytes!("../../crates/engines/leveldb/tests/golden/MANIFEST-000002").to_vec(),
+    ]
+}
+
 pub(crate) fn journals() -> Vec<Vec<u8>> {
     let disk = MemDisk::new();
     let opened = Journal::open(std::sync::Arc::new(disk.clone()), OPTIONS);

@@ -5,6 +5,7 @@ mod blobs;
 mod config;
 mod http;
 mod journal;
+mod leveldb;
 mod master;
 mod merge;
 mod messages;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     of("key", merge::key, seeds::keys, 20_000),
     of("apply", merge::apply_changes, seeds::change_lists, 10_000),
     of("journal", journal::journal, seeds::journals, 3_000),
+    of("leveldb", leveldb::files, seeds::leveldb_files, 3_000),
     of("shared_journal", shared::payload, seeds::payloads, 20_000),
     of("stored_entry", shared::stored, seeds::stored, 10_000),
     of("recovery", replica::recovery, seeds::recoveries, 1_500),

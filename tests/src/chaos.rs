@@ -30,7 +30,7 @@ use crate::Cluster;
 pub use faults::Faults;
 
 /// Engines of the filers: they must agree whatever they are.
-const ENGINES: [&str; 3] = ["redb", "sqlite", "redb"];
+const ENGINES: [&str; 3] = ["redb", "sqlite", "leveldb"];
 
 /// How long filers may take to agree once all is healed.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(180);

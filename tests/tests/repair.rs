@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use dulse_engine_leveldb::LeveldbEngine;
 use dulse_engine_redb::RedbEngine;
 use dulse_engine_sqlite::SqliteEngine;
 use dulse_kv::{Batch, Engine, ReadExt};
@@ -23,6 +24,7 @@ const HEAL_TIME_MAX: Duration = Duration::from_secs(90);
 fn engine(name: &str, dir: &Path) -> Result<Box<dyn Engine>> {
     Ok(match name {
         "redb" => Box::new(RedbEngine::open(dir)?),
+        "leveldb" => Box::new(LeveldbEngine::open(&dir.join("store.leveldb"))?),
         _ => Box::new(SqliteEngine::open(dir)?),
     })
 }
@@ -100,6 +102,11 @@ async fn damaged_rows_of_redb_heal() -> Result<()> {
 }
 
 #[tokio::test]
+async fn damaged_rows_of_leveldb_heal() -> Result<()> {
+    rows_heal("leveldb").await
+}
+
+#[tokio::test]
 async fn damaged_rows_of_sqlite_heal() -> Result<()> {
     rows_heal("sqlite").await
 }
@@ -107,6 +114,9 @@ async fn damaged_rows_of_sqlite_heal() -> Result<()> {
 /// Overwrites a store's file but for its first page, as a disk may.
 fn overwrite(name: &str, dir: &Path) -> Result<()> {
     let path = dir.join(format!("store.{name}"));
+    if name == "leveldb" {
+        return overwrite_leveldb(&path);
+    }
     let file = std::fs::OpenOptions::new().write(true).open(&path)?;
     let len = file.metadata()?.len();
     let noise = [0xa5_u8; 4096];
@@ -122,6 +132,30 @@ fn overwrite(name: &str, dir: &Path) -> Result<()> {
         if wal.exists() {
             std::fs::write(wal, b"")?;
         }
+    }
+    Ok(())
+}
+
+/// All tables; where there are none yet, what says which there are.
+fn overwrite_leveldb(dir: &Path) -> Result<()> {
+    let mut tables = Vec::new();
+    let mut manifests = Vec::new();
+    for file in std::fs::read_dir(dir)? {
+        let path = file?.path();
+        let name = path.file_name().context("a name")?.to_string_lossy();
+        if name.ends_with(".ldb") {
+            tables.push(path);
+        } else if name.starts_with("MANIFEST-") {
+            manifests.push(path);
+        }
+    }
+    let damaged = if tables.is_empty() { manifests } else { tables };
+    assert!(!damaged.is_empty());
+    for path in damaged {
+        let len = usize::try_from(path.metadata()?.len())?;
+        let file = std::fs::OpenOptions::new().write(true).open(&path)?;
+        file.write_all_at(&vec![0xa5; len], 0)?;
+        file.sync_all()?;
     }
     Ok(())
 }
@@ -148,6 +182,12 @@ async fn supervise(cluster: &mut Cluster, filer: usize) -> Result<()> {
 async fn store_heals(name: &str) -> Result<()> {
     let mut cluster = filled(&["redb", name, "sqlite"]).await?;
     let dir = cluster.dir.path().join("filer-1");
+    if name == "leveldb" {
+        // Opening makes tables of what is in its log.
+        cluster.filers[1].terminate()?;
+        cluster.filers[1].restart()?;
+        cluster.wait_ready(1).await?;
+    }
     cluster.filers[0].freeze()?;
     cluster.filers[2].freeze()?;
     cluster.mkdir(1, "/alone/at-filer-1").await?;
@@ -186,13 +226,18 @@ async fn s08_a_damaged_redb_store_is_rebuilt_from_the_others() -> Result<()> {
 }
 
 #[tokio::test]
+async fn s08_a_damaged_leveldb_store_is_rebuilt_from_the_others() -> Result<()> {
+    store_heals("leveldb").await
+}
+
+#[tokio::test]
 async fn s08_a_damaged_sqlite_store_is_rebuilt_from_the_others() -> Result<()> {
     store_heals("sqlite").await
 }
 
 #[tokio::test]
 async fn a_store_that_is_damaged_while_it_runs_is_rebuilt() -> Result<()> {
-    for name in ["redb", "sqlite"] {
+    for name in ["redb", "leveldb", "sqlite"] {
         let mut cluster = filled(&["redb", name]).await?;
         let dir = cluster.dir.path().join("filer-1");
         overwrite(name, &dir)?;
@@ -216,7 +261,7 @@ async fn a_store_that_is_damaged_while_it_runs_is_rebuilt() -> Result<()> {
 
 #[tokio::test]
 async fn the_only_copy_is_refused_and_left_as_it_is() -> Result<()> {
-    for name in ["redb", "sqlite"] {
+    for name in ["redb", "leveldb", "sqlite"] {
         let mut cluster = filled(&[name]).await?;
         let dir = cluster.dir.path().join("filer-0");
         cluster.filers[0].kill()?;

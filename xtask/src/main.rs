@@ -43,7 +43,7 @@ enum Command {
         /// `quick` (no servers), `servers` (our own processes), `upstream` (beside the real weed).
         ring: Option<plan::Ring>,
     },
-    /// Runs the conformance suite of one engine: `redb`, `sqlite` or `memory`.
+    /// Runs the conformance suite of one engine: `redb`, `leveldb`, `sqlite` or `memory`.
     Conformance {
         /// The engine.
         store: String,

@@ -86,6 +86,7 @@ fn print_table(table: &[Line], total: Duration) {
 /// Engines and stores with a conformance suite, and the packages that run it.
 const ENGINES: &[(&str, &str)] = &[
     ("redb", "dulse-engine-redb"),
+    ("leveldb", "dulse-engine-leveldb"),
     ("sqlite", "dulse-engine-sqlite"),
     ("memory", "dulse-kv"),
     ("replica", "dulse-replica"),

@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("kv", "types"),
     ("kv-testkit", "types kv"),
     ("leveldb", ""),
+    ("engines/leveldb", "types kv kv-testkit leveldb"),
     ("engines/redb", "types kv kv-testkit"),
     ("engines/sqlite", "types kv kv-testkit"),
     ("store", "types"),
@@ -28,7 +29,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("replica", "types merge journal kv store"),
     (
         "registry",
-        "types store kv journal replica engine-redb engine-sqlite",
+        "types store kv journal replica engine-redb engine-sqlite engine-leveldb",
     ),
     ("cluster", "types"),
     (

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use metrics::{MeteredDisk, MeteredEngine};
 
+use dulse_engine_leveldb::LeveldbEngine;
 use dulse_engine_redb::RedbEngine;
 use dulse_engine_sqlite::SqliteEngine;
 use dulse_journal::{JournalError, RealDisk};
@@ -32,7 +33,7 @@ use dulse_replica::{
 use dulse_store::ErrorKind;
 
 /// The engines an embedded filer can use; the first is the default.
-pub const ENGINES: &[&str] = &["redb", "sqlite"];
+pub const ENGINES: &[&str] = &["redb", "leveldb", "sqlite"];
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +170,10 @@ pub fn open_with_clock(
     if !ENGINES.contains(&engine) {
         return Err(OpenError::UnknownEngine(engine.to_owned()));
     }
+    // Order: before anything says whose store the directory holds.
+    if engine == "leveldb" {
+        dulse_engine_leveldb::library()?;
+    }
     dulse_journal::make_durably(dir).map_err(OpenError::Dir)?;
     // Order: nothing is looked at before the directory is ours alone. The lock lives as long as
     // the journal's disk, which the replica holds.
@@ -186,7 +191,7 @@ pub fn open_with_clock(
         return Err(OpenError::Damaged(why));
     }
     let is_new = remember_engine(engine, dir)?;
-    let file = dir.join(format!("store.{engine}"));
+    let file = last_made(engine, dir);
     if !is_new
         && !file.exists()
         && dulse_journal::store_of(&disk).is_ok_and(|store| store.is_some())
@@ -197,12 +202,7 @@ pub fn open_with_clock(
     if check.is_some() {
         tracing::warn!(dir = %dir.display(), "checking the whole store");
     }
-    let opened: Arc<dyn Engine> = match engine {
-        "redb" if check.is_some() => Arc::new(RedbEngine::open_checked(dir)?),
-        "redb" => Arc::new(RedbEngine::open(dir)?),
-        _ if check.is_some() => Arc::new(SqliteEngine::open_checked(dir)?),
-        _ => Arc::new(SqliteEngine::open(dir)?),
-    };
+    let opened = open_engine(engine, dir, check.is_some())?;
     // Order: before anything rests on the engine's files. Whoever made them may have been
     // killed before their names were synced, and nothing would ever sync them.
     let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
@@ -225,6 +225,33 @@ pub fn open_with_clock(
         levels,
         writes.peers_wait,
     )?)
+}
+
+/// What an engine makes in a store's directory, or of several files the last.
+fn last_made(engine: &str, dir: &Path) -> PathBuf {
+    let file = dir.join(format!("store.{engine}"));
+    match engine {
+        "leveldb" => file.join(dulse_engine_leveldb::MARKER),
+        _ => file,
+    }
+}
+
+/// Opens or makes an engine's files.
+fn open_engine(engine: &str, dir: &Path, is_checked: bool) -> Result<Arc<dyn Engine>, OpenError> {
+    Ok(match engine {
+        "redb" if is_checked => Arc::new(RedbEngine::open_checked(dir)?),
+        "redb" => Arc::new(RedbEngine::open(dir)?),
+        "leveldb" => {
+            let files = dir.join("store.leveldb");
+            dulse_journal::make_durably(&files).map_err(OpenError::Dir)?;
+            match is_checked {
+                true => Arc::new(LeveldbEngine::open_checked(&files)?),
+                false => Arc::new(LeveldbEngine::open(&files)?),
+            }
+        }
+        _ if is_checked => Arc::new(SqliteEngine::open_checked(dir)?),
+        _ => Arc::new(SqliteEngine::open(dir)?),
+    })
 }
 
 /// Writes down whose store a directory holds, and refuses another's. Whether it is a new one.

@@ -102,7 +102,11 @@ pub(crate) async fn engine(engine: &'static str) -> Result<()> {
     let test = "failing::engine";
     let mut rig = Rig::start(seed(test)?, engine, &["redb", "sqlite"], &[]).await?;
     let mut writers = work_a_while(&mut rig).await?;
-    rig.disk.fail_syncs(Some("store."));
+    // Its file, or its logs.
+    rig.disk.fail_syncs(Some(match engine {
+        "leveldb" => ".log",
+        _ => "store.",
+    }));
     let mut more = rig.writers();
     let failed = || async { rig.disk.counts().failed > 0 };
     let (waited, _) = futures::join!(wait_for("a failed sync of the engine", failed), async {

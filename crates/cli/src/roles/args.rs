@@ -137,7 +137,7 @@ pub(crate) struct FilerArgs {
     /// Masters, `host:port`, a comma list
     #[arg(long, default_value = "127.0.0.1:9333", value_delimiter = ',')]
     pub(crate) master: Vec<ServerAddress>,
-    /// Engine of its store: redb or sqlite
+    /// Engine of its store: redb, leveldb or sqlite
     #[arg(long, default_value = "redb")]
     pub(crate) engine: String,
     /// Filers of one group replicate to one another
@@ -235,7 +235,7 @@ pub(crate) struct ServerArgs {
     /// Where everything is kept
     #[arg(long, default_value = "./dulse-server")]
     pub(crate) dir: PathBuf,
-    /// Engine of the filer's store: redb or sqlite
+    /// Engine of the filer's store: redb, leveldb or sqlite
     #[arg(long, default_value = "redb")]
     pub(crate) engine: String,
     #[command(flatten)]

@@ -33,12 +33,27 @@ pub enum Step {
         /// These.
         data: Vec<u8>,
     },
+    /// Bytes were written and synced, and a power loss between is not looked at: for a rig that
+    /// saw only what came of several such.
+    WriteDurably {
+        /// The file's name.
+        file: String,
+        /// From here on, in bytes.
+        offset: usize,
+        /// These.
+        data: Vec<u8>,
+    },
     /// The length was changed.
     Resize {
         /// The file's name.
         file: String,
         /// To this many bytes.
         len: usize,
+    },
+    /// The name was removed.
+    Remove {
+        /// The file's name.
+        file: String,
     },
     /// What was done to the file before is on disk.
     Sync {
@@ -55,7 +70,15 @@ impl fmt::Display for Step {
             Self::Write { file, offset, data } => {
                 write!(f, "write {} bytes at {offset} of {file}", data.len())
             }
+            Self::WriteDurably { file, offset, data } => {
+                write!(
+                    f,
+                    "write and sync {} bytes at {offset} of {file}",
+                    data.len()
+                )
+            }
             Self::Resize { file, len } => write!(f, "resize {file} to {len}"),
+            Self::Remove { file } => write!(f, "remove {file}"),
             Self::Sync { file } => write!(f, "sync {file}"),
             Self::Event(event) => write!(f, "{event:?}"),
         }
@@ -156,8 +179,11 @@ impl Image {
     /// Does a step, all of it.
     pub fn apply(&mut self, step: &Step) {
         match step {
-            Step::Write { file, offset, data } => self.put(file, *offset, data),
+            Step::Write { file, offset, data } | Step::WriteDurably { file, offset, data } => {
+                self.put(file, *offset, data);
+            }
             Step::Resize { file, len } => self.file(file).resize(*len, 0),
+            Step::Remove { file } => drop(self.files.remove(file)),
             Step::Sync { .. } | Step::Event(_) => {}
         }
     }
@@ -202,6 +228,7 @@ impl Recording {
                     }
                     !is_synced
                 }),
+                Step::WriteDurably { .. } => image.apply(step),
                 Step::Event(_) => {}
                 _ => pending.push(step),
             }
@@ -213,7 +240,11 @@ impl Recording {
 
 fn of(step: &Step) -> Option<&String> {
     match step {
-        Step::Write { file, .. } | Step::Resize { file, .. } | Step::Sync { file } => Some(file),
+        Step::Write { file, .. }
+        | Step::Resize { file, .. }
+        | Step::WriteDurably { file, .. }
+        | Step::Remove { file }
+        | Step::Sync { file } => Some(file),
         Step::Event(_) => None,
     }
 }
@@ -274,7 +305,9 @@ fn keep_sectors(image: &mut Image, pending: &[&Step], p: f64, torn: usize, rando
                     n += 1;
                 }
             }
-            Step::Resize { .. } if random.random_bool(p) => image.apply(step),
+            Step::Resize { .. } | Step::Remove { .. } if random.random_bool(p) => {
+                image.apply(step);
+            }
             _ => {}
         }
     }

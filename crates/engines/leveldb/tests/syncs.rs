@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The order of LevelDB's writes and syncs, in the system calls of a running store.
+//!
+//! The crash suite derives what a power loss may leave from this order. It is watched with
+//! `strace`; where that is not installed or not permitted the test says that it did not run.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use bytes::Bytes;
+use dulse_engine_leveldb::{LeveldbEngine, Options};
+use dulse_kv::{Batch, Engine};
+
+/// Where the watched process makes its store.
+const DIR_VARIABLE: &str = "DULSE_WATCHED_DIR";
+
+/// A file that marks a checkpoint's return.
+const MARK: &str = "checkpointed";
+
+#[test]
+fn tables_are_synced_before_the_manifest_and_logs_by_checkpoints() {
+    if let Some(dir) = std::env::var_os(DIR_VARIABLE) {
+        work(Path::new(&dir));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some(calls) = watched(dir.path()) else {
+        eprintln!("NOT RUN: `strace` is not installed or not permitted here");
+        return;
+    };
+    let mut order = Order::default();
+    for call in calls.lines().filter_map(parse) {
+        order.check(&call);
+    }
+    assert!(order.logs.len() > 3, "{} logs", order.logs.len());
+    assert!(order.n_tables > 2, "{} tables", order.n_tables);
+    assert_eq!(order.n_checkpoints, 6);
+}
+
+/// Several logs between checkpoints.
+fn work(dir: &Path) {
+    let options = Options {
+        write_buffer_size_bytes: 64 << 10,
+        block_cache_size_bytes: 1 << 20,
+    };
+    let engine = LeveldbEngine::open_with(dir, options).unwrap();
+    for n in 0..60u8 {
+        let row = |at: u8| (vec![at, n % 7], Some(Bytes::from(vec![n; 900])));
+        let writes = (0..20).map(row).collect();
+        engine.write(Batch { writes }).unwrap();
+        if n % 10 == 9 {
+            engine.checkpoint().unwrap();
+            std::fs::write(dir.with_file_name(MARK), [n]).unwrap();
+        }
+    }
+}
+
+/// Runs this test again, watched.
+fn watched(dir: &Path) -> Option<String> {
+    let store = dir.join("store");
+    std::fs::create_dir(&store).unwrap();
+    let trace = dir.join("calls");
+    let calls = "trace=write,pwrite64,fsync,fdatasync,unlink,unlinkat";
+    let output = Command::new("strace")
+        .args(["-f", "-y", "-s", "0", "-e", calls, "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .env(DIR_VARIABLE, &store)
+        .output();
+    let output = output.ok()?;
+    let text = std::fs::read_to_string(&trace).unwrap_or_default();
+    if text.is_empty() {
+        return None;
+    }
+    assert!(
+        output.status.success(),
+        "the watched work failed: {output:?}"
+    );
+    Some(text)
+}
+
+/// What is called on which file.
+struct Call<'a> {
+    name: &'a str,
+    file: &'a str,
+}
+
+/// Reads `PID fdatasync(3</path/000004.log>) = 0`.
+fn parse(line: &str) -> Option<Call<'_>> {
+    let (head, rest) = line.split_once('(')?;
+    let name = head.split_whitespace().last()?;
+    let path = rest.split_once('<')?.1.split_once('>')?.0;
+    let file = path.rsplit('/').next()?;
+    Some(Call { name, file })
+}
+
+#[derive(Default)]
+struct Order {
+    /// Written since they were synced.
+    dirty: BTreeSet<String>,
+    /// Tables that were dirty when the manifest was written, and not written to since.
+    half_written: BTreeSet<String>,
+    /// Every log that was written to.
+    logs: BTreeSet<String>,
+    /// Tables that were synced.
+    n_tables: u32,
+    is_directory_synced: bool,
+    n_checkpoints: u32,
+}
+
+impl Order {
+    fn check(&mut self, call: &Call<'_>) {
+        let (file, is_sync) = (call.file, call.name.ends_with("sync"));
+        let is_write = call.name.contains("write");
+        if is_sync {
+            self.is_directory_synced |= file == "store";
+            let was_dirty = self.dirty.remove(file);
+            assert!(
+                !self.half_written.contains(file),
+                "`{file}` was whole and not synced when the manifest was written"
+            );
+            self.n_tables += u32::from(was_dirty && file.ends_with(".ldb"));
+            return;
+        }
+        if !is_write {
+            return;
+        }
+        // A table's end is written right before it is synced.
+        self.half_written.remove(file);
+        if file.ends_with(".log") {
+            self.logs.insert(file.to_owned());
+            self.is_directory_synced = false;
+        }
+        if file.starts_with("MANIFEST-") {
+            // One that compaction is at in another place may be half written.
+            let tables = self.dirty.iter().filter(|name| name.ends_with(".ldb"));
+            self.half_written.extend(tables.cloned());
+        }
+        if file == MARK {
+            // Logs that are gone went behind the sync of a table that holds them.
+            let newest = self.logs.last().cloned().unwrap_or_default();
+            assert!(!self.dirty.contains(&newest), "{newest} was not synced");
+            assert!(
+                self.is_directory_synced,
+                "the names of logs were not synced"
+            );
+            self.n_checkpoints += 1;
+        }
+        if file.ends_with(".log") || file.ends_with(".ldb") || file.starts_with("MANIFEST-") {
+            self.dirty.insert(file.to_owned());
+        }
+    }
+}
