@@ -521,6 +521,9 @@ async fn take_in(inner: &Inner, through: Origin, changes: Vec<Bytes>) -> Outcome
 
 /// Compares digests where vectors are equal: both are of one moment on either side.
 fn compare(inner: &Inner, peer: Origin, beat: &Heartbeat) {
+    if inner.core.lock().is_gone() {
+        return;
+    }
     let (applied, sum) = inner.store.shared().digest();
     if !applied.is_empty() && applied == convert::vector(&beat.applied) {
         let is_equal = beat.digest[..] == sum.sum.to_be_bytes();

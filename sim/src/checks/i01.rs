@@ -28,6 +28,9 @@ impl Check for Agreement {
         let Some(running) = &world.filers[*filer].running else {
             return Ok(());
         };
+        if running.core.is_gone() {
+            return Ok(());
+        }
         let (applied, sum) = running.shared().digest();
         let is_level = applied == convert::vector(&beat.applied);
         // Where two wrote under one origin, equal vectors say nothing yet.

@@ -88,6 +88,13 @@ impl Core {
             .collect()
     }
 
+    /// Whether this filer itself is a member no more. Others wait for it no longer and may have
+    /// forgotten what it still keeps, so its digest is compared with nobody's.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.gone.contains(&self.settings.origin)
+    }
+
     /// Through whom the changes of a stream come; `None` when it is over.
     #[must_use]
     pub fn through(&self, stream: StreamId) -> Option<Origin> {

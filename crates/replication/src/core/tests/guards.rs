@@ -328,6 +328,7 @@ fn one_that_was_shut_out_serves_no_more() {
     let why = core.not_ready().unwrap_or_default();
     assert!(why.contains("a member of its cluster no more"), "{why}");
     assert!(!core.may_pull());
+    assert!(core.is_gone(), "its digest says nothing any more");
     let is_cancelled = |a: &Action| matches!(a, Action::Cancel(_));
     assert!(actions.iter().any(is_cancelled), "{actions:?}");
 }
