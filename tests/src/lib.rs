@@ -279,7 +279,8 @@ pub struct Cluster {
 /// Upstream's flag for the directory of `security.toml`, which comes before the role.
 fn weed_config(dir: &Path) -> Vec<String> {
     let flag = format!("-config_dir={}", dir.display());
-    let is_there = dir.join("security.toml").exists();
+    let files = ["security.toml", "filer.toml"];
+    let is_there = files.iter().any(|file| dir.join(file).exists());
     is_there.then_some(flag).into_iter().collect()
 }
 
@@ -354,7 +355,15 @@ impl Upstream {
     ///
     /// When something does not start.
     pub async fn start(flags: &[&str]) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?, flags).await
+    }
+
+    /// The same in a directory where the filer's `filer.toml` may lie.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub async fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Result<Self> {
         let (master_port, volume_port, filer_port) = (free_port()?, free_port()?, free_port()?);
         let others = [
             start_master(Whose::Upstreams, dir.path(), master_port)?,

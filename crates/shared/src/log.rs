@@ -238,11 +238,13 @@ impl Log {
     pub(crate) fn promise(&self, clock_ns: i64) -> Stamp {
         let mut order = self.order.lock();
         order.last = order.last.max(Stamp(clock_ns));
-        // ⚠ What is under way has stamps below `last`; all are above what was promised before.
-        let now = if order.slots.is_empty() {
+        // ⚠ What is under way has stamps below `last`, and what the writer has cannot be read yet;
+        // all are above what was promised before.
+        let readable = *self.written.borrow();
+        let now = if order.slots.is_empty() && readable >= order.written {
             order.last
         } else {
-            order.written
+            readable
         };
         order.promised = order.promised.max(now);
         order.promised
