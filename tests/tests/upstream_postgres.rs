@@ -297,12 +297,11 @@ fn plain(entry: &Entry) -> Result<EntryFields> {
 
 async fn cross_read(tables: Tables) -> Result<()> {
     let beside = Beside::start(tables).await?;
-    let signature = beside
-        .client
-        .clone()
-        .get_filer_configuration(dulse_proto::filer::GetFilerConfigurationRequest {});
+    let mut client = beside.client.clone();
+    let request = dulse_proto::filer::GetFilerConfigurationRequest {};
+    let answer = client.get_filer_configuration(request).await?;
     ensure!(
-        signature.await?.into_inner().signature == beside.store.origin().signature(),
+        answer.into_inner().signature == beside.store.origin().signature(),
         "one store, one signature"
     );
     let create = |path: &FullPath, entry: &Entry| CreateEntryRequest {
