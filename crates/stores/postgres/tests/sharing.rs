@@ -15,13 +15,19 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use bytes::Bytes;
 use dulse_shared::{Announcement, Backend, Held, Settled, SharedOptions, SharedStore, Work};
 use dulse_store::{EntryStore, Error, ErrorKind, ListRange, Operation, Outcome, Step, Transaction};
-use dulse_store_postgres::{Config, Postgres, Tables};
+use dulse_store_postgres::{Config, Postgres, SslMode, Tables};
 use dulse_store_testkit::{commit, directory, file, path};
 use dulse_types::{Entry, FullPath, Stamp};
 use libtest_mimic::{Arguments, Completion, Trial};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
+};
 use server::Server;
 
-const CASES: &[(&str, fn(Server))] = &[
+/// A sentence, and what it does with a server of its own.
+type Case = (&'static str, fn(Server));
+
+const CASES: &[Case] = &[
     ("filers_on_one_store_know_and_see_one_another", know),
     ("a_journal_of_another_store_is_refused", refused_journal),
     (
@@ -42,12 +48,16 @@ const CASES: &[(&str, fn(Server))] = &[
         overwritten,
     ),
     ("a_killed_server_loses_and_doubles_nothing", killed),
+    (
+        "only_a_server_that_a_trusted_authority_names_is_spoken_to",
+        encrypted,
+    ),
     ("a_promise_holds_back_what_is_under_way", promised),
 ];
 
 fn main() -> std::process::ExitCode {
     let lacks = Server::start().map(drop).err().map(|e| format!("{e:#}"));
-    let trial = |(name, case): &(&str, fn(Server))| {
+    let trial = |(name, case): &Case| {
         let (case, lacks) = (*case, lacks.clone());
         Trial::ignorable_test(*name, move || {
             if let Some(why) = lacks {
@@ -501,6 +511,58 @@ fn promised(server: Server) {
         }
         is_over.store(true, Ordering::SeqCst);
     });
+}
+
+/// An authority, as a file, and the certificate of `localhost` that it signed.
+fn authority(dir: &Path) -> (std::path::PathBuf, [String; 2]) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "test authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let file = dir.join("authority.crt");
+    std::fs::write(&file, issuer.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let signed = params.signed_by(&key, &issuer).unwrap();
+    (file, [signed.pem(), key.serialize_pem()])
+}
+
+fn encrypted(mut server: Server) {
+    let (mine, another) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (trusted, [certificate, key]) = authority(mine.path());
+    let (not_trusted, _) = authority(another.path());
+    let shared = Shared::on(&server);
+    server.encrypt(&certificate, &key).unwrap();
+    let open = |hostname: &str, authorities: &Path| {
+        let config = Config {
+            hostname: hostname.to_owned(),
+            ssl: SslMode::VerifyFull {
+                authorities: Some(authorities.to_owned()),
+            },
+            ..shared.config.clone()
+        };
+        dulse_store_postgres::open(config, &shared.options(1))
+    };
+    let refused = [open("localhost", &not_trusted), open("127.0.0.1", &trusted)];
+    for result in refused {
+        let error = result.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(
+            error.repeated().to_string().contains("certificate"),
+            "{error:?}"
+        );
+    }
+    let store = Arc::new(open("localhost", &trusted).unwrap());
+    commit(&as_store(&store), create("/a", "x")).unwrap();
+    let sql = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+               WHERE application_name = 'dulse'";
+    assert_eq!(
+        server.sql(&shared.config.database, sql).unwrap().trim(),
+        "t"
+    );
 }
 
 /// The helper of other tests is used in parts.

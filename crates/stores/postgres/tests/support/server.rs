@@ -128,6 +128,22 @@ impl Server {
         }
     }
 
+    /// Has it take encrypted connections, too: it reads its settings again, with this certificate.
+    pub(crate) fn encrypt(&mut self, certificate: &str, key: &str) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let data = self.dir.path().join("data");
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            let file = data.join(name);
+            std::fs::write(&file, content)?;
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+            if is_root() {
+                chown(&file, Some(NOBODY), Some(NOBODY))?;
+            }
+        }
+        self.sql("postgres", "ALTER SYSTEM SET ssl = on")?;
+        self.sql("postgres", "SELECT pg_reload_conf()").map(drop)
+    }
+
     fn wait(&mut self) -> Result<()> {
         let began = Instant::now();
         loop {
