@@ -37,6 +37,9 @@ pub struct Options {
     pub write_buffer_size_bytes: usize,
     /// Blocks of tables, in bytes.
     pub block_cache_size_bytes: usize,
+    /// Room that a batch leaves on the disk, in bytes. Below it LevelDB may meet a full disk,
+    /// and the store may not open on one.
+    pub margin_bytes: u64,
 }
 
 impl Options {
@@ -44,13 +47,9 @@ impl Options {
     pub const STANDARD: Self = Self {
         write_buffer_size_bytes: 8 << 20,
         block_cache_size_bytes: 32 << 20,
+        // Two tables of what is in memory, the first blocks of a new log, manifests.
+        margin_bytes: 18 << 20,
     };
-
-    /// Room that a batch leaves on the disk, in bytes: two tables of what is in memory, the
-    /// first blocks of a new log, and manifests.
-    fn margin_bytes(self) -> u64 {
-        2 * self.write_buffer_size_bytes as u64 + (2 << 20)
-    }
 
     fn raw(self) -> dulse_leveldb::Options {
         dulse_leveldb::Options {
@@ -185,7 +184,7 @@ impl LeveldbEngine {
         self.check_room(
             in_logs
                 .saturating_mul(2)
-                .saturating_add(self.options.margin_bytes()),
+                .saturating_add(self.options.margin_bytes),
         )?;
         let mut open = self.open.write();
         let n = self.n_snapshots();
@@ -210,7 +209,7 @@ impl LeveldbEngine {
             let row = key.len() + value.as_ref().map_or(0, Bytes::len);
             row as u64 + 16
         });
-        self.check_room(rows.sum::<u64>().saturating_mul(2) + self.options.margin_bytes())?;
+        self.check_room(rows.sum::<u64>().saturating_mul(2) + self.options.margin_bytes)?;
         let wrong = |e| fail("write a batch", e);
         let mut raw = dulse_leveldb::Batch::new().map_err(wrong)?;
         for (key, value) in &batch.writes {

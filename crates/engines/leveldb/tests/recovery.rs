@@ -4,17 +4,26 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use dulse_engine_leveldb::records::Records;
-use dulse_engine_leveldb::{LeveldbEngine, MARKER, log_number};
+use dulse_engine_leveldb::records::{BLOCK_BYTES, Records};
+use dulse_engine_leveldb::{LeveldbEngine, MARKER, Options, log_number};
 use dulse_kv::{Batch, Engine, ErrorKind, ReadExt};
 
 /// Batches in a store of these tests.
 const BATCHES: u8 = 10;
 
 fn filled(dir: &Path) {
-    let engine = LeveldbEngine::open(dir).unwrap();
+    filled_with(&LeveldbEngine::open(dir).unwrap(), 100);
+}
+
+/// Values of so many bytes, which do not get smaller.
+fn filled_with(engine: &LeveldbEngine, len: usize) {
+    let mut state = 1u32;
     for n in 0..BATCHES {
-        let writes = vec![(vec![n], Some(Bytes::from(vec![n; 100])))];
+        let noise = (0..len).map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        let writes = vec![(vec![n], Some(noise.collect::<Bytes>()))];
         engine.write(Batch { writes }).unwrap();
     }
 }
@@ -75,15 +84,17 @@ fn logs_that_follow_one_another_are_read_all() {
 /// first and leave the second. LevelDB alone would read the second.
 #[test]
 fn a_log_behind_a_lost_end_is_removed() {
-    for lost in [1, 50, 130] {
+    for more in [0, 1, 50, 110] {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
         let (first, second) = split(dir.path(), 4);
-        let len = first.metadata().unwrap().len();
-        let file = std::fs::File::options().write(true).open(&first).unwrap();
-        file.set_len(len - lost).unwrap();
-        let expect = if lost < 130 { 3 } else { 2 };
-        assert!(keys(dir.path()).into_iter().eq(0..expect), "{lost} bytes");
+        let bytes = std::fs::read(&first).unwrap();
+        let third = Records::of(&bytes).nth(2).unwrap().end;
+        std::fs::write(&first, &bytes[..third + more]).unwrap();
+        assert!(
+            keys(dir.path()).into_iter().eq(0..3),
+            "{more} bytes of the fourth"
+        );
         assert!(!second.exists());
     }
 }
@@ -108,13 +119,17 @@ fn a_log_is_removed_when_the_one_before_has_no_name_or_nothing_in_it() {
 #[test]
 fn what_follows_zeros_in_a_log_is_cut() {
     let dir = tempfile::tempdir().unwrap();
-    filled(dir.path());
+    // Some batches in each block, and some across two.
+    filled_with(&LeveldbEngine::open(dir.path()).unwrap(), 10_000);
     let path = log(dir.path());
     let mut bytes = std::fs::read(&path).unwrap();
     let ends: Vec<_> = Records::of(&bytes).map(|record| record.end).collect();
-    bytes[ends[2]..ends[4]].fill(0);
+    let end = ends.iter().position(|end| *end > BLOCK_BYTES).unwrap();
+    bytes[ends[end]..2 * BLOCK_BYTES].fill(0);
     std::fs::write(&path, bytes).unwrap();
-    assert!(keys(dir.path()).into_iter().eq(0..3));
+    let n = u8::try_from(end).unwrap() + 1;
+    assert!(keys(dir.path()).into_iter().eq(0..n));
+    assert!(n < BATCHES - 2, "there is something behind the zeros");
 }
 
 /// The deletions of an opening reached the disk, its rename of `CURRENT` did not.
@@ -157,21 +172,62 @@ fn a_torn_end_of_a_manifest_is_cut_and_a_damaged_middle_refused() {
     std::fs::write(&path, torn).unwrap();
     assert!(keys(dir.path()).into_iter().eq(0..BATCHES));
 
+    let options = Options {
+        write_buffer_size_bytes: 64 << 10,
+        ..Options::STANDARD
+    };
+    // Tables are made while it is written to, so the manifest gets more records.
+    filled_with(
+        &LeveldbEngine::open_with(dir.path(), options).unwrap(),
+        40_000,
+    );
     let path = manifest(dir.path());
     let mut damaged = std::fs::read(&path).unwrap();
-    assert!(
-        Records::of(&damaged).count() > 1,
-        "a record behind the first"
-    );
-    damaged[20] ^= 1;
+    let ends: Vec<_> = Records::of(&damaged).map(|record| record.end).collect();
+    assert!(ends.len() > 3, "{} records", ends.len());
+    damaged[ends[1] + 10] ^= 1;
     std::fs::write(&path, &damaged).unwrap();
     let (kind, said) = refusal(dir.path());
     assert_eq!(kind, ErrorKind::Corrupt, "{said}");
+    assert!(said.contains("it is damaged at"), "{said}");
     assert_eq!(
         std::fs::read(&path).unwrap(),
         damaged,
         "it is left as it is"
     );
+}
+
+/// An opening that fails half way leaves the second names.
+#[test]
+fn second_names_are_made_before_it_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    assert!(keys(dir.path()).into_iter().eq(0..BATCHES));
+    std::fs::remove_file(named(dir.path(), |name| name.ends_with(".ldb"))).unwrap();
+    let (kind, said) = refusal(dir.path());
+    assert_eq!(kind, ErrorKind::Corrupt, "{said}");
+    assert!(dir.path().join("before.complete").exists());
+    named(dir.path(), |name| name.starts_with("before.MANIFEST-"));
+    named(dir.path(), |name| name.starts_with("before.0"));
+}
+
+/// LevelDB's cursors step over a block that does not check out.
+#[test]
+fn a_damaged_block_is_told_by_a_scan_that_steps_over_it() {
+    let dir = tempfile::tempdir().unwrap();
+    filled_with(&LeveldbEngine::open(dir.path()).unwrap(), 10_000);
+    drop(LeveldbEngine::open(dir.path()).unwrap());
+    let path = named(dir.path(), |name| name.ends_with(".ldb"));
+    let mut table = std::fs::read(&path).unwrap();
+    let middle = table.len() / 2;
+    table[middle] ^= 1;
+    std::fs::write(&path, table).unwrap();
+    let engine = LeveldbEngine::open(dir.path()).unwrap();
+    let scanned = engine.scan(b"", &[0xff; 4], usize::MAX).unwrap_err();
+    assert_eq!(scanned.kind(), ErrorKind::Corrupt, "{scanned}");
+    drop(engine);
+    let error = LeveldbEngine::open_checked(dir.path()).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
 }
 
 /// A store without our marker is upstream's, or one whose files were taken away one by one.

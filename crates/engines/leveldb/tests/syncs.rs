@@ -43,6 +43,7 @@ fn work(dir: &Path) {
     let options = Options {
         write_buffer_size_bytes: 64 << 10,
         block_cache_size_bytes: 1 << 20,
+        margin_bytes: 0,
     };
     let engine = LeveldbEngine::open_with(dir, options).unwrap();
     for n in 0..60u8 {

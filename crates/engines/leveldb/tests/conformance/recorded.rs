@@ -22,6 +22,7 @@ use dulse_kv_testkit::crash::{Event, Image, Recording, Rig, Step, Work};
 const OPTIONS: Options = Options {
     write_buffer_size_bytes: 64 << 10,
     block_cache_size_bytes: 1 << 20,
+    margin_bytes: 0,
 };
 
 /// Files without contents of interest: LevelDB's diary, and locks.
