@@ -467,6 +467,28 @@ pub(crate) fn config_files() -> Vec<Vec<u8>> {
     ])
 }
 
+/// Entries, and one that is compressed.
+pub(crate) fn upstream_values() -> Vec<Vec<u8>> {
+    let mut values = entries();
+    let gzip = [
+        0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0x93, 0x62, 0xa8, 0, 0, 0x9a, 0x1c, 0xd6, 0x93, 3, 0,
+        0, 0,
+    ];
+    values.push(gzip.to_vec());
+    values
+}
+
+/// Files with one record each: a directory, and an entry.
+pub(crate) fn upstream_metas() -> Vec<Vec<u8>> {
+    let record = |entry: Vec<u8>| {
+        let len = entry.len().min(100) as u8;
+        let mut file = vec![0, 0, 0, len + 6, 10, 2, b'/', b'd', 18, len];
+        file.extend(entry.into_iter().take(100));
+        file
+    };
+    entries().into_iter().map(record).collect()
+}
+
 pub(crate) fn store_files() -> Vec<Vec<u8>> {
     texts(&[
         "[filer.options]\nrecursive_delete = false\ns3.empty_folder_cleanup_delay = \"2m\"\n\

@@ -4,6 +4,7 @@
 mod blobs;
 mod config;
 mod http;
+mod import;
 mod journal;
 mod leveldb;
 mod master;
@@ -87,6 +88,14 @@ pub const TARGETS: &[Target] = &[
     of("master_state", master::state, seeds::master_states, 10_000),
     of("config", config::file, seeds::config_files, 3_000),
     of("security", config::security, seeds::security_files, 2_000),
+    of(
+        "upstream_value",
+        import::value,
+        seeds::upstream_values,
+        10_000,
+    ),
+    of("upstream_row", import::row, seeds::upstream_values, 10_000),
+    of("upstream_meta", import::meta, seeds::upstream_metas, 10_000),
     of("filer_toml", config::stores, seeds::store_files, 1_000),
 ];
 

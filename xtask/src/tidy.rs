@@ -47,6 +47,7 @@ const ARROWS: &[(&str, &str)] = &[
     ),
     ("master", "types proto cluster transport"),
     ("volume", "types proto transport"),
+    ("import", "types store leveldb"),
     ("config", "types"),
     ("telemetry", ""),
 ];

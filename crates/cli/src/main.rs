@@ -10,6 +10,8 @@ mod conflicts;
 mod descriptors;
 mod edges;
 mod exit;
+mod export;
+mod import;
 mod metrics;
 mod roles;
 mod settings;
@@ -79,6 +81,10 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Lists what lost to concurrent changes; restores or dismisses it
     Conflicts(conflicts::ConflictsArgs),
+    /// Takes an upstream filer's entries into a new store
+    Import(import::ImportArgs),
+    /// Writes a filer's entries to a file that upstream's shell loads
+    Export(export::ExportArgs),
     /// Prints or checks a configuration file
     Config(config::ConfigArgs),
     /// Prints completions for a shell
@@ -167,6 +173,11 @@ async fn run(command: Command) -> anyhow::Result<u8> {
             let is_done = conflicts::conflicts(args).await?;
             return Ok(if is_done { exit::OK } else { exit::DIFFERENT });
         }
+        Command::Import(args) => {
+            let is_done = import::import(args).await?;
+            return Ok(if is_done { exit::OK } else { exit::DIFFERENT });
+        }
+        Command::Export(args) => export::export(args).await?,
         Command::Config(args) => config::config(args, &Cli::command())?,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "dulse", &mut std::io::stdout());

@@ -248,7 +248,7 @@ fn mebibytes(size: Size) -> Result<u32> {
 }
 
 /// Eight bytes of the system's randomness, for the origin of a new store.
-fn random_bytes() -> Result<[u8; 8]> {
+pub(crate) fn random_bytes() -> Result<[u8; 8]> {
     use std::io::Read;
     let mut bytes = [0; 8];
     std::fs::File::open("/dev/urandom")
@@ -263,7 +263,7 @@ fn usage(error: impl std::error::Error) -> anyhow::Error {
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -8,6 +8,7 @@
 mod etag;
 mod expiry;
 mod fields;
+mod ids;
 mod pb;
 mod raw;
 mod registers;

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a `filer.toml` makes of engine and directory.
+
+use std::path::Path;
+
+use dulse_config::Stores;
+use dulse_registry::{
+    ENGINES, UpstreamKind, UpstreamStore, begin_import, check_finished, check_imported, choose,
+    finish_import,
+};
+
+fn stores(text: &str) -> Stores {
+    Stores::parse(Path::new("filer.toml"), text, &|_| None).unwrap()
+}
+
+#[test]
+fn each_section_has_its_engine_and_ours_lies_beside() {
+    for kind in UpstreamKind::ALL {
+        let text = format!("[{}]\nenabled = true\n", kind.name());
+        let chosen = choose(&stores(&text));
+        if !ENGINES.contains(&kind.engine()) {
+            let error = chosen.unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("no engine `{}`", kind.engine())),
+                "{error}"
+            );
+            continue;
+        }
+        let chosen = chosen.unwrap().unwrap();
+        assert_eq!(chosen.engine, kind.engine());
+        let dir = chosen.dir.display().to_string();
+        assert!(
+            dir.starts_with("./filer") && dir.ends_with(".dulse"),
+            "{dir}"
+        );
+    }
+    assert_eq!(choose(&stores("")).unwrap(), None);
+    for (place, ours) in [
+        ("./a", "./a.dulse"),
+        ("/a/b/", "/a/b.dulse"),
+        ("a", "a.dulse"),
+    ] {
+        let kind = UpstreamKind::LevelDb2;
+        let store = UpstreamStore {
+            kind,
+            place: place.into(),
+        };
+        assert_eq!(store.beside(), Path::new(ours));
+    }
+}
+
+#[test]
+fn upstreams_data_is_seen_by_its_files_and_ours_beside_it_is_enough() {
+    for (kind, file) in [
+        (UpstreamKind::LevelDb, "s/CURRENT"),
+        (UpstreamKind::LevelDb2, "s/00/CURRENT"),
+        (UpstreamKind::LevelDb3, "s/_main/CURRENT"),
+        (UpstreamKind::RocksDb, "s/CURRENT"),
+        (UpstreamKind::Sqlite, "s"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("s");
+        let upstream = UpstreamStore { kind, place };
+        let chosen = dulse_registry::Chosen {
+            engine: ENGINES[0],
+            dir: upstream.beside(),
+            upstream,
+        };
+        check_imported(&chosen).unwrap();
+        let file = dir.path().join(file);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, b"x").unwrap();
+        let error = check_imported(&chosen).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("dulse import --from {}:", kind.name())),
+            "{error}"
+        );
+        begin_import(&chosen.dir, "the command").unwrap();
+        let error = check_finished(&chosen.dir).unwrap_err().to_string();
+        assert!(error.contains("the command"), "{error}");
+        std::fs::write(chosen.dir.join("engine"), ENGINES[0]).unwrap();
+        check_imported(&chosen).unwrap();
+        finish_import(&chosen.dir).unwrap();
+        check_finished(&chosen.dir).unwrap();
+    }
+}
