@@ -8,6 +8,8 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
@@ -48,6 +50,10 @@ const CASES: &[Case] = &[
         overwritten,
     ),
     ("a_killed_server_loses_and_doubles_nothing", killed),
+    (
+        "a_commit_whose_answer_is_cut_off_is_told_as_what_became_of_it",
+        cut_off,
+    ),
     (
         "only_a_server_that_a_trusted_authority_names_is_spoken_to",
         encrypted,
@@ -493,6 +499,8 @@ fn promised(server: Server) {
                 }
             });
         }
+        // The writers end also when this fails.
+        let _over = Over(&is_over);
         let mut last = Stamp::ZERO;
         for _ in 0..100 {
             let promise = filer.promise().unwrap();
@@ -509,8 +517,82 @@ fn promised(server: Server) {
             );
             assert!(after.iter().all(|one| one.stamp > promise));
         }
-        is_over.store(true, Ordering::SeqCst);
     });
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A way to the server that ends when a commit is sent, before or behind the server's getting
+/// it, as often as is asked for. Gives its port.
+fn cutting(to: u16, n_before: &Arc<AtomicUsize>, n_behind: &Arc<AtomicUsize>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (n_before, n_behind) = (Arc::clone(n_before), Arc::clone(n_behind));
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (
+                client.unwrap(),
+                TcpStream::connect(("127.0.0.1", to)).unwrap(),
+            );
+            let (mut from, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut back));
+            let (n_before, n_behind) = (Arc::clone(&n_before), Arc::clone(&n_behind));
+            let take = |n: &AtomicUsize| {
+                n.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                    .is_ok()
+            };
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 1 << 16];
+                while let Ok(n @ 1..) = client.read(&mut bytes) {
+                    let is_commit = bytes[..n].windows(7).any(|text| text == b"COMMIT\0");
+                    if is_commit && take(&n_before) {
+                        break;
+                    }
+                    let is_cut = is_commit && take(&n_behind);
+                    if is_cut {
+                        // The answer finds nobody.
+                        let _ = client.shutdown(Shutdown::Both);
+                    }
+                    if server.write_all(&bytes[..n]).is_err() || is_cut {
+                        break;
+                    }
+                }
+                let _ = (
+                    client.shutdown(Shutdown::Both),
+                    server.shutdown(Shutdown::Write),
+                );
+            });
+        }
+    });
+    port
+}
+
+fn cut_off(server: Server) {
+    let shared = Shared::on(&server);
+    let (n_before, n_behind) = (Arc::default(), Arc::default());
+    let config = Config {
+        port: cutting(server.port, &n_before, &n_behind),
+        ..shared.config.clone()
+    };
+    let filer = Arc::new(dulse_store_postgres::open(config, &shared.options(1)).unwrap());
+    let store = as_store(&filer);
+    for n in 0..40 {
+        let cut = if n % 2 == 0 { &n_before } else { &n_behind };
+        cut.store(1, Ordering::SeqCst);
+        let at = format!("/{n}");
+        // Made, found out to be, or made anew: never called failed, never made twice.
+        commit(&store, create(&at, "x")).unwrap();
+        assert_eq!(cut.load(Ordering::SeqCst), 0, "it was cut");
+    }
+    let log = announced(&filer);
+    assert_eq!(log.len(), 40, "each once");
+    assert_eq!(told(&[log]), state(&store));
 }
 
 /// An authority, as a file, and the certificate of `localhost` that it signed.
