@@ -92,7 +92,7 @@ impl<B: Backend> Committer<B> {
         let given = AtomicI64::new(0);
         let held = |clock_ns: i64| {
             let stamp = self.log.stamps(n_events, clock_ns);
-            // ⚠ One attempt has one stamp: an earlier one would hold back all others for ever.
+            // One attempt has one stamp: an earlier one would hold back all others for ever.
             assert_eq!(
                 given.swap(stamp.0, Ordering::SeqCst),
                 0,
@@ -131,7 +131,7 @@ impl<B: Backend> Committer<B> {
                 Attempt::Failed(error)
             }
             Err(unsettled) => {
-                // ⚠ The intent stays open: the next start reads back what became of it. What
+                // The intent stays open: the next start reads back what became of it. What
                 // has its stamp is let go, else nothing later could be told.
                 tracing::warn!(%unsettled, "what became of a write is not known until the next start");
                 self.end(stamp, None, Ending::Void).await;

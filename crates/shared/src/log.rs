@@ -238,7 +238,7 @@ impl Log {
     pub(crate) fn promise(&self, clock_ns: i64) -> Stamp {
         let mut order = self.order.lock();
         order.last = order.last.max(Stamp(clock_ns));
-        // ⚠ What is under way has stamps below `last`, and what the writer has cannot be read yet;
+        // What is under way has stamps below `last`, and what the writer has cannot be read yet;
         // all are above what was promised before.
         let readable = *self.written.borrow();
         let now = if order.slots.is_empty() && readable >= order.written {

@@ -375,7 +375,7 @@ impl<B: Backend> Planner<'_, B> {
             }
         }
         let mut guards: Vec<Guard> = guards.into_values().collect();
-        // ⚠ Behind the guards on rows: a directory is held before its names are counted.
+        // Behind the guards on rows: a directory is held before its names are counted.
         let names = self.names.into_iter();
         guards.extend(names.map(|(dir, n)| Guard::Names(dir, n)));
         for (key, row) in self.keys {

@@ -80,7 +80,7 @@ async fn once<B: Backend>(
     match backend.settle(ticket).await? {
         Settled::Applied => return Ok(Verdict::Applied),
         Settled::NotApplied => return Ok(Verdict::NotApplied),
-        // ⚠ Read only now: before it was over, it could still have come.
+        // Read only now: before it was over, it could still have come.
         Settled::Over => {}
     }
     let mut now = Vec::new();
@@ -103,7 +103,7 @@ async fn once<B: Backend>(
     let events = now.into_iter().filter_map(|(path, before, there)| {
         let old = before.map(|entry| (path.clone(), entry));
         let new = there.map(|entry| (path, entry));
-        // ⚠ Nobody may drop chunks by it: what is there may hold them.
+        // Nobody may drop chunks by it: what is there may hold them.
         (old.is_some() || new.is_some()).then_some(Event {
             old,
             new,

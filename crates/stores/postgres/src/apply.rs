@@ -68,7 +68,7 @@ impl Postgres {
             // One of them may have gone with its bucket.
             self.forget(tables.iter().copied());
         } else {
-            // ⚠ What may be under way on it must not be met by the next one.
+            // What may be under way on it must not be met by the next one.
             drop(Object::take(client));
         }
         if error.outcome() == Outcome::NotApplied {
@@ -134,7 +134,7 @@ impl Postgres {
             .await
             .map_err(failed)?;
         let us: i64 = get(&row, 0)?;
-        // ⚠ Everything that is written is locked by now, and nobody sees it yet.
+        // Everything that is written is locked by now, and nobody sees it yet.
         held(us.saturating_mul(1_000));
         Ok(transaction)
     }
@@ -194,7 +194,7 @@ impl Postgres {
 
     /// See [`dulse_shared::Backend::settle`].
     pub(crate) async fn ask_what_became(&self, ticket: i64) -> Result<Settled, Error> {
-        // ⚠ The attempt holds this lock until it is over.
+        // The attempt holds this lock until it is over.
         let sql = "SELECT pg_advisory_xact_lock($1)::text";
         self.read(Operation::Commit, sql, &[&ticket]).await?;
         let Some(number) = self.numbers.lock().get(&ticket).cloned() else {
@@ -235,11 +235,11 @@ impl Statement {
         let at = "WHERE dirhash = $1 AND name = $2 AND directory = $3";
         let values = "(dirhash, name, directory, meta) VALUES ($1, $2, $3, $4)";
         match self {
-            // ⚠ `FOR UPDATE`: nobody changes it before the commit.
+            // `FOR UPDATE`: nobody changes it before the commit.
             Self::Compare(..) => {
                 format!("SELECT sha256(meta) = sha256($4) FROM \"{table}\" {at} FOR UPDATE")
             }
-            // ⚠ Shared with others who make entries in it, not with who removes or moves it.
+            // Shared with others who make entries in it, not with who removes or moves it.
             Self::Hold(_) => format!("SELECT meta FROM \"{table}\" {at} FOR SHARE"),
             Self::Count(..) => {
                 format!("SELECT count(*) FROM \"{table}\" WHERE dirhash = $1 AND directory = $2")
@@ -333,7 +333,7 @@ impl Place {
     }
 }
 
-/// ⚠ An answer that says no is one; none, or that the server is going, leaves it unknown.
+/// An answer that says no is one; none, or that the server is going, leaves it unknown.
 fn committed_or_unknown(
     committed: Result<Result<(), tokio_postgres::Error>, tokio::time::error::Elapsed>,
 ) -> Result<(), Error> {
