@@ -8,7 +8,7 @@ use dulse_merge::Change;
 use dulse_proto::replication::Heartbeat;
 use dulse_replica::{Applied, ExportPart, Renewal};
 use dulse_replication::convert;
-use dulse_replication::core::{Action, Greeting, LinkId, Outcome, Refusal, StreamId};
+use dulse_replication::core::{Action, LinkId, Outcome, Refusal, StreamId};
 use dulse_replication::feed::Cursor;
 use dulse_types::{Origin, ServerAddress, Stamp};
 use rand::Rng;
@@ -253,29 +253,15 @@ impl World {
             (Kind::Pull(stream), Reply::Cut(why)) => {
                 self.core(f, |core, since, _| core.cut_off(since, stream, why))
             }
-            (Kind::Greet(link), Reply::Hello(greeting, promised)) => {
+            (Kind::Greet(link), Reply::Hello(mut greeting)) => {
                 let Some(running) = &mut self.filers[f].running else {
                     return Ok(());
                 };
-                let met = running.shared().met(greeting.origin);
-                met.map_err(|e| e.to_string())?;
-                let own = running.origin();
-                let (shared, has) = (running.shared(), greeting.vector.get(own));
-                shared.keep_promise(promised);
-                let forked = shared.forked_at(own, has).map_err(|e| e.to_string())?;
-                let is_cut_behind = shared.is_cut_behind(own, has);
-                let (mut unheard, vector) = (greeting.unheard, shared.vector());
-                unheard.retain(|join| !vector.covers(*join));
-                let greeting = Greeting {
-                    forked,
-                    is_cut_behind: is_cut_behind.map_err(|e| e.to_string())?,
-                    own: running.shared().vector().get(own),
-                    joins: shared.joins().map_err(|e| e.to_string())?,
-                    unheard,
-                    ..*greeting
-                };
+                let shared = running.shared();
+                shared.met(greeting.origin).map_err(|e| e.to_string())?;
+                greeting.compare(&shared).map_err(|e| e.to_string())?;
                 running.with(now, |core, since, _| {
-                    core.greeted(since, link, Ok(greeting))
+                    core.greeted(since, link, Ok(*greeting))
                 })
             }
             (Kind::Pull(stream), Reply::End) => {

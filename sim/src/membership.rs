@@ -90,6 +90,7 @@ impl World {
             return Ok(());
         }
         let before = running.shared().vector();
+        self.renewed.insert(running.origin());
         let done = self.tolerate(f, |running| running.replica.reissue())?;
         self.say(|| format!("filer {f} made anew {done:?}"));
         self.wrote(f);

@@ -9,7 +9,7 @@ use dulse_proto::replication::{FreedReply, FreedRequest, Heartbeat};
 use dulse_replica::{Export, ExportPart, ImportCursor};
 use dulse_replication::core::{Greeting, LinkId, StreamId};
 use dulse_replication::feed::{Cursor, KeptCursor};
-use dulse_types::{Origin, ServerAddress, Stamp, Vector};
+use dulse_types::{Origin, ServerAddress, Vector};
 
 /// What a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
 
 /// To the one who called.
 pub(crate) enum Reply {
-    Hello(Box<Greeting>, Stamp),
+    Hello(Box<Greeting>),
     Batch(Vec<Bytes>, Box<Heartbeat>),
     Part {
         begins: Option<Begins>,

@@ -54,8 +54,9 @@ impl World {
                     core.called_by(since, origin, &address)
                 })?;
                 let promised = running.core.promised_by(origin);
-                let hello = Box::new(hello(running)?);
-                self.push_reply(c, Reply::Hello(hello, promised));
+                let mut hello = Box::new(hello(running)?);
+                hello.promised = promised;
+                self.push_reply(c, Reply::Hello(hello));
                 self.poll(server)
             }
             Request::Pull { instance, .. } if !feed::is_asked(running.instance, instance) => {
@@ -250,6 +251,8 @@ fn hello(running: &Running) -> Result<Greeting, String> {
         own: Stamp::ZERO,
         joins: Vec::new(),
         unheard: shared.joins().map_err(|e| e.to_string())?,
+        is_founder_told: false,
+        promised: Stamp::ZERO,
         vector,
     })
 }

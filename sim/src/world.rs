@@ -195,6 +195,8 @@ pub(crate) struct World {
     pub(crate) parted: BTreeSet<Origin>,
     /// Origins that their filers gave up for others: what they had comes again under those.
     pub(crate) given_up: BTreeSet<Origin>,
+    /// Those that they took instead, and made anew under what only they had.
+    pub(crate) renewed: BTreeSet<Origin>,
     /// Members that some filer shut out: it may be down before the others hear of it.
     pub(crate) shut_out: BTreeSet<Origin>,
     /// Origins under which two filers served, and promised what they would not write.
@@ -251,6 +253,7 @@ impl World {
             own_last: BTreeMap::new(),
             parted: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            renewed: BTreeSet::new(),
             shut_out: BTreeSet::new(),
             twice_served: BTreeSet::new(),
             damaged: None,

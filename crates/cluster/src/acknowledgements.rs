@@ -38,12 +38,24 @@ pub struct Statement {
 #[derive(Clone, Default, Debug)]
 pub struct Acknowledgements {
     heard: BTreeMap<Origin, (Now, Statement)>,
+    /// The greatest promise of each.
+    promised: BTreeMap<Origin, Stamp>,
 }
 
 impl Acknowledgements {
     /// A peer stated something.
     pub fn stated(&mut self, now: Now, by: Origin, statement: Statement) {
+        let promised = self.promised.entry(by).or_insert(Stamp::ZERO);
+        *promised = statement.promise.max(*promised);
         self.heard.insert(by, (now, statement));
+    }
+
+    /// The greatest promise that was heard of a peer. ⚠ It holds though the peer promises less
+    /// later: a store that was set back has forgotten it. Not for a watermark: what it waits for
+    /// may not be here.
+    #[must_use]
+    pub fn promised_by(&self, peer: Origin) -> Stamp {
+        self.promised.get(&peer).copied().unwrap_or(Stamp::ZERO)
     }
 
     /// A peer was met again: what it said when it stopped no longer holds.
@@ -350,6 +362,17 @@ mod tests {
         );
         let late = WATERMARK_SILENT_MAX + second;
         assert_eq!(acks.watermark(late, A, [A, B, C], &applied), None);
+    }
+
+    /// Its store was set back, and it has forgotten what others were told on its word.
+    #[test]
+    fn what_a_peer_promised_holds_though_it_promises_less() {
+        let mut acks = Acknowledgements::default();
+        acks.stated(Now::ZERO, Origin(2), statement(9, 50, &[]));
+        acks.stated(Now::ZERO, Origin(2), statement(9, 20, &[]));
+        assert_eq!(acks.promised_by(Origin(2)), Stamp(50));
+        let said = acks.of(Origin(2)).map(|said| said.promise);
+        assert_eq!(said, Some(Stamp(20)), "a watermark goes by what is here");
     }
 
     #[test]

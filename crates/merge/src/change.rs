@@ -127,7 +127,8 @@ pub struct Place {
 pub struct Kills {
     /// The greatest touch version the deleter had seen.
     pub touch: Version,
-    /// For each other origin the greatest data version in the chain it removed: whose
+    /// For each other origin the greatest data version in the chain it removed, and the last one
+    /// of its own where it keeps the chunks: whose
     /// current data is not among them lost it in conflict. Empty when the deleter knew of
     /// another live name of the inode, and so removed none.
     pub seen: Vector,

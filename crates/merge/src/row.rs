@@ -70,8 +70,8 @@ pub struct NameRow {
     pub kills: Version,
     /// Whether that deleter wanted the chunks kept; part of the kills register.
     pub keeps_chunks: bool,
-    /// For each other origin the greatest data version that deleter had seen; part of the
-    /// kills register.
+    /// For each other origin the greatest data version that deleter had seen, and its own where
+    /// the chunks are kept; part of the kills register.
     pub kills_seen: Vector,
     /// Of a name that is not shown: per origin the greatest stamp merged into it since it is
     /// not. Kept with graves and partial names only, for knowing when they may be forgotten.
@@ -347,6 +347,14 @@ impl NameRow {
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.touch > self.kills
+    }
+
+    /// Whether the deleter wanted the chunks of this data kept. ⚠ Of data that it had not seen
+    /// nobody does. Whoever removed one of several names had seen none.
+    #[must_use]
+    pub fn keeps(&self, data: Version) -> bool {
+        let has_seen = self.kills_seen.get(data.origin) >= data.stamp;
+        self.keeps_chunks && (has_seen || self.kills_seen.is_empty())
     }
 
     /// Merges a write of the kills register: the greater touch; of equal ones what either

@@ -148,6 +148,8 @@ pub fn greeting(hello: &Hello) -> Greeting {
         own: Stamp::ZERO,
         joins: Vec::new(),
         unheard: hello.joins.iter().take(JOINS_MAX).map(version).collect(),
+        is_founder_told: false,
+        promised: Stamp(hello.promised),
     }
 }
 

@@ -388,8 +388,7 @@ impl Core {
     /// What a peer promised last, as far as it was heard: nothing it writes later is at or below.
     #[must_use]
     pub fn promised_by(&self, peer: Origin) -> Stamp {
-        let said = self.acks.of(peer);
-        said.map_or(Stamp::ZERO, |said| said.promise)
+        self.acks.promised_by(peer)
     }
 
     /// Everything that every member has acknowledged. ⚠ One that was shut out counts as long as

@@ -392,21 +392,13 @@ async fn handshake(inner: &Inner, address: &ServerAddress) -> Result<(Client, Gr
     }
     let mut greeting = convert::greeting(&theirs);
     let shared = Arc::clone(inner.store.shared());
-    shared.keep_promise(Stamp(theirs.promised));
-    let met = shared.met(greeting.origin);
-    met.map_err(|error| Refusal::Broken(error.to_string()))?;
-    let (own, has) = (inner.origin(), greeting.vector.get(inner.origin()));
-    greeting.own = shared.vector().get(own);
-    let joins = shared.joins();
-    greeting.joins = joins.map_err(|error| Refusal::Broken(error.to_string()))?;
-    let vector = shared.vector();
-    greeting.unheard.retain(|join| !vector.covers(*join));
     let compared = tokio::task::spawn_blocking(move || {
-        let forked = shared.forked_at(own, has)?;
-        Ok::<_, dulse_store::Error>((forked, shared.is_cut_behind(own, has)?))
+        shared.met(greeting.origin)?;
+        greeting.compare(&shared)?;
+        Ok::<_, dulse_store::Error>(greeting)
     });
-    (greeting.forked, greeting.is_cut_behind) = match compared.await {
-        Ok(Ok(compared)) => compared,
+    let greeting = match compared.await {
+        Ok(Ok(greeting)) => greeting,
         Ok(Err(error)) => return Err(Refusal::Broken(error.to_string())),
         Err(error) => return Err(Refusal::Broken(error.to_string())),
     };

@@ -13,7 +13,7 @@ use dulse_merge::keys::{self, Space};
 use dulse_merge::txn::decode_name;
 use dulse_merge::{ConflictRow, Txn};
 use dulse_replica::Garbage;
-use dulse_types::{FileId, Identity};
+use dulse_types::{FileId, Identity, Origin};
 
 use super::i08::is_unheard_of;
 use super::{Check, Seen, is_gone};
@@ -154,8 +154,37 @@ fn waiting(filer: &Filer) -> Result<String, String> {
     Ok(format!("{rows:?}, stable {}", running.stable()?))
 }
 
-/// Marks a chunk that is named by a manifest only.
-const LISTED: &str = " (listed)";
+/// Where a chunk is named.
+struct Place {
+    text: String,
+    /// By a manifest only.
+    is_listed: bool,
+    /// By a listed conflict, which this one recorded.
+    recorded_by: Option<Origin>,
+}
+
+/// Whether a filer joined at one that another holds for no member, beyond what that took of it:
+/// itself, or the one that it joined at.
+fn is_beyond_a_cut(world: &World, f: usize) -> bool {
+    let Some(running) = &world.filers[f].running else {
+        return false;
+    };
+    let (own, joins) = (running.origin(), running.shared().joins());
+    let joins = joins.unwrap_or_default();
+    let others = world
+        .filers
+        .iter()
+        .filter(|other| other.was_restored.is_none());
+    let mut others = others.filter_map(|other| other.running.as_ref());
+    others.any(|other| {
+        let (shared, membership) = (other.shared(), other.membership().unwrap_or_default());
+        let is_member = membership.members.iter().any(|(member, _)| *member == own);
+        let is_gone = |of: Origin| membership.gone.iter().any(|gone| gone.origin == of);
+        let is_judge = !shared.is_fresh() && !is_gone(other.origin());
+        let mut beyond = joins.iter().filter(|join| is_gone(join.origin));
+        is_judge && !is_member && beyond.any(|join| !shared.vector().covers(*join))
+    })
+}
 
 /// A filer that takes in a state shows nobody anything yet.
 fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(), String> {
@@ -167,27 +196,27 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
     // One that was set back names what it named then, until it has heard the others; and one that
     // the others shut out what it named before, until it has heard that; so does who joined there.
     let origin = filer.running.as_ref().map(|running| running.origin());
-    let is_out = origin.is_some_and(|origin| {
-        let mut filers = 0..world.filers.len();
-        is_gone(world, origin) || filers.any(|other| is_unheard_of(world, other, origin))
-    });
+    let is_out = origin.is_some_and(|origin| is_gone(world, origin) || is_beyond_a_cut(world, f));
     if !is_begun || is_out || filer.was_restored.is_some() {
         return Ok(());
     }
     let named = named(world, filer)?;
     // One that was shut out wrote it, a client carried it to those who went on, and they dropped
     // it: who comes back cannot tell it from a chunk that only it ever named.
-    let is_excused = |id: &FileId, place: &str| {
-        let is_renewed = world.counts.renewed > 0 && place.starts_with("Conflicts");
+    let is_excused = |id: &FileId, place: &Place| {
+        let renewed = &world.renewed;
+        let is_renewed = place.recorded_by.is_some_and(|by| renewed.contains(&by));
         // Nor does anybody look into the manifests that only it named.
-        is_renewed && (world.volumes.carried.contains(id) || place.contains(LISTED))
+        is_renewed && (world.volumes.carried.contains(id) || place.is_listed)
     };
-    let mut dangling = named
+    let places = named
         .iter()
-        .filter(|(id, place)| freed.contains(id) && !is_excused(id, place));
+        .flat_map(|(id, places)| places.iter().map(move |place| (id, place)));
+    let mut dangling = places.filter(|(id, place)| freed.contains(id) && !is_excused(id, place));
     let Some((id, place)) = dangling.next() else {
         return Ok(());
     };
+    let place = &place.text;
     Err(format!(
         "filer {f} names {id:?}, which is freed, at {place}, and {} more",
         dangling.count()
@@ -196,17 +225,18 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
 
 /// The chunks of every live name, shadowed ones too, and of every listed conflict: whoever
 /// restores what was lost finds its content. What their manifests list is named as well.
-fn named(world: &World, filer: &Filer) -> Result<BTreeMap<FileId, String>, String> {
+fn named(world: &World, filer: &Filer) -> Result<BTreeMap<FileId, Vec<Place>>, String> {
     let rows = Rows(&filer.engine);
     let txn = Txn::new(&rows);
-    let mut chunks = BTreeMap::new();
-    let mut add = |ids: Vec<FileId>, space: Space, key: &[u8]| {
+    let mut chunks: BTreeMap<FileId, Vec<Place>> = BTreeMap::new();
+    let mut add = |ids: Vec<FileId>, space: Space, key: &[u8], recorded_by: Option<Origin>| {
         let direct: BTreeSet<FileId> = ids.iter().copied().collect();
         for id in world.volumes.reach(ids) {
-            let how = if direct.contains(&id) { "" } else { LISTED };
-            chunks
-                .entry(id)
-                .or_insert_with(|| format!("{space:?}{how} {}", key.escape_ascii()));
+            chunks.entry(id).or_default().push(Place {
+                text: format!("{space:?} {}", key.escape_ascii()),
+                is_listed: !direct.contains(&id),
+                recorded_by,
+            });
         }
     };
     for space in [Space::Entries, Space::Shadows] {
@@ -216,19 +246,24 @@ fn named(world: &World, filer: &Filer) -> Result<BTreeMap<FileId, String>, Strin
                 continue;
             }
             if !row.is_linked {
-                add(row.content.data.file_ids(), space, &key);
+                add(row.content.data.file_ids(), space, &key, None);
                 continue;
             }
             let inode = txn.inode(row.inode).map_err(|e| e.to_string())?;
             let ids = inode.map(|inode| inode.content.data.file_ids());
-            add(ids.unwrap_or_default(), Space::Inodes, &key);
+            add(ids.unwrap_or_default(), Space::Inodes, &key, None);
         }
     }
     for (key, value) in filer.rows(Space::Conflicts)? {
         let row = ConflictRow::decode(&value).map_err(|e| e.to_string())?;
         if row.is_open() {
             let key = [&key[..], format!(" {:?}", row.recorded).as_bytes()].concat();
-            add(row.chunks(), Space::Conflicts, &key);
+            add(
+                row.chunks(),
+                Space::Conflicts,
+                &key,
+                Some(row.recorded.origin),
+            );
         }
     }
     Ok(chunks)

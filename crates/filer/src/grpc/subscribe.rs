@@ -156,12 +156,7 @@ impl Feed {
         let owes_state = is_older_than_log(state.store.shared(), since, is_local)?;
         let own = is_local.then(|| state.namespace.origin());
         let mut reading = Reading::new(since, own);
-        if owes_state {
-            let name = &request.client_name;
-            tracing::warn!(client = %name, %since, "the log does not reach back that far: the \
-                state is sent instead; deletes before now are not told");
-            crate::metrics::SUBSCRIPTIONS_TOO_OLD.add(1);
-        } else {
+        if !owes_state {
             reading.take_late(hub);
         }
         Ok(Self {
@@ -227,6 +222,10 @@ impl Feed {
         if !(self.is_local || self.reading.may_take_state(limit)) {
             return false;
         }
+        let name = &self.request.client_name;
+        tracing::warn!(client = %name, %since, "the log does not reach back that far: the \
+            state is sent instead; deletes before now are not told");
+        crate::metrics::SUBSCRIPTIONS_TOO_OLD.add(1);
         self.owes_state = false;
         self.replay = Some(Replay::new(self.state.store.shared(), since));
         true

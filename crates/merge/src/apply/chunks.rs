@@ -169,7 +169,7 @@ pub(crate) fn lives_or_dead(
     if row.is_linked || !row.is_born {
         return Ok(());
     }
-    let is_dropped = !row.is_live() && !row.keeps_chunks;
+    let is_dropped = !row.is_live() && !row.keeps(row.content.data_version);
     settle(txn, row.inode, &row.content, cause, is_dropped)
 }
 

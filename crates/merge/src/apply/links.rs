@@ -197,7 +197,7 @@ pub(crate) fn visibility(
 /// Keeps the garbage right after a step on a linked inode.
 ///
 /// The present chunks are dropped once every name is dead, unless all of their deleters
-/// wanted them kept: a mount that unlinks one of several names asks to keep them, and
+/// wanted them kept and one of them had seen them: a mount that unlinks one of several names asks to keep them, and
 /// only its last unlink does not. Which of them arrived last must not matter.
 pub(crate) fn settle_garbage(
     txn: &mut Txn<'_>,
@@ -210,14 +210,20 @@ pub(crate) fn settle_garbage(
     if !row.content.data.has_chunks() {
         return Ok(());
     }
-    let mut is_dropped = false;
+    let data = row.content.data_version;
+    let (mut is_dropped, mut is_kept, mut is_unseen) = (false, false, false);
     for (name, is_visible, _) in names_of(txn, inode)? {
         if is_visible {
             return settle(txn, inode, &row.content, cause, false);
         }
-        let grave = txn.kept(Space::Graves, name)?;
-        is_dropped |= grave.is_some_and(|grave| !grave.keeps_chunks);
+        let Some(grave) = txn.kept(Space::Graves, name)? else {
+            continue;
+        };
+        is_dropped |= !grave.keeps_chunks;
+        is_kept |= grave.keeps(data);
+        is_unseen |= !grave.keeps(data);
     }
+    is_dropped |= is_unseen && !is_kept;
     settle(txn, inode, &row.content, cause, is_dropped)
 }
 

@@ -78,10 +78,16 @@ impl Builder<'_, '_> {
         let hints = self.hints(row)?;
         // ⚠ Who leaves another name of the inode means its content to stay: it has not seen
         // what goes when that name is deleted by somebody else meanwhile.
-        let seen = match self.has_another_name(row)? {
-            true => Vector::new(),
-            false => self.chain_of(content),
+        let removes = !self.has_another_name(row)?;
+        let mut seen = match removes {
+            true => self.chain_of(content),
+            false => Vector::new(),
         };
+        // ⚠ Chunks that it wants kept are those that it saw, its own among them.
+        let data = content.data_version;
+        if removes && !delete_chunks && !data.is_zero() {
+            seen.raise(data.origin, data.stamp);
+        }
         let touch = row.touch;
         self.push(Step::Name(Box::new(NameStep {
             offset,

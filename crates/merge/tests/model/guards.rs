@@ -223,6 +223,41 @@ fn a_dead_inode_keeps_its_chunks_because_someone_may_be_linking_it() {
     }
 }
 
+/// A write that the deleter had not seen was hidden by its delete, and nobody ever freed what it
+/// had named (simulated, seed 320023658 of that version).
+#[test]
+fn who_wants_chunks_kept_keeps_those_that_it_saw() {
+    let (mut one, mut two) = pair();
+    let mut three = Replica::new(3);
+    let made = create(&mut one, "/a", 1);
+    receive_all(&mut two, &[&made]);
+    receive_all(&mut three, &[&made]);
+    let hidden = update(&mut two, "/a", 2);
+    // It touches the name, later than the write that nobody else has, and leaves the data.
+    let touched = update(&mut three, "/a", 1);
+    assert!(touched.stamp >= hidden.stamp);
+    let keep = |replica: &mut Replica| act(replica, &Op::Delete(path("/a"), false));
+    let freed = |changes: &[&Change]| {
+        let garbage = fresh(changes).seen().garbage;
+        let chunks: Vec<u64> = garbage.iter().map(|(_, chunk)| chunk.key).collect();
+        chunks
+    };
+    one.receive(&touched);
+    let mut unseen = one.clone();
+    let gone = keep(&mut unseen);
+    for order in [[&hidden, &gone], [&gone, &hidden]] {
+        let all = [&[&made, &touched][..], &order[..]].concat();
+        assert_eq!(freed(&all), [1, 2], "nobody has 2 any more");
+    }
+    one.receive(&hidden);
+    let gone = keep(&mut one.clone());
+    assert_eq!(freed(&[&made, &touched, &hidden, &gone]), [1], "it saw 2");
+    let own = update(&mut one, "/a", 4);
+    let gone = keep(&mut one);
+    let all = [&made, &touched, &hidden, &own, &gone];
+    assert_eq!(freed(&all), [1, 2], "4 is its own");
+}
+
 #[test]
 fn a_write_finds_a_name_that_moved_away_by_every_path_it_had() {
     let (mut one, mut two) = pair();

@@ -13,7 +13,7 @@ use dulse_merge::{
     Change, ConflictRow, ConflictStep, Content, InodeRow, KvRow, MemberRow, MemberStep, NameRow,
     NameStep, Step,
 };
-use dulse_types::{FileId, Identity, Origin, Stamp, Version};
+use dulse_types::{FileId, Identity, Origin, Stamp, Vector, Version};
 
 /// What a path shows.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -195,8 +195,15 @@ impl Naive {
         for (id, inode) in inodes {
             let present: BTreeSet<FileId> = inode.content.data.file_ids().into_iter().collect();
             let is_live = self.all().any(|row| row.inode == *id);
-            let mut graves = self.graves.values().filter(|row| row.inode == *id);
-            let is_dropped = inode.is_born && !is_live && graves.any(|row| !row.keeps_chunks);
+            let graves = || self.graves.values().filter(|row| row.inode == *id);
+            // Of data that none of those who want the chunks kept had seen they keep nothing.
+            let data = inode.content.data_version;
+            let has_seen = |seen: &Vector| seen.is_empty() || seen.get(data.origin) >= data.stamp;
+            let mut keepers = graves().filter(|row| row.keeps_chunks);
+            let is_unseen = graves().any(|row| row.keeps_chunks)
+                && !keepers.any(|row| has_seen(&row.kills_seen));
+            let wants_none = graves().any(|row| !row.keeps_chunks);
+            let is_dropped = inode.is_born && !is_live && (wants_none || is_unseen);
             for chunk in &inode.chunks {
                 if is_dropped || !present.contains(chunk) {
                     self.garbage.insert((*id, *chunk));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dulse_cluster::{Founding, Now, Verdict};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
-use super::links::LinkPhase;
+use super::links::{Link, LinkPhase};
 use super::membership::SILENT_MAX;
 use super::pulls::{Purpose, Stream};
 use super::{Action, Core, RETRY_DELAY, StreamId, View};
@@ -96,11 +96,16 @@ impl Core {
             return;
         }
         let fresh_since = *self.fresh_since.get_or_insert(now);
-        let is_looking = now.saturating_sub(fresh_since) < LOOK_TIME_MAX
-            && self.links.values().any(|link| !link.was_tried());
-        let provider = self.provider();
+        let is_looking = self.is_looking(now, fresh_since);
+        let provider = self.provider(now);
         if provider.is_some() && self.settings.must_join && is_looking {
             self.not_ready = Some("looking who has most of the state".to_owned());
+            return;
+        }
+        // Who has most may have refused, or be on its way to answer again.
+        let is_met = |at| self.links.get(at).is_some_and(Link::is_met);
+        if let Some((from, _)) = provider.as_ref().filter(|(at, _)| !is_met(at)) {
+            self.not_ready = Some(format!("waiting for {from}, which has most of the state"));
             return;
         }
         if let Some((from, origin)) = provider {
@@ -137,14 +142,26 @@ impl Core {
         }
     }
 
+    /// Whether somebody that is listed was not asked yet, and that may be waited for.
+    fn is_looking(&self, now: Now, since: Now) -> bool {
+        let is_listed = self.directory.listing().is_some();
+        let is_untried = self.links.values().any(|link| !link.was_tried());
+        now.saturating_sub(since) < LOOK_TIME_MAX && (!is_listed || is_untried)
+    }
+
     /// From whom the whole state is fetched.
     ///
     /// ⚠ What a filer that went left behind may be in no log any more: from one that has less of
     /// that than another it would be missing here, and never come.
-    fn provider(&self) -> Option<(ServerAddress, Origin)> {
+    fn provider(&self, now: Now) -> Option<(ServerAddress, Origin)> {
+        // A store that had another origin waits for one that does not answer just now.
+        let waits = self.settings.must_join;
         let met = || {
             let links = self.links.iter();
-            links.filter(|(_, link)| matches!(link.phase, LinkPhase::Met(_)) && !link.is_fresh)
+            links.filter(move |(_, link)| {
+                let is_there = link.is_met() || waits && link.is_alive(now, SILENT_MAX);
+                is_there && !link.is_fresh && link.origin.0 != 0
+            })
         };
         let had = |by: Origin| self.first_had.get(&by).into_iter().flat_map(Vector::iter);
         let mut most = Vector::new();
@@ -250,9 +267,7 @@ impl Core {
             self.not_ready = Some(format!("looking who is at {address}, where this filer was"));
             return;
         }
-        let is_looking = now.saturating_sub(since) < LOOK_TIME_MAX
-            && (self.directory.listing().is_none() || self.links.values().any(|l| !l.was_tried()));
-        if is_looking && !self.settings.is_alone {
+        if self.is_looking(now, since) && !self.settings.is_alone {
             self.not_ready = Some("looking whether other filers know more of it".to_owned());
             return;
         }

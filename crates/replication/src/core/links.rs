@@ -83,6 +83,10 @@ impl Link {
         self.is_open() || !self.last_error.is_empty() || self.heard.is_some()
     }
 
+    pub(super) fn is_met(&self) -> bool {
+        matches!(self.phase, LinkPhase::Met(_))
+    }
+
     pub(super) fn is_open(&self) -> bool {
         matches!(self.phase, LinkPhase::Met(_) | LinkPhase::Pulling(_))
     }

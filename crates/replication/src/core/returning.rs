@@ -207,7 +207,9 @@ impl Core {
         // ⚠ This log is cut where all members have acknowledged it. A member that lacks what is cut,
         // and is none here, was one before this store was set back.
         let is_unknown = !self.members.contains(&said.origin) && said.members.contains(&own);
-        if is_unknown && said.is_ready && said.is_cut_behind {
+        // One that does not say how it joined may be on the wrong side of a split.
+        let is_proof = said.is_ready && said.is_founder_told && said.is_cut_behind;
+        if is_unknown && is_proof {
             known.set(own, has);
             let why = "a member that this store does not know lacks what its log has no longer: \
                        it was set back";
@@ -216,7 +218,7 @@ impl Core {
         }
         let is_catching_up = matches!(self.phase, Phase::CatchingUp { .. });
         let before = self.own_before_ready.filter(|_| is_catching_up);
-        // ⚠ One that is alone by its own list serves at once, so it may hear of it later.
+        // ⚠ One that is alone by its own list serves soon, so it may hear of it later.
         if let Some(before) = before.or(Some(said.own)).filter(|before| has > *before) {
             known.set(own, at_start.min(before));
             let why = "the others have more of this store than it has: it was set back";

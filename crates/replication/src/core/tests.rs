@@ -46,6 +46,8 @@ fn pulling(applied: &Vector) -> (Core, StreamId) {
         own: Stamp(i64::MAX),
         joins: Vec::new(),
         unheard: Vec::new(),
+        is_founder_told: false,
+        promised: Stamp::ZERO,
     };
     core.greeted(Now::ZERO, link, Ok(greeting));
     let actions = core.poll(Now::ZERO, &view);
@@ -121,6 +123,8 @@ fn a_fresh_filer_is_ready_right_after_its_transfer() {
         own: Stamp(i64::MAX),
         joins: Vec::new(),
         unheard: Vec::new(),
+        is_founder_told: false,
+        promised: Stamp::ZERO,
     };
     core.greeted(Now::ZERO, greeted.expect("it greets filer 2"), Ok(provider));
     let actions = core.poll(Now::ZERO, &fresh);

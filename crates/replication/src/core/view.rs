@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use dulse_merge::MemberRow;
+use dulse_replica::Shared;
 use dulse_types::{Origin, ServerAddress, Stamp, Vector, Version};
 
 /// Who this filer is.
@@ -152,6 +153,49 @@ pub struct Greeting {
     pub joins: Vec<Version>,
     /// Of the like of the peer, those that are not here.
     pub unheard: Vec<Version>,
+    /// Whether the peer told them back to a founder, so that what is not among them is nowhere.
+    pub is_founder_told: bool,
+    /// What the peer heard this filer promise last.
+    pub promised: Stamp,
+}
+
+/// More than this above the wall clock nobody has promised anything.
+const PROMISED_MAX: Duration = Duration::from_secs(24 * 3600);
+
+impl Greeting {
+    /// Compares what a peer answered with what is here, and keeps what others heard this filer
+    /// promise. The driver and the simulation do so before the core is told. Cost: two reads of
+    /// one change of the log.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn compare(&mut self, shared: &Shared) -> Result<(), dulse_store::Error> {
+        let own = shared.origin();
+        let has = self.vector.get(own);
+        let max = i64::try_from(PROMISED_MAX.as_nanos()).unwrap_or(i64::MAX);
+        if self.promised.0 > shared.wall_ns().saturating_add(max) {
+            let (peer, promised) = (self.origin, self.promised);
+            tracing::warn!(%peer, %promised, "it says that this filer promised what it cannot have");
+        } else {
+            shared.keep_promise(self.promised);
+        }
+        let vector = shared.vector();
+        self.own = vector.get(own);
+        self.joins = shared.joins()?;
+        self.is_founder_told = leads_to_a_founder(self.origin, &self.unheard);
+        self.unheard.retain(|join| !vector.covers(*join));
+        self.forked = shared.forked_at(own, has)?;
+        self.is_cut_behind = shared.is_cut_behind(own, has)?;
+        Ok(())
+    }
+}
+
+/// Whether joins, each that of the author of the one before, end with one who made its own.
+fn leads_to_a_founder(whose: Origin, joins: &[Version]) -> bool {
+    let authors = joins.iter().map(|join| join.origin);
+    let before = std::iter::once(whose).chain(authors.clone());
+    before.zip(authors).any(|(whose, by)| whose == by)
 }
 
 /// Why a handshake came to nothing.

@@ -40,6 +40,8 @@ fn says(origin: Origin, instance: u64, has: Vector) -> Greeting {
         own: Stamp(i64::MAX),
         joins: Vec::new(),
         unheard: Vec::new(),
+        is_founder_told: false,
+        promised: Stamp::ZERO,
     }
 }
 
