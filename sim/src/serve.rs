@@ -53,7 +53,7 @@ impl World {
                 running.with(now, |core, since, _| {
                     core.called_by(since, origin, &address)
                 })?;
-                let promised = running.core.promised_by(origin);
+                let promised = running.core.promised_by(origin).min(running.watermark);
                 let mut hello = Box::new(hello(running)?);
                 hello.promised = promised;
                 self.push_reply(c, Reply::Hello(hello));

@@ -190,6 +190,8 @@ pub(crate) struct World {
     pub(crate) disk_lost_at: u64,
     /// The last own change that each origin is known to have made.
     pub(crate) own_last: BTreeMap<Origin, Stamp>,
+    /// Whose clock was an hour wrong last, and until when.
+    pub(crate) hour_wrong: Option<(usize, u64)>,
     /// Origins under which two filers wrote: of a copied or restored store that nobody could
     /// tell so. Their stamps say nothing about what was applied.
     pub(crate) parted: BTreeSet<Origin>,
@@ -251,6 +253,7 @@ impl World {
             trace: Trace::new(options.is_traced),
             disk_lost_at: 0,
             own_last: BTreeMap::new(),
+            hour_wrong: None,
             parted: BTreeSet::new(),
             given_up: BTreeSet::new(),
             renewed: BTreeSet::new(),

@@ -26,7 +26,7 @@ pub use server::ReplicationService;
 pub use status::{PeerState, PeerStatus, Transfer};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use dulse_cluster::{Judgement, Now};
@@ -137,6 +137,8 @@ pub(crate) struct Inner {
     pub(crate) is_returning: AtomicBool,
     /// Set while this filer leaves: it takes no writes any more.
     pub(crate) is_leaving: AtomicBool,
+    /// Up to where subscribers were told that nothing more comes, in nanoseconds since 1970.
+    pub(crate) told: AtomicI64,
 }
 
 impl Inner {
@@ -208,6 +210,7 @@ impl Replicator {
             renewed: watch::Sender::new(false),
             is_returning: AtomicBool::new(is_returning),
             is_leaving: AtomicBool::new(false),
+            told: AtomicI64::new(0),
         });
         // ⚠ Nothing is promised by a clock that nobody has judged.
         inner.store.shared().bound_clock(ClockBound::Held);
@@ -298,7 +301,9 @@ impl Replicator {
             .map_or(0, |promise| promise.0);
         let now = self.inner.now();
         let peers = self.inner.with(|core, view| core.watermark(now, view));
-        peers.map_or(own, |peers| peers.0.min(own))
+        let mark = peers.map_or(own, |peers| peers.0.min(own));
+        self.inner.told.fetch_max(mark, Ordering::Relaxed);
+        mark
     }
 
     /// Everything that every member has merged and on disk, and of whose losses each has said

@@ -71,8 +71,10 @@ impl Replication for ReplicationService {
             }
         }
         let promised = self.inner.core.lock().promised_by(origin);
+        // No more than subscribers were told on its word: its clock may have been an hour ahead.
+        let told = self.inner.told.load(Ordering::Relaxed);
         Ok(Response::new(Hello {
-            promised: promised.0,
+            promised: promised.0.min(told),
             ..convert::hello(&self.inner)
         }))
     }

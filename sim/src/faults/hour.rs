@@ -3,7 +3,11 @@
 //! agree nobody could tell.
 
 use super::Fault;
+use crate::SECOND;
 use crate::world::World;
+
+/// What one clock said may count at others for this long, in virtual time.
+const COUNTS_FOR: u64 = 20 * SECOND;
 
 pub(crate) struct Hour;
 
@@ -30,6 +34,11 @@ impl Fault for Hour {
             return Ok(());
         }
         let whom = world.any();
+        // What a clock said counts for some seconds: two that were wrong then are two at a time.
+        let last = world.hour_wrong.filter(|(f, _)| *f != whom);
+        if last.is_some_and(|(_, until)| world.now < until + COUNTS_FOR) {
+            return Ok(());
+        }
         let by = if world.rng.random_bool(0.5) {
             HOUR
         } else {
@@ -40,12 +49,14 @@ impl Fault for Hour {
     }
 
     fn heal(&self, world: &mut World) {
-        for filer in &mut world.filers {
-            match filer.wrong_by() {
-                by if by > FAR => filer.jump(-HOUR),
-                by if by < -FAR => filer.jump(HOUR),
-                _ => {}
-            }
+        for (f, filer) in world.filers.iter_mut().enumerate() {
+            let by = match filer.wrong_by() {
+                by if by > FAR => -HOUR,
+                by if by < -FAR => HOUR,
+                _ => continue,
+            };
+            filer.jump(by);
+            world.hour_wrong = Some((f, world.now));
         }
     }
 }
