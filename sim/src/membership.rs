@@ -80,6 +80,21 @@ impl World {
         Ok((first.prev < behind).then_some(first.prev))
     }
 
+    /// Keeps who journaled a filer's join.
+    pub(crate) fn note_who_admitted(&mut self, f: usize) -> Result<(), String> {
+        let running = self.filers[f].running.as_ref().filter(|r| r.has_state());
+        let Some(running) = running else {
+            return Ok(());
+        };
+        let own = running.origin();
+        if !self.admitted_by.contains_key(&own) {
+            let joins = running.shared().joins().map_err(|e| e.to_string())?;
+            let by = joins.first().map(|join| join.origin);
+            self.admitted_by.extend(by.map(|by| (own, by)));
+        }
+        Ok(())
+    }
+
     /// A filer that has the state again makes anew what only it had.
     pub(crate) fn make_anew(&mut self, f: usize) -> Result<(), String> {
         let Some(running) = &self.filers[f].running else {

@@ -197,6 +197,8 @@ pub(crate) struct World {
     pub(crate) parted: BTreeSet<Origin>,
     /// Origins that their filers gave up for others: what they had comes again under those.
     pub(crate) given_up: BTreeSet<Origin>,
+    /// Who journaled the join of whom.
+    pub(crate) admitted_by: BTreeMap<Origin, Origin>,
     /// Those that they took instead, and made anew under what only they had.
     pub(crate) renewed: BTreeSet<Origin>,
     /// Members that some filer shut out: it may be down before the others hear of it.
@@ -256,6 +258,7 @@ impl World {
             hour_wrong: None,
             parted: BTreeSet::new(),
             given_up: BTreeSet::new(),
+            admitted_by: BTreeMap::new(),
             renewed: BTreeSet::new(),
             shut_out: BTreeSet::new(),
             twice_served: BTreeSet::new(),
@@ -479,6 +482,7 @@ impl World {
         self.make_anew(f)?;
         self.step_leave(f)?;
         self.look_at_restored(f);
+        self.note_who_admitted(f)?;
         if is_ready {
             self.serve_subscribers(f)?;
             self.step_tree(f)?;

@@ -387,6 +387,13 @@ fn conflict(
     };
     if is_over {
         drop_conflict(txn, id, row)?;
+        // ⚠ What was settled before it was seen losing once more is left of it; nothing may become
+        // stable for long, so that no pass would come to it.
+        let left = txn.conflict(id)?;
+        let left = left.filter(|left| !left.is_open() && stable.covers(left.settled));
+        if let Some(row) = left {
+            drop_conflict(txn, id, row)?;
+        }
     }
     Ok(is_over)
 }

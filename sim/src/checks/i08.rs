@@ -152,6 +152,9 @@ impl Watching {
         }
         let expected = self.events.iter().filter(|((stamp, _), origin)| {
             let has_arrived = *stamp <= arrived.get(**origin) && !world.is_promise_of_two(**origin);
+            let is_of_set_back = has_admitted_and_was_set_back(world, **origin)
+                || is_of_one_set_back(world, **origin);
+            let has_arrived = has_arrived && !is_of_set_back;
             has_arrived
                 && client.has_passed(*stamp)
                 && *stamp > client.in_doubt
@@ -186,8 +189,9 @@ fn above(
             continue;
         }
         let change = Change::decode(payload).map_err(|e| e.to_string())?;
-        let is_excused =
-            world.is_promise_of_two(change.origin) || is_beyond(world, f, change.origin);
+        let is_excused = world.is_promise_of_two(change.origin)
+            || is_beyond(world, f, change.origin)
+            || is_of_one_set_back(world, change.origin);
         if change.stamp <= mark && !is_excused {
             let (stamp, origin) = (change.stamp, change.origin);
             return Err(format!(
@@ -196,6 +200,21 @@ fn above(
         }
     }
     Ok(())
+}
+
+/// Whether a store took another origin that had let somebody join: what it had done lately that
+/// one may have alone, and nobody waits for it.
+fn has_admitted_and_was_set_back(world: &World, origin: Origin) -> bool {
+    let mut admitted = world.admitted_by.iter();
+    let has_admitted = admitted.any(|(joiner, by)| *by == origin && *joiner != origin);
+    has_admitted && world.counts.restored > 0 && world.given_up.contains(&origin)
+}
+
+/// Whether the join of an origin was journaled by a store that took another one since: it may
+/// have been set back before anybody heard of the join.
+fn is_of_one_set_back(world: &World, origin: Origin) -> bool {
+    let by = world.admitted_by.get(&origin);
+    by.is_some_and(|by| *by != origin && world.given_up.contains(by))
 }
 
 /// Whether a change comes from the other side of a split.

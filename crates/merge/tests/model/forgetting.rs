@@ -9,7 +9,7 @@ use bytes::Bytes;
 use dulse_merge::keys::{self, Space};
 use dulse_merge::local::LocalError;
 use dulse_merge::row::ConflictRow;
-use dulse_merge::{Change, ConflictStep, NameRow, Rows, Step, Txn, apply, forget};
+use dulse_merge::{Change, ConflictStep, MemberRow, NameRow, Rows, Step, Txn, apply, forget};
 use dulse_types::wire::Reader;
 use dulse_types::{FileId, Identity, Origin, Stamp, Vector, Version};
 use rand::rngs::StdRng;
@@ -383,6 +383,45 @@ fn a_late_duplicate_of_what_was_forgotten_finds_the_vector_covering_it() {
         world.nodes[1].replica.receive(&change);
     }
     assert_eq!(world.nodes[1].replica.rows.0, before);
+}
+
+/// It was left for the next pass, and none came, as nothing became stable any more: one filer
+/// pinned a chunk for as long as the cluster was idle (simulated, seed 361004507 of that version).
+#[test]
+fn a_settled_conflict_that_was_seen_losing_once_more_goes_in_one_pass() {
+    let id = Identity {
+        stamp: Stamp(5),
+        origin: Origin(1),
+        index: u32::MAX,
+    };
+    let version = |stamp| Version {
+        stamp: Stamp(stamp),
+        origin: Origin(1),
+    };
+    let cause = |stamp| [(Origin(1), Stamp(stamp))].into_iter().collect::<Vector>();
+    for (settled, is_left) in [(7, false), (9, true)] {
+        let mut rows = Memory::default();
+        let mut txn = Txn::new(&rows);
+        let row = ConflictRow {
+            recorded: version(6),
+            settled: version(settled),
+            cause: cause(8),
+            ..ConflictRow::default()
+        };
+        txn.put(keys::by_identity(Space::Conflicts, id), row.encode());
+        let member = MemberRow {
+            state: MemberRow::MEMBER,
+            version: version(1),
+            cut: Stamp(i64::MAX),
+            address: String::new(),
+        };
+        txn.put(keys::member(Origin(1)), member.encode());
+        let (writes, _) = txn.finish().unwrap();
+        rows.write(writes);
+        let mut txn = Txn::new(&rows);
+        forget(&mut txn, Origin(2), &cause(8), &[], 9).unwrap();
+        assert_eq!(txn.conflict(id).unwrap().is_some(), is_left, "{settled}");
+    }
 }
 
 #[test]
