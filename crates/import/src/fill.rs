@@ -80,7 +80,7 @@ struct Sent {
 ///
 /// - `progress`: called after each transaction.
 ///
-/// Blocks, for as long as it takes. Memory: [`WINDOW`] transactions.
+/// Blocks, for as long as it takes. Memory: eight transactions.
 ///
 /// # Errors
 ///

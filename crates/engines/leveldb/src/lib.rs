@@ -7,7 +7,7 @@
 //!   before. LevelDB changes to a new log every 8 MiB and never syncs the old one, so a power
 //!   loss may keep the new log and lose the end of the old; and what was not synced may come
 //!   back as zeros, over which its reader steps. So before LevelDB sees the logs, they are read
-//!   here ([`records`], [`recovery`]): from the log that the manifest names on, record by record,
+//!   here ([`records`], `recovery`): from the log that the manifest names on, record by record,
 //!   each with a valid checksum and the number that follows; behind the first that is not, the
 //!   rest is cut off and later logs are removed. The same for the last record of the manifest,
 //!   which is synced one by one.
@@ -17,7 +17,7 @@
 //! - **Opening** makes a new manifest, renames `CURRENT` and deletes the old manifest and logs,
 //!   with nothing synced between: where a disk keeps the deletions and loses the rename, nothing
 //!   is left. So what may be deleted has a second name (`before.…`) until the directory is synced
-//!   ([`opening`]).
+//!   (`opening`).
 //! - **Full disk.** After a write to its log failed LevelDB's log is of no more use, and after one
 //!   in the background it refuses everything; only opening helps. So a batch is refused while
 //!   there is not room for it, for tables and for a new log; should LevelDB still meet a full
