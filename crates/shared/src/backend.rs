@@ -60,6 +60,9 @@ pub enum Settled {
     NotApplied,
     /// It is over, but the database does not say how: the rows have to be read.
     Over,
+    /// All of it is there, or was, unless the database has lost it in a crash and means another
+    /// one: only rows that show it prove it.
+    Perhaps,
 }
 
 /// Called once, when everything that an attempt writes is locked and before it is visible to

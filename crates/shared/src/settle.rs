@@ -77,11 +77,12 @@ async fn once<B: Backend>(
     ticket: i64,
     announced: &Announced,
 ) -> Result<Verdict, Error> {
-    match backend.settle(ticket).await? {
+    let settled = backend.settle(ticket).await?;
+    match settled {
         Settled::Applied => return Ok(Verdict::Applied),
         Settled::NotApplied => return Ok(Verdict::NotApplied),
         // Read only now: before it was over, it could still have come.
-        Settled::Over => {}
+        Settled::Over | Settled::Perhaps => {}
     }
     let mut now = Vec::new();
     let (mut is_after, mut is_before) = (true, true);
@@ -97,7 +98,8 @@ async fn once<B: Backend>(
     if is_after {
         return Ok(Verdict::Applied);
     }
-    if is_before {
+    // Where it may have been there, others may have made it undone.
+    if is_before && settled == Settled::Over {
         return Ok(Verdict::NotApplied);
     }
     let events = now.into_iter().filter_map(|(path, before, there)| {
