@@ -119,7 +119,11 @@ fn s10_a_store_set_back_to_when_it_was_alone_hears_that_it_was_though_it_serves_
     world.filers[0].stop();
     world.reset_connections(0);
     world.put_back(0, &backup).unwrap();
+    world.isolate(0);
     world.start(0).unwrap();
+    world.pass(3);
+    assert!(world.filers[0].is_ready(), "it is alone by its own list");
+    world.net.heal();
     world.pass(10);
     world.demand_level();
     assert_ne!(origin(&world, 0), old);
