@@ -207,8 +207,9 @@ impl Core {
         // ⚠ This log is cut where all members have acknowledged it. A member that lacks what is cut,
         // and is none here, was one before this store was set back.
         let is_unknown = !self.members.contains(&said.origin) && said.members.contains(&own);
-        // One that does not say how it joined may be on the wrong side of a split.
-        let is_proof = said.is_ready && said.is_founder_told && said.is_cut_behind;
+        // One that does not say how it joined may be on the wrong side of a split. It need not be
+        // ready: it may wait for what this one has cut, and goes on once this one is another.
+        let is_proof = said.is_founder_told && said.is_cut_behind;
         if is_unknown && is_proof {
             known.set(own, has);
             let why = "a member that this store does not know lacks what its log has no longer: \
