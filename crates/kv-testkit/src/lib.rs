@@ -26,6 +26,7 @@ pub mod reopen;
 pub mod scans;
 pub mod snapshots;
 pub mod speed;
+pub mod watch;
 
 pub use case::{Body, Case, Open, Suite, opener, run};
 

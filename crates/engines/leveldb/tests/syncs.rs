@@ -6,26 +6,23 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use bytes::Bytes;
 use dulse_engine_leveldb::{LeveldbEngine, Options};
 use dulse_kv::{Batch, Engine};
-
-/// Where the watched process makes its store.
-const DIR_VARIABLE: &str = "DULSE_WATCHED_DIR";
+use dulse_kv_testkit::watch::{watch, watched_dir};
 
 /// A file that marks a checkpoint's return.
 const MARK: &str = "checkpointed";
 
 #[test]
 fn tables_are_synced_before_the_manifest_and_logs_by_checkpoints() {
-    if let Some(dir) = std::env::var_os(DIR_VARIABLE) {
-        work(Path::new(&dir));
+    if let Some(dir) = watched_dir() {
+        work(&dir);
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let Some(calls) = watched(dir.path()) else {
+    let Some(calls) = watch(dir.path(), "write,pwrite64,fsync,fdatasync,unlink,unlinkat") else {
         eprintln!("NOT RUN: `strace` is not installed or not permitted here");
         return;
     };
@@ -55,30 +52,6 @@ fn work(dir: &Path) {
             std::fs::write(dir.with_file_name(MARK), [n]).unwrap();
         }
     }
-}
-
-/// Runs this test again, watched.
-fn watched(dir: &Path) -> Option<String> {
-    let store = dir.join("store");
-    std::fs::create_dir(&store).unwrap();
-    let trace = dir.join("calls");
-    let calls = "trace=write,pwrite64,fsync,fdatasync,unlink,unlinkat";
-    let output = Command::new("strace")
-        .args(["-f", "-y", "-s", "0", "-e", calls, "-o"])
-        .arg(&trace)
-        .arg(std::env::current_exe().unwrap())
-        .env(DIR_VARIABLE, &store)
-        .output();
-    let output = output.ok()?;
-    let text = std::fs::read_to_string(&trace).unwrap_or_default();
-    if text.is_empty() {
-        return None;
-    }
-    assert!(
-        output.status.success(),
-        "the watched work failed: {output:?}"
-    );
-    Some(text)
 }
 
 /// What is called on which file.

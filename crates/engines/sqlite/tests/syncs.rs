@@ -5,23 +5,20 @@
 //! `strace`; where that is not installed or not permitted the test says that it did not run.
 
 use std::path::Path;
-use std::process::Command;
 
 use bytes::Bytes;
 use dulse_engine_sqlite::SqliteEngine;
 use dulse_kv::{Batch, Engine};
-
-/// Where the watched process makes its store.
-const DIR_VARIABLE: &str = "DULSE_WATCHED_DIR";
+use dulse_kv_testkit::watch::{watch, watched_dir};
 
 #[test]
 fn the_log_is_synced_before_the_file_and_its_header_before_its_frames() {
-    if let Some(dir) = std::env::var_os(DIR_VARIABLE) {
-        work(Path::new(&dir));
+    if let Some(dir) = watched_dir() {
+        work(&dir);
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let Some(calls) = watched(dir.path()) else {
+    let Some(calls) = watch(dir.path(), "pwrite64,write,fsync,fdatasync,ftruncate") else {
         eprintln!("NOT RUN: `strace` is not installed or not permitted here");
         return;
     };
@@ -52,30 +49,6 @@ fn work(dir: &Path) {
             engine.checkpoint().unwrap();
         }
     }
-}
-
-/// Runs this test again, watched.
-fn watched(dir: &Path) -> Option<String> {
-    let store = dir.join("store");
-    std::fs::create_dir(&store).unwrap();
-    let trace = dir.join("calls");
-    let calls = "trace=pwrite64,write,fsync,fdatasync,ftruncate";
-    let output = Command::new("strace")
-        .args(["-f", "-y", "-s", "0", "-e", calls, "-o"])
-        .arg(&trace)
-        .arg(std::env::current_exe().unwrap())
-        .env(DIR_VARIABLE, &store)
-        .output();
-    let output = output.ok()?;
-    let text = std::fs::read_to_string(&trace).unwrap_or_default();
-    if text.is_empty() {
-        return None;
-    }
-    assert!(
-        output.status.success(),
-        "the watched work failed: {output:?}"
-    );
-    Some(text)
 }
 
 /// What is called on which file, and at which offset for writes.

@@ -95,6 +95,26 @@ pub struct Recording {
     pub n_opening: usize,
 }
 
+impl Recording {
+    /// Bytes were written to a file.
+    pub fn write(&mut self, file: &str, offset: usize, data: &[u8]) {
+        let (file, data) = (file.to_owned(), data.to_vec());
+        self.steps.push(Step::Write { file, offset, data });
+    }
+
+    /// A file was made as long as this.
+    pub fn resize(&mut self, file: &str, len: usize) {
+        let file = file.to_owned();
+        self.steps.push(Step::Resize { file, len });
+    }
+
+    /// A file was synced.
+    pub fn sync(&mut self, file: &str) {
+        let file = file.to_owned();
+        self.steps.push(Step::Sync { file });
+    }
+}
+
 /// What becomes of writes that were not synced.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Survival {

@@ -91,12 +91,12 @@ impl Recorder {
             .keys()
             .filter(|f| !opened.files.contains_key(*f))
         {
-            recorder.sync(file);
+            recorder.recording.sync(file);
         }
         for (file, data) in &opened.files {
-            recorder.resize(file, data.len());
-            recorder.write(file, 0, data);
-            recorder.sync(file);
+            recorder.recording.resize(file, data.len());
+            recorder.recording.write(file, 0, data);
+            recorder.recording.sync(file);
         }
         recorder.recording.n_opening = recorder.recording.steps.len();
         recorder.before = opened;
@@ -109,7 +109,7 @@ impl Recorder {
         if matches!(event, Event::Checkpointed(_)) {
             let logs: Vec<_> = self.before.files.keys().cloned().collect();
             for log in logs.iter().filter(|name| name.ends_with(".log")) {
-                self.sync(log);
+                self.recording.sync(log);
             }
         }
         self.recording.steps.push(Step::Event(event));
@@ -121,7 +121,7 @@ impl Recorder {
         }
         for name in now.files.keys().filter(|name| name.ends_with(".ldb")) {
             if self.appended(name, &now) {
-                self.sync(name);
+                self.recording.sync(name);
             }
         }
         for name in now.files.keys().filter(|n| n.starts_with("MANIFEST-")) {
@@ -143,7 +143,7 @@ impl Recorder {
             let step = Step::WriteDurably { file, offset, data };
             self.recording.steps.push(step);
         } else if self.appended(name, now) {
-            self.sync(name);
+            self.recording.sync(name);
         }
     }
 
@@ -153,7 +153,7 @@ impl Recorder {
         let new = &now.files[name];
         assert!(new.len() >= old, "{name} was cut");
         if new.len() > old {
-            self.write(name, old, &new[old..]);
+            self.recording.write(name, old, &new[old..]);
         }
         new.len() > old
     }
@@ -163,22 +163,5 @@ impl Recorder {
         for file in gone.into_iter().filter(|f| !now.files.contains_key(f)) {
             self.recording.steps.push(Step::Remove { file });
         }
-    }
-
-    fn write(&mut self, file: &str, offset: usize, data: &[u8]) {
-        let (file, data) = (file.to_owned(), data.to_vec());
-        self.recording
-            .steps
-            .push(Step::Write { file, offset, data });
-    }
-
-    fn resize(&mut self, file: &str, len: usize) {
-        let file = file.to_owned();
-        self.recording.steps.push(Step::Resize { file, len });
-    }
-
-    fn sync(&mut self, file: &str) {
-        let file = file.to_owned();
-        self.recording.steps.push(Step::Sync { file });
     }
 }

@@ -55,9 +55,9 @@ impl Recorder {
             recording: Recording::default(),
         };
         for (file, data) in &opened.files {
-            recorder.resize(file, data.len());
-            recorder.write(file, 0, data);
-            recorder.sync(file);
+            recorder.recording.resize(file, data.len());
+            recorder.recording.write(file, 0, data);
+            recorder.recording.sync(file);
         }
         recorder.recording.n_opening = recorder.recording.steps.len();
         recorder.before = opened;
@@ -84,10 +84,10 @@ impl Recorder {
 
     fn checkpoint(&mut self, now: Image) {
         self.log(&now);
-        self.sync(WAL);
+        self.recording.sync(WAL);
         self.chunks(FILE, &now, 0, PAGE_BYTES);
-        self.resize(FILE, content(&now, FILE).len());
-        self.sync(FILE);
+        self.recording.resize(FILE, content(&now, FILE).len());
+        self.recording.sync(FILE);
         self.before = now;
     }
 
@@ -95,8 +95,8 @@ impl Recorder {
     fn log(&mut self, now: &Image) {
         let (old, new) = (content(&self.before, WAL), content(now, WAL));
         if old.get(..HEADER_BYTES) != new.get(..HEADER_BYTES) && !new.is_empty() {
-            self.write(WAL, 0, &new[..HEADER_BYTES]);
-            self.sync(WAL);
+            self.recording.write(WAL, 0, &new[..HEADER_BYTES]);
+            self.recording.sync(WAL);
         }
         self.chunks(WAL, now, HEADER_BYTES, FRAME_BYTES);
     }
@@ -108,26 +108,9 @@ impl Recorder {
         for (at, data) in (0..).zip(new.get(first..).unwrap_or_default().chunks(bytes)) {
             let offset = first + at * bytes;
             if old.get(offset..offset + data.len()) != Some(data) {
-                self.write(file, offset, data);
+                self.recording.write(file, offset, data);
             }
         }
-    }
-
-    fn write(&mut self, file: &str, offset: usize, data: &[u8]) {
-        let (file, data) = (file.to_owned(), data.to_vec());
-        self.recording
-            .steps
-            .push(Step::Write { file, offset, data });
-    }
-
-    fn resize(&mut self, file: &str, len: usize) {
-        let file = file.to_owned();
-        self.recording.steps.push(Step::Resize { file, len });
-    }
-
-    fn sync(&mut self, file: &str) {
-        let file = file.to_owned();
-        self.recording.steps.push(Step::Sync { file });
     }
 }
 
