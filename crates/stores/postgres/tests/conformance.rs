@@ -9,57 +9,31 @@ use std::path::Path;
 use dulse_shared::{SharedOptions, SharedStore};
 use dulse_store::Error;
 use dulse_store_postgres::{Postgres, Tables};
-use dulse_store_testkit::opener;
-
-/// Both layouts run every suite, so the list stands once.
-macro_rules! suites {
-    ($trials:ident, $prefix:literal, $open:expr, $lacks:expr, [$($suite:ident),* $(,)?]) => {
-        $($trials.extend(dulse_store_testkit::$suite::SUITE.trials(&$open, $lacks, $prefix));)*
-    };
-}
+use dulse_store_testkit::{self as testkit, opener};
 
 fn main() -> std::process::ExitCode {
     let lacks = server::start().err().map(|e| format!("{e:#}"));
+    let suites = [
+        testkit::core::SUITE,
+        testkit::listing::SUITE,
+        testkit::transactions::SUITE,
+        testkit::trees::SUITE,
+        testkit::sizes::SUITE,
+        testkit::kv::SUITE,
+        testkit::concurrency::SUITE,
+        testkit::reopen::SUITE,
+        testkit::random::SUITE,
+    ];
     let mut trials = Vec::new();
-    let (one, two) = (
-        opener(|dir| open(Tables::One, dir)),
-        opener(|dir| open(Tables::PerBucket, dir)),
-    );
-    suites!(
-        trials,
-        "postgres::",
-        one,
-        lacks.as_deref(),
-        [
-            core,
-            listing,
-            transactions,
-            trees,
-            sizes,
-            kv,
-            concurrency,
-            reopen,
-            random,
-        ]
-    );
-    suites!(
-        trials,
-        "postgres2::",
-        two,
-        lacks.as_deref(),
-        [
-            core,
-            listing,
-            transactions,
-            trees,
-            sizes,
-            kv,
-            concurrency,
-            reopen,
-            random,
-        ]
-    );
-    let code = dulse_store_testkit::run(trials);
+    for (prefix, tables) in [
+        ("postgres::", Tables::One),
+        ("postgres2::", Tables::PerBucket),
+    ] {
+        let opener = opener(move |dir| open(tables, dir));
+        let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), prefix);
+        trials.extend(suites.iter().flat_map(of));
+    }
+    let code = testkit::run(trials);
     server::stop();
     code
 }
