@@ -392,8 +392,10 @@ impl Replica {
         if row.is_some_and(|row| row.state != MemberRow::MEMBER) {
             tracing::info!(n_writes, "writes to names that others have forgotten");
         } else {
-            let what = "writes to names that are lost here; kept, not shown";
-            tracing::error!(n_writes, "{what}");
+            tracing::error!(
+                n_writes,
+                "writes to names that are lost here; kept, not shown"
+            );
         }
         Ok(())
     }

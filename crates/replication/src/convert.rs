@@ -186,7 +186,7 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
     let gone = gone.collect();
     let members = membership.members.iter().map(|(origin, _)| origin.0);
     let members = members.collect();
-    // A store that cannot be read says so elsewhere; without them the peer asks nothing of it.
+    // A store that cannot be read says so elsewhere; without them the peer believes it less.
     let joins = inner.store.shared().joins().unwrap_or_default();
     Hello {
         protocol_min: PROTOCOL_MIN,

@@ -197,8 +197,8 @@ pub(crate) fn visibility(
 /// Keeps the garbage right after a step on a linked inode.
 ///
 /// The present chunks are dropped once every name is dead, unless all of their deleters
-/// wanted them kept and one of them had seen them: a mount that unlinks one of several names asks to keep them, and
-/// only its last unlink does not. Which of them arrived last must not matter.
+/// wanted them kept and one of them had seen them: a mount that unlinks one of several names
+/// asks to keep them, and only its last unlink does not. Which of them arrived last must not matter.
 pub(crate) fn settle_garbage(
     txn: &mut Txn<'_>,
     inode: Identity,

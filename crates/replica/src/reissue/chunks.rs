@@ -18,8 +18,8 @@ const READ_BYTES: usize = 1 << 20;
 /// The chunks that were named first by changes that nobody else has.
 ///
 /// ⚠ A write names chunks of what it replaces and new ones, so the new ones of those changes are
-/// known to nobody who could have freed them. Not so what was taken out of
-/// a manifest: others may have known it there. The log holds all such changes: it is kept until
+/// known to nobody who could have freed them. Not so what was
+/// taken out of a manifest: others may have known it there. The log holds all such changes: it is kept until
 /// every member has it. What it should lack all the same is taken for known to others.
 ///
 /// Cost: one reading of those changes.
