@@ -88,6 +88,7 @@ impl World {
             Action::Found { beside } => self.found(f, &beside),
             Action::Renew {
                 known,
+                whole,
                 of_thirds,
                 behind,
                 is_in_use,
@@ -96,6 +97,7 @@ impl World {
                 let random = self.rng.random();
                 let renewal = Renewal {
                     known,
+                    whole,
                     of_thirds,
                     is_in_use,
                     random,

@@ -248,6 +248,8 @@ fn hello(running: &Running) -> Result<Greeting, String> {
         started_ns: running.core.started_ns(),
         forked: None,
         is_cut_behind: false,
+        forgotten: shared.forgotten(),
+        lacks_forgotten: false,
         own: Stamp::ZERO,
         joins: Vec::new(),
         unheard: shared.joins().map_err(|e| e.to_string())?,

@@ -13,7 +13,7 @@
 //! Nothing that is forgotten counts in a digest, and what is forgotten here may still be
 //! kept elsewhere: this is each replica's own affair and no change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use dulse_types::entry::{DataPart, hard_link_id_of};
@@ -217,9 +217,17 @@ fn orphaned_chunk(txn: &mut Txn<'_>, key: &Bytes, value: &Bytes) -> Result<bool,
     }
     let inode = Identity::read(&mut Reader::new(key.get(1..).unwrap_or_default()));
     let inode = inode.map_err(|e| corrupt(Space::Garbage, e))?;
-    // The one name of an inode that has no hard link has its identity.
-    for space in [Space::Graves, Space::Partial, Space::Inodes] {
-        if txn.get(&keys::by_identity(space, inode))?.is_some() {
+    if txn.inode(inode)?.is_some() {
+        return Ok(false);
+    }
+    // ⚠ The one name of an inode that has no hard link has its identity, and its content; so has
+    // one of a linked inode, but no content: that name may be kept here without its inode.
+    for space in [Space::Graves, Space::Partial] {
+        let name = txn.get(&keys::by_identity(space, inode))?;
+        let name = name
+            .map(|name| decode_name(space, &name, b""))
+            .transpose()?;
+        if name.is_some_and(|name| !name.is_linked) {
             return Ok(false);
         }
     }
@@ -298,6 +306,47 @@ fn never_comes(txn: &Txn<'_>, stable: &Vector, version: Version) -> Result<bool,
     }
     let row = txn.member(version.origin)?;
     Ok(row.is_some_and(|row| row.state != MemberRow::MEMBER && stable.covers(row.version)))
+}
+
+/// Of each origin that is no member any more, the change that ended it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Ends(BTreeMap<Origin, Version>);
+
+impl Ends {
+    /// Those of all members that are gone. Cost: a scan of their rows, a few dozen bytes each.
+    ///
+    /// # Errors
+    ///
+    /// When rows cannot be read.
+    pub fn read(txn: &Txn<'_>) -> Result<Self, ReadError> {
+        let gone = txn.member_rows()?.into_iter();
+        let gone = gone.filter(|(_, row)| row.state != MemberRow::MEMBER);
+        Ok(Self(
+            gone.map(|(origin, row)| (origin, row.version)).collect(),
+        ))
+    }
+
+    /// What must be stable besides for `cause` never to arrive where it is not: `None` while
+    /// its origin is a member.
+    #[must_use]
+    pub fn of(&self, cause: Version) -> Option<Version> {
+        self.0.get(&cause.origin).copied()
+    }
+}
+
+/// Whether a dropped chunk has lost its grounds for good, as far as its own row tells.
+///
+/// - `stable`: what is stable, and has been for the grace.
+/// - `end`: [`Ends::of`] the cause. ⚠ Data that one had who was shut out, and that not every
+///   member has, is never stable: then its writer's end must be, behind which nobody takes it.
+#[must_use]
+pub fn is_dropped(
+    stable: &Vector,
+    (cause, winner): (Version, Version),
+    end: Option<Version>,
+) -> bool {
+    let is_settled = stable.covers(cause) || end.is_some_and(|end| stable.covers(end));
+    is_settled && stable.covers(winner)
 }
 
 fn content_is_stable(content: &Content, stable: &Vector) -> bool {

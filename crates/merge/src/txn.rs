@@ -436,6 +436,17 @@ impl<'a> Txn<'a> {
     ///
     /// `Rows`, `Corrupt`.
     pub fn members(&self) -> Result<Vec<Origin>, ReadError> {
+        let rows = self.member_rows()?.into_iter();
+        let members = rows.filter(|(_, row)| row.state == MemberRow::MEMBER);
+        Ok(members.map(|(origin, _)| origin).collect())
+    }
+
+    /// Who is a member, or was.
+    ///
+    /// # Errors
+    ///
+    /// When rows cannot be read.
+    pub fn member_rows(&self) -> Result<Vec<(Origin, MemberRow)>, ReadError> {
         let (from, to) = Space::Members.range();
         let mut members = Vec::new();
         for (key, value) in self.scan(&from, &to, usize::MAX)? {
@@ -443,10 +454,7 @@ impl<'a> Txn<'a> {
                 let origin = Origin(Reader::new(key.get(1..).unwrap_or_default()).u64_be()?);
                 Ok((origin, MemberRow::decode(&value)?))
             };
-            let (origin, row) = read().map_err(|e| corrupt(Space::Members, e))?;
-            if row.state == MemberRow::MEMBER {
-                members.push(origin);
-            }
+            members.push(read().map_err(|e| corrupt(Space::Members, e))?);
         }
         Ok(members)
     }

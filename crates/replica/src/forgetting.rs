@@ -3,13 +3,19 @@
 //!
 //! ⚠ It goes by what was stable when the engine was last made durable: whatever concerns a
 //! row that may be forgotten is then below the position that a replay begins at.
+//!
+//! ⚠ Up to where it went is written with it. A member that has less had acknowledged that, and was
+//! set back: what is changed here since speaks of places that it does not know any more.
 
 use std::sync::Arc;
 
-use dulse_kv::Batch;
+use bytes::Bytes;
+use dulse_kv::{Batch, Read};
+use dulse_merge::keys::Space;
 use dulse_merge::{Txn, forget};
 use dulse_store::{Error, Operation};
 use dulse_types::Vector;
+use dulse_types::wire::{Reader, WireError, Writer};
 
 use crate::error;
 use crate::sequencer::Replica;
@@ -17,6 +23,42 @@ use crate::shared::EngineRows;
 
 /// Rows looked at by one call, so that writers hardly wait for it.
 const ROWS_MAX: usize = 512;
+
+/// First byte of the row that says up to where was forgotten.
+const FORMAT: u8 = 1;
+
+fn forgotten_key() -> Vec<u8> {
+    Space::Meta.key(b"forgotten")
+}
+
+/// The write that forgets it: a state that is taken in comes from elsewhere.
+pub(crate) fn unforgotten() -> (Vec<u8>, Option<Bytes>) {
+    (forgotten_key(), None)
+}
+
+/// Up to where an earlier process forgot.
+///
+/// # Errors
+///
+/// `Corrupt`, `Io`.
+pub(crate) fn load(read: &dyn Read) -> Result<Vector, Error> {
+    let operation = Operation::Open;
+    let row = read.get(&forgotten_key());
+    let Some(row) = row.map_err(|e| error::engine(operation, e))? else {
+        return Ok(Vector::new());
+    };
+    let decode = || {
+        let input = &mut Reader::new(&row);
+        match input.u8()? {
+            FORMAT => Vector::read(input),
+            other => Err(WireError::BadValue {
+                what: "format of what was forgotten",
+                value: other.into(),
+            }),
+        }
+    };
+    decode().map_err(|e| error::corrupt(operation, e))
+}
 
 /// How far forgetting has come.
 #[derive(Default, Debug)]
@@ -67,9 +109,19 @@ impl Replica {
         );
         let pass = pass.map_err(|e| error::read(Operation::Checkpoint, e))?;
         if pass.n_forgotten > 0 {
-            let (writes, _) = txn
+            let (mut writes, _) = txn
                 .finish()
                 .map_err(|e| error::read(Operation::Checkpoint, e))?;
+            let mut forgotten = shared.forgotten();
+            forgotten.merge_max(&self.forgetting.stable);
+            if forgotten != shared.forgotten() {
+                let mut row = Writer::new();
+                row.u8(FORMAT);
+                forgotten.write(&mut row);
+                writes.push((forgotten_key(), Some(row.into_bytes())));
+                // Order: said before it is so, so that nobody is told of less.
+                *shared.forgotten.lock() = forgotten;
+            }
             let written = shared.engine.write(Batch { writes });
             written.map_err(|e| error::engine(Operation::Checkpoint, e))?;
             tracing::debug!(n_rows = pass.n_forgotten, "forgot what is stable");

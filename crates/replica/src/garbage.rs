@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use dulse_merge::forget::{Ends, is_dropped};
 use dulse_merge::holders::{Listing, Resolving};
 use dulse_merge::{Txn, keys};
 use dulse_store::{Error, Operation};
@@ -78,8 +79,8 @@ pub struct Share {
 
 /// Sorts dropped chunks; those that must wait are in no part.
 ///
-/// ⚠ A chunk goes when the change that dropped it and the data that lacks it have both been
-/// stable for the grace (`aged`, see [`Grace`]). The inode's birth origin frees it, or, when
+/// ⚠ A chunk goes when the data that named it, or the delete, and the data that lacks it have
+/// both been stable for the grace (`aged`, see [`Grace`]). The inode's birth origin frees it, or, when
 /// that is no member any more, the smallest of the `live` ones; of those that moved to
 /// another inode, the one they moved to. ⚠ None goes while a conflict pins it: whoever
 /// restores what was lost finds its content. ⚠ Who does not free it keeps its row until it
@@ -93,7 +94,7 @@ pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin, live: &[Origin]) ->
     let Some(smallest) = live.iter().min().copied().filter(|_| live.contains(&own)) else {
         return share;
     };
-    let is_over = |g: &Garbage| aged.covers(g.cause) && aged.covers(g.winner) && !g.is_pinned;
+    let is_over = |g: &Garbage| is_dropped(aged, (g.cause, g.winner), g.end) && !g.is_pinned;
     for row in rows.into_iter().filter(is_over) {
         let birth = row.inode.origin;
         let frees = if live.contains(&birth) {
@@ -136,8 +137,10 @@ impl Shared {
         let snapshot = snapshot.map_err(|e| error::engine(operation, e))?;
         let engine = EngineRows(&*snapshot);
         let due: Vec<_> = rows.iter().map(|g| (g.chunk, g.cause, g.winner)).collect();
-        let is_over = |cause, winner| aged.covers(cause) && aged.covers(winner);
-        let begun = Resolving::begin(&Txn::new(&engine), inode, &due, &is_over);
+        let txn = Txn::new(&engine);
+        let ends = Ends::read(&txn).map_err(|e| error::read(operation, e))?;
+        let is_over = |cause, winner| is_dropped(aged, (cause, winner), ends.of(cause));
+        let begun = Resolving::begin(&txn, inode, &due, &is_over);
         begun.map_err(|e| error::read(operation, e))
     }
 
@@ -217,6 +220,7 @@ mod tests {
                 cookie: 1,
             },
             cause: version(by),
+            end: None,
             winner: version(by),
             is_moved: false,
             is_pinned: false,
@@ -287,6 +291,20 @@ mod tests {
         let larger = share(rows.clone(), &aged, Origin(3), &[A, Origin(3)]);
         assert_eq!(larger.free, [], "the smallest of the live ones does");
         assert_eq!(larger.asked, [(A, vec![own, other, listed])].into());
+        let gone = Garbage {
+            end: Some(own.cause),
+            ..late_cause
+        };
+        let lost = Garbage {
+            end: Some(late),
+            ..late_cause
+        };
+        let shared = share(vec![gone, lost], &aged, A, &[A, B]);
+        assert_eq!(
+            shared.free,
+            [gone],
+            "it comes to nobody, once that is stable"
+        );
         let out = share(rows, &aged, A, &[B, Origin(3)]);
         assert_eq!(out, Share::default(), "who is no member frees nothing");
     }

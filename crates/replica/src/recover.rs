@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::apart::Apart;
 use crate::clock::HybridClock;
 use crate::error;
-use crate::forgetting::Forgetting;
+use crate::forgetting::{self, Forgetting};
 use crate::guard::Guard;
 use crate::judging::Judging;
 use crate::options::ReplicaOptions;
@@ -58,6 +58,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
     let n_restored = tail::restore(&journal, &*options.engine)?;
     let noted = read_checkpoint(recovery.checkpoint, journal.begin())?;
     refuse_ahead(&journal, &*options.engine, &noted.vector)?;
+    let forgotten = forgetting::load(&*options.engine)?;
     let shared = Arc::new(Shared {
         origin,
         engine: options.engine,
@@ -72,6 +73,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         are_verdicts_held: AtomicBool::new(false),
         unsaid: Mutex::default(),
         judged: Mutex::default(),
+        forgotten: Mutex::new(forgotten),
         trees: Mutex::default(),
         guard: Guard::default(),
         apart: Apart::default(),

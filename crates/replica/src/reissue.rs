@@ -29,7 +29,7 @@ use dulse_types::entry::file_id_of;
 use dulse_types::{FileId, Identity, Origin, Stamp, Vector, Version};
 
 use crate::error;
-use crate::renewal::{AGAIN, former_key, origins, origins_row};
+use crate::renewal::{AGAIN, former_key, origins, origins_row, whole_key};
 use crate::sequencer::{Applied, Replica, Sync, member, record};
 use crate::shared::{EngineRows, Shared};
 use item::{Item, NameItem};
@@ -106,7 +106,20 @@ impl Replica {
         }
         let items = rows.iter().map(|(_, value)| Item::decode(value));
         let items: Result<Vec<Item>, _> = items.collect();
-        let items = items.map_err(|e| error::corrupt(operation, e))?;
+        let mut items = items.map_err(|e| error::corrupt(operation, e))?;
+        // ⚠ Others may have fetched more since they said what they have. What the state has of that
+        // is theirs, and they may have gone on with it, and freed what it named.
+        let (whole, theirs) = (
+            origins(&*self.shared.engine, &whole_key())?,
+            self.shared.vector(),
+        );
+        for item in &mut items {
+            if let Item::Name(item) = item {
+                whole
+                    .iter()
+                    .for_each(|of| item.others_have(*of, theirs.get(*of)));
+            }
+        }
         // What is taken in as it is is taken in by itself.
         let change = |item: &Item| match item {
             Item::Change(change) => Some(change.clone()),
@@ -231,7 +244,8 @@ impl Replica {
                 })?;
             }
         }
-        let writes = vec![(former_key(), origins_row(&[]))];
+        let none = || origins_row(&[]);
+        let writes = vec![(former_key(), none()), (whole_key(), none())];
         let written = shared.engine.write(dulse_kv::Batch { writes });
         written.map_err(|e| error::engine(Operation::Commit, e))
     }
@@ -572,5 +586,13 @@ impl NameItem {
 
     fn is_ours_alone(&self, version: Version) -> bool {
         self.known.lacks(version)
+    }
+
+    /// Others have this of an origin. With more than they had said, nothing is known of chunks.
+    fn others_have(&mut self, origin: Origin, stamp: Stamp) {
+        if self.known.get(origin).is_some_and(|known| known < stamp) {
+            self.known.set(origin, stamp);
+            self.chunks.clear();
+        }
     }
 }

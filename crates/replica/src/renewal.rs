@@ -55,6 +55,9 @@ pub struct Renewal {
     /// What others have of this origin, and of those that they hold for gone: what is here
     /// beyond it, nobody else has.
     pub known: Known,
+    /// Origins of `known` of whose log there is one only: what the state has of them that is
+    /// fetched is what this store had of them, though it may be more than others said.
+    pub whole: Vec<Origin>,
     /// What others have at least of third filers of which more is here: it is kept as it is, and
     /// taken in again behind the state.
     pub of_thirds: Vector,
@@ -77,6 +80,11 @@ fn renewal_key() -> Vec<u8> {
 /// Key of the row that lists the origins this store had and that are to be shut out.
 pub(crate) fn former_key() -> Vec<u8> {
     Space::Meta.key(b"former")
+}
+
+/// Key of the row that lists those of [`Renewal::whole`].
+pub(crate) fn whole_key() -> Vec<u8> {
+    Space::Meta.key(b"whole")
 }
 
 /// Reads a list of origins.
@@ -121,7 +129,12 @@ impl Replica {
         let mut row = Writer::new();
         row.u64_be(new_origin(renewal.random).0);
         row.u8(u8::from(renewal.is_in_use));
-        let writes = vec![(renewal_key(), Some(row.into_bytes()))];
+        let mut whole = origins(&*self.shared.engine, &whole_key())?;
+        whole.extend_from_slice(&renewal.whole);
+        let writes = vec![
+            (renewal_key(), Some(row.into_bytes())),
+            (whole_key(), origins_row(&whole)),
+        ];
         let written = self.shared.engine.write(Batch { writes });
         written.map_err(|e| error::engine(operation, e))?;
         let durable = self.shared.engine.checkpoint();

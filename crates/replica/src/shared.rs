@@ -10,6 +10,7 @@ use dulse_journal::{Journal, JournalError, Record, RecordKind};
 use dulse_kv::{Engine, Read, ReadExt};
 use dulse_merge::apply::DroppedRow;
 use dulse_merge::digest::{BUCKETS, Deltas, Sum, bucket_of};
+use dulse_merge::forget::Ends;
 use dulse_merge::keys::{self, Space};
 use dulse_merge::row::MemberRow;
 use dulse_merge::txn::{ReadError, RowsError, decode_name};
@@ -52,6 +53,8 @@ pub struct Shared {
     pub(crate) unsaid: Mutex<Unsaid>,
     /// See [`Shared::judged_vector`].
     pub(crate) judged: Mutex<Judged>,
+    /// See [`Shared::forgotten`].
+    pub(crate) forgotten: Mutex<Vector>,
     /// Written by the sequencer.
     pub(crate) trees: Mutex<Vec<TreeProgress>>,
     pub(crate) guard: Guard,
@@ -121,8 +124,10 @@ pub struct Garbage {
     pub inode: Identity,
     /// Where it lies.
     pub chunk: FileId,
-    /// The change that dropped it.
+    /// The data that named it and lost, or the delete.
     pub cause: Version,
+    /// What ended whoever made that, once it is no member any more.
+    pub end: Option<Version>,
     /// The data that lacks it.
     pub winner: Version,
     /// Whether it moved to another inode, which frees it.
@@ -514,6 +519,13 @@ impl Shared {
         ))
     }
 
+    /// Up to where rows were forgotten here, by this process or an earlier one. Every member had
+    /// all of it on its disk.
+    #[must_use]
+    pub fn forgotten(&self) -> Vector {
+        self.forgotten.lock().clone()
+    }
+
     /// How many changes of one origin behind `after` this log holds.
     ///
     /// # Errors
@@ -559,6 +571,8 @@ impl Shared {
         }
         let rows = self.engine.scan(&from, &to, limit);
         let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
+        let ends = Ends::read(&Txn::new(&EngineRows(&*self.engine)));
+        let ends = ends.map_err(|e| error::read(Operation::List, e))?;
         let mut parsed = Vec::with_capacity(rows.len());
         // Rows of one inode lie together.
         let mut last: Option<(Identity, bool)> = None;
@@ -582,6 +596,7 @@ impl Shared {
                 inode,
                 chunk,
                 cause: row.cause,
+                end: ends.of(row.cause),
                 winner: row.winner,
                 is_moved: self.owner(chunk)?.is_some_and(|owner| owner != inode),
                 is_pinned: self.is_pinned(chunk)?,

@@ -16,6 +16,7 @@ use dulse_types::Vector;
 use dulse_types::wire::{Reader, WireError, Writer};
 
 use crate::error;
+use crate::forgetting;
 use crate::recover::load_sums;
 use crate::sequencer::Replica;
 use crate::shared::{EngineRows, Shared};
@@ -360,8 +361,9 @@ impl Replica {
     pub fn begin_import(&mut self, vector: Vector) -> Result<(), Error> {
         self.require_fresh()?;
         let forgotten = self.shared.engine.write(Batch {
-            writes: vec![(import_key(), None)],
+            writes: vec![(import_key(), None), forgetting::unforgotten()],
         });
+        *self.shared.forgotten.lock() = Vector::new();
         forgotten.map_err(|e| error::engine(Operation::Transfer, e))?;
         for space in transferred() {
             let (from, to) = space.range();

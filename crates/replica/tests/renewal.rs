@@ -105,6 +105,7 @@ fn names(replica: &Replica) -> Vec<String> {
 fn renewal(known: Known) -> Renewal {
     Renewal {
         known,
+        whole: Vec::new(),
         of_thirds: Vector::new(),
         is_in_use: false,
         random: 9 << 32 | 9,
@@ -204,6 +205,42 @@ fn what_only_a_store_had_is_made_anew_under_its_next_origin() {
     join(&mut member, &mut store);
     reissue_all(&mut store);
     assert_returned(&member, &store, old);
+}
+
+/// Others fetched more of a store that they had shut out after they had said what they have: with
+/// its file made anew came back what they had dropped of it (simulated, seed 460016816 of that
+/// version).
+#[test]
+fn what_others_fetched_behind_their_word_is_not_made_anew() {
+    for is_whole in [true, false] {
+        let (mut member, machine, known) = pair();
+        let mut store = machine.open();
+        let old = store.shared().origin();
+        let late = store
+            .shared()
+            .changes_after(old, known.get(old).unwrap(), usize::MAX);
+        let late: Vec<Bytes> = late.unwrap().into_iter().map(|r| r.payload).collect();
+        let mut renewal = renewal(known);
+        renewal.whole = if is_whole { vec![old] } else { Vec::new() };
+        assert_eq!(store.renew(&renewal).unwrap(), 3);
+        drop(store);
+        member.apply_remote(&late).unwrap();
+        let delete = Step::Delete {
+            path: path("/mine"),
+            delete_chunks: true,
+        };
+        step(&mut member, delete);
+        let mut store = machine.open();
+        join(&mut member, &mut store);
+        reissue_all(&mut store);
+        let left: &[&str] = if is_whole {
+            &["kept"]
+        } else {
+            &["kept", "mine"]
+        };
+        assert_eq!(names(&store), left);
+        assert!(!store.shared().has_reissue().unwrap());
+    }
 }
 
 /// A store whose log parted was the last that had what a lost filer wrote: the others took

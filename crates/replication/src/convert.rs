@@ -145,6 +145,8 @@ pub fn greeting(hello: &Hello) -> Greeting {
         started_ns: hello.started_ns,
         forked: None,
         is_cut_behind: false,
+        forgotten: vector(&hello.forgotten),
+        lacks_forgotten: false,
         own: Stamp::ZERO,
         joins: Vec::new(),
         unheard: hello.joins.iter().take(JOINS_MAX).map(version).collect(),
@@ -208,6 +210,7 @@ pub(crate) fn hello(inner: &Inner) -> Hello {
         members,
         joins: joins.iter().map(position).collect(),
         promised: 0,
+        forgotten: positions(&inner.store.shared().forgotten()),
     }
 }
 

@@ -31,7 +31,7 @@ use dulse_replica::{Applied, Known};
 use dulse_types::{Origin, ServerAddress, Stamp, Vector};
 
 use crate::status::{PeerState, PeerStatus};
-use begin::Appearance;
+use begin::{Appearance, Side};
 use gaps::Gap;
 use links::Link;
 use pulls::{Behind, Stream};
@@ -104,6 +104,8 @@ pub enum Action {
     Renew {
         /// What others have of it and of those that they hold for gone.
         known: Known,
+        /// See `Renewal::whole`.
+        whole: Vec<Origin>,
         /// What others have at least of third filers of which more is here.
         of_thirds: Vector,
         /// Where the own log ends, if others have more of it: it may have parted from theirs
@@ -175,6 +177,8 @@ pub struct Core {
     behind: BTreeMap<Origin, Behind>,
     /// What each peer had when it first answered: readiness waits for that.
     first_had: BTreeMap<Origin, Vector>,
+    /// While a provider is looked for: who each peer holds for no member, and how it joined.
+    sides: BTreeMap<Origin, Side>,
     /// How many changes of an origin were behind the last batch of them, at its sender.
     backlog: BTreeMap<Origin, u64>,
     /// Bytes of a change of an origin, the mean of the last batch.
@@ -235,6 +239,7 @@ impl Core {
             streams: BTreeMap::new(),
             behind: BTreeMap::new(),
             first_had: BTreeMap::new(),
+            sides: BTreeMap::new(),
             backlog: BTreeMap::new(),
             change_bytes: BTreeMap::new(),
             stuck: BTreeMap::new(),

@@ -279,6 +279,7 @@ fn carry_out(
         Action::Appear => drop(tokio::spawn(appear(Arc::clone(inner)))),
         Action::Renew {
             known,
+            whole,
             of_thirds,
             behind,
             is_in_use,
@@ -288,6 +289,7 @@ fn carry_out(
             let behind = behind.map(|behind| (behind, client));
             let renewal = Renewal {
                 known,
+                whole,
                 of_thirds,
                 is_in_use,
                 random: rand::random(),

@@ -179,6 +179,7 @@ mod tests {
                 cookie: 6,
             },
             cause: version,
+            end: None,
             winner: version,
             is_moved: false,
             is_pinned: false,

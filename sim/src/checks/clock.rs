@@ -2,6 +2,8 @@
 //! S16: no filer stamps far beyond the clocks that are right, however wrong its own is.
 //! Design §3, "Version".
 
+use std::collections::BTreeMap;
+
 use dulse_cluster::LEAD_MAX;
 
 use super::{Check, Seen};
@@ -29,6 +31,8 @@ pub(crate) struct Clocks {
     /// A filer began with a wrong clock, and trusts it where nobody answers for ten seconds, or
     /// was alone with it, and drags those who join it.
     is_any_begun_wrong: bool,
+    /// When each was alone last: nobody confirms its clock before others have joined it.
+    was_alone: BTreeMap<usize, u64>,
 }
 
 impl Check for Clocks {
@@ -40,13 +44,20 @@ impl Check for Clocks {
         let right = world.filers.iter().map(|filer| filer.wrong_by());
         let right = right.filter(|by| by.abs() < FAR).max();
         self.furthest = self.furthest.max(right.unwrap_or(0));
-        for filer in world.filers.iter().filter(|filer| filer.wrong_by() > FAR) {
+        for (f, filer) in world.filers.iter().enumerate() {
             let Some(running) = &filer.running else {
                 continue;
             };
             let is_alone = running.membership()?.members.len() < 2;
+            if is_alone {
+                self.was_alone.insert(f, world.now);
+            }
+            if filer.wrong_by() <= FAR {
+                continue;
+            }
             // One that stands still hears nobody.
             let deaf = running.started.saturating_add(filer.frozen_for);
+            let deaf = deaf.max(self.was_alone.get(&f).copied().unwrap_or(0));
             let is_unconfirmed = world.now.saturating_sub(deaf) < CONFIRMED_AFTER;
             self.is_any_begun_wrong |= is_alone || is_unconfirmed;
         }

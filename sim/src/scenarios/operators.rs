@@ -100,6 +100,35 @@ fn s10_a_store_set_back_behind_what_the_others_keep_takes_in_the_state() {
     assert_eq!(world.names(2, "/").len(), 401);
 }
 
+/// A store was put back to before a rename that all had acknowledged, and made nothing since. The
+/// others had forgotten where the file had been, so a delete at its new place came to the store
+/// and found nothing there; the rename came behind it, and the file lived on (seed 400006015).
+#[test]
+fn s10_a_store_that_lacks_what_the_others_have_forgotten_takes_in_the_state() {
+    let mut world = cluster(3);
+    world.create(2, "/file");
+    world.pass(2);
+    let backup = world.filers[1].copy().unwrap();
+    world.rename(0, "/file", "/moved");
+    world.pass(5);
+    let old = origin(&world, 1);
+    world.filers[1].stop();
+    world.reset_connections(1);
+    world.put_back(1, &backup).unwrap();
+    cut(&mut world, 0, 1);
+    world.start(1).unwrap();
+    world.pass(1);
+    world.delete(2, "/moved");
+    world.pass(2);
+    world.net.heal();
+    world.pass(10);
+    world.demand_level();
+    assert_ne!(origin(&world, 1), old);
+    for f in 0..3 {
+        assert_eq!(world.names(f, "/"), [""; 0], "filer {f}");
+    }
+}
+
 /// A store was put back to when its filer was the only one: alone by its own list it served at
 /// once, and nobody told it later that the others have more of it.
 #[test]

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which chunks the present data lacks: the garbage space.
 //!
-//! A row's value is two versions: the change that dropped the chunk and the data
-//! that lacks it. Both must be stable before the chunk may be freed. ⚠ Present chunks of a
-//! dead inode have [`NEVER`] for the latter: nothing lacks them, and that the inode is dead
-//! is certain only when it is forgotten here; then its data's version comes in.
+//! A row's value is two versions: what lost the chunk, which is the data that named it or the
+//! delete of the inode, and the data that lacks it. Both must be stable before the chunk may
+//! be freed. ⚠ Of data that lost to a later write it is that data's version, whichever of the
+//! two arrived first: where the write is and the data is not yet, the data arrives as one that
+//! lost, is kept for a conflict, and may be recorded as one when its writer is gone.
+//!
+//! ⚠ Present chunks of a dead inode have [`NEVER`] for the latter: nothing lacks them, and that
+//! the inode is dead is certain only when it is forgotten here; then its data's version comes
+//! in.
 //!
 //! Manifests list chunks, and what they list is not read here: rows are made of what the data
 //! itself names. What a row's chunk may be held by besides is [`crate::holders`]' affair, and
@@ -36,7 +41,7 @@ pub const NEVER: Version = Version {
 /// A dropped chunk. Layout: `docs/formats/rows.md`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
-    /// The change that dropped it.
+    /// The data that named it and lost, or the delete.
     pub cause: Version,
     /// The data that lacks it.
     pub winner: Version,
@@ -112,8 +117,8 @@ pub(super) fn merged(
     for chunk in step.moved_chunks.iter().filter(|c| arrived.contains(c)) {
         own(txn, *chunk, (cause, inode))?;
     }
-    let had = before.data.file_ids();
-    let known: BTreeSet<FileId> = had.into_iter().chain(arrived).collect();
+    let had: BTreeSet<FileId> = before.data.file_ids().into_iter().collect();
+    let known: BTreeSet<FileId> = had.iter().copied().chain(arrived).collect();
     let both = [&before.data, &arriving.value].into_iter();
     let manifests: BTreeMap<FileId, Bytes> = both.flat_map(manifests_of).collect();
     let mut has_dropped_manifest = false;
@@ -124,7 +129,11 @@ pub(super) fn merged(
                 txn.delete(key);
             }
         } else {
-            let row = Row::new(cause, after.data_version, manifests.get(&chunk));
+            let lost = match had.contains(&chunk) {
+                true => before.data_version,
+                false => cause,
+            };
+            let row = Row::new(lost, after.data_version, manifests.get(&chunk));
             has_dropped_manifest |= row.manifest.is_some();
             txn.put(key, row.encode());
         }
@@ -140,19 +149,23 @@ pub(crate) fn merge_states(
     other: &Content,
 ) -> Result<(), ReadError> {
     let both = [into.data.clone(), other.data.clone()];
+    let versions = [into.data_version, other.data_version];
     into.merge(other);
     if !both.iter().any(DataPart::has_chunks) {
         return Ok(());
     }
     let present: BTreeSet<FileId> = into.data.file_ids().into_iter().collect();
-    let known: BTreeSet<FileId> = both.iter().flat_map(DataPart::file_ids).collect();
+    let mut known = BTreeMap::new();
+    for (data, version) in both.iter().zip(versions) {
+        known.extend(data.file_ids().into_iter().map(|chunk| (chunk, version)));
+    }
+    known.retain(|chunk, _| !present.contains(chunk));
     let manifests: BTreeMap<FileId, Bytes> = both.iter().flat_map(manifests_of).collect();
     let mut has_dropped_manifest = false;
-    for chunk in known.into_iter().filter(|chunk| !present.contains(chunk)) {
+    for (chunk, lost) in known {
         let key = keys::garbage(inode, chunk);
         if txn.get(&key)?.is_none_or(|row| is_of_dead(&row)) {
-            let version = into.data_version;
-            let row = Row::new(version, version, manifests.get(&chunk));
+            let row = Row::new(lost, into.data_version, manifests.get(&chunk));
             has_dropped_manifest |= row.manifest.is_some();
             txn.put(key, row.encode());
         }
@@ -339,7 +352,7 @@ mod tests {
         merge_states(&mut txn, inode, &mut dead, &content(8, 20)).unwrap();
         assert_eq!(dead.data.file_ids(), [chunk(8)]);
         let row = txn.get(&keys::garbage(inode, chunk(7))).unwrap();
-        let lacking = row.map(|row| Row::decode(&row).unwrap().winner);
-        assert_eq!(lacking, Some(version(20)));
+        let row = row.map(|row| Row::decode(&row).unwrap()).unwrap();
+        assert_eq!((row.cause, row.winner), (version(10), version(20)));
     }
 }

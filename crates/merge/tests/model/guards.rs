@@ -2,7 +2,8 @@
 //! The laws of merging, and each guard without which a counterexample is known.
 
 use bytes::Bytes;
-use dulse_merge::keys;
+use dulse_merge::apply::DroppedRow;
+use dulse_merge::keys::{self, Space};
 use dulse_merge::{Change, Step, Txn, apply, apply::moved_paths};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
 use dulse_types::{Entry, EntryFields, FileChunk, FileId, Identity, Origin, Stamp};
@@ -506,6 +507,35 @@ fn data_that_arrives_late_and_loses_leaves_its_chunks_in_the_garbage() {
         [&made, &linked, &wins, &loses],
     ] {
         assert_eq!(fresh(&order).seen().garbage.len(), 2);
+    }
+}
+
+/// A filer deleted a file of which it had the last write; another one had not heard of either
+/// and wrote it anew. Where that came before the write, the write is one that lost, and is kept
+/// for a conflict: whoever has all three must not free its chunk before that one has it
+/// (simulated, seed 380003596 of that day).
+#[test]
+fn a_dropped_chunk_waits_for_the_data_that_named_it_wherever_what_won_came_first() {
+    let (mut one, mut two) = pair();
+    let made = create(&mut one, "/a", 1);
+    two.receive(&made);
+    let lost = update(&mut one, "/a", 2);
+    let deleted = delete(&mut one, "/a");
+    two.clock = lost.stamp.0 + 1_000;
+    let wins = update(&mut two, "/a", 3);
+    for order in [
+        [&made, &lost, &deleted, &wins],
+        [&made, &lost, &wins, &deleted],
+        [&made, &wins, &lost, &deleted],
+    ] {
+        let replica = fresh(&order);
+        let txn = Txn::new(&replica.rows);
+        let (from, to) = (Space::Garbage.range().0, keys::garbage_end());
+        let rows = txn.scan(&from, &to, 9).unwrap().into_iter();
+        let mut rows = rows.filter(|(key, _)| keys::parse_garbage(key).unwrap().1.key == 2);
+        let row = DroppedRow::decode(&rows.next().unwrap().1).unwrap();
+        let stamps = (row.cause.stamp, row.winner.stamp);
+        assert_eq!(stamps, (lost.stamp, wins.stamp));
     }
 }
 

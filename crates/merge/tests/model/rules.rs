@@ -3,12 +3,13 @@
 
 use bytes::Bytes;
 use dulse_merge::apply::DroppedRow;
+use dulse_merge::forget::{Ends, forget, is_dropped};
 use dulse_merge::keys::{self, Space};
 use dulse_merge::local::{
     Builder, CHANGE_BYTES_MAX, ENTRY_BYTES_MAX, LocalError, PLACES_MAX, TREE_NAMES_MAX,
     TREE_NAMES_MAX as NAMES,
 };
-use dulse_merge::{Change, MemberStep, NameStep, Step, Txn, apply, forget, view};
+use dulse_merge::{Change, MemberStep, NameStep, Step, Txn, apply, view};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
 use dulse_types::{Entry, EntryFields, Identity, Stamp, Vector};
 
@@ -436,7 +437,8 @@ fn who_has_a_birth_that_never_comes_to_the_others_frees_none_of_its_chunks() {
     let mut due = Vec::new();
     for (key, value) in txn.scan(&from, &to, 9).unwrap() {
         let row = DroppedRow::decode(&value).unwrap();
-        if stable.covers(row.cause) && stable.covers(row.winner) {
+        let end = Ends::read(&txn).unwrap().of(row.cause);
+        if is_dropped(&stable, (row.cause, row.winner), end) {
             due.push(keys::parse_garbage(&key).unwrap().1.key);
         }
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What every member has on disk is forgotten, in the engine too, and stays dead over crashes.
 
-use dulse_kv::ReadExt;
+use dulse_kv::{Engine, Read, ReadExt};
 use dulse_merge::keys::Space;
 use dulse_replica::{Durability, Replica};
 use dulse_types::Vector;
@@ -50,6 +50,58 @@ fn nothing_is_forgotten_before_it_is_stable_and_on_disk_and_all_of_it_afterwards
         forget_all(&mut replica);
         assert_eq!(n_dead(&machine), 0, "quiet since its checkpoint");
     }
+}
+
+/// Whoever has less had acknowledged more: its store was set back.
+#[test]
+fn up_to_where_was_forgotten_is_known_and_stays_known_until_a_state_is_taken_in() {
+    let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut replica = machine.open();
+    let row = || machine.engine.engine.get(&Space::Meta.key(b"forgotten"));
+    let mut rng = StdRng::seed_from_u64(1);
+    while n_dead(&machine) == 0 {
+        let _ = replica.commit(vec![random_step(&mut rng)]);
+    }
+    let stable = replica.shared().vector();
+    replica.stable(stable.clone()).unwrap();
+    assert_eq!(replica.shared().forgotten(), Vector::new());
+    replica.checkpoint().unwrap();
+    forget_all(&mut replica);
+    assert_eq!(replica.shared().forgotten(), stable);
+    let hex: String = row()
+        .unwrap()
+        .unwrap()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let stamp = stable.get(replica.shared().origin());
+    assert_eq!(hex, format!("01010000000100000001{:016x}", stamp.0));
+    drop(replica);
+    let replica = machine.open();
+    assert_eq!(
+        replica.shared().forgotten(),
+        stable,
+        "of an earlier process"
+    );
+    drop(replica);
+    let other = Machine::new(2 << 32 | 2, Durability::Fsync);
+    other
+        .engine
+        .engine
+        .write(dulse_kv::Batch {
+            writes: vec![(Space::Meta.key(b"forgotten"), row().unwrap())],
+        })
+        .unwrap();
+    let mut fresh = other.open();
+    assert_eq!(fresh.shared().forgotten(), stable);
+    fresh.begin_import(stable).unwrap();
+    assert_eq!(
+        fresh.shared().forgotten(),
+        Vector::new(),
+        "that was of other rows"
+    );
+    drop(fresh);
+    assert_eq!(other.open().shared().forgotten(), Vector::new());
 }
 
 #[test]

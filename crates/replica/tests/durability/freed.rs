@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which dropped chunks are freed, as the one that frees them says it to those that wait.
 
+use bytes::Bytes;
 use dulse_merge::apply::NEVER;
 use dulse_merge::keys::Space;
 use dulse_replica::{Durability, Export, Garbage, Replica, share};
@@ -202,6 +203,39 @@ fn an_inode_of_two_providers_is_held_by_no_link_without_a_name() {
         rows.iter().all(|row| vector.covers(row.winner)),
         "freed by nobody: {rows:?}"
     );
+}
+
+/// One of the names of a hard-linked file has its inode's identity, and may be kept where that is
+/// not: the first provider had forgotten the inode, and of the second only the grave was sent
+/// again (simulated, seed 380017361 of that day).
+#[test]
+fn a_grave_without_its_inode_holds_no_chunk_of_that() {
+    let open = |id: u64| Machine::new(id << 32 | id, Durability::Fsync).open();
+    let [mut second, mut fresh] = [2, 3].map(open);
+    commit(&mut second, create("/f", &[1]));
+    let (from, to) = (path("/f"), path("/g"));
+    commit(&mut second, Step::Link { from, to });
+    commit(&mut second, delete("/f"));
+    commit(&mut second, delete("/g"));
+    let mut export = second.shared().export().unwrap();
+    fresh.begin_import(export.vector().clone()).unwrap();
+    fresh.import(export.next_part(1).unwrap()).unwrap();
+    fresh.resume_import(export.vector().clone()).unwrap();
+    loop {
+        let mut part = export.next_part(9).unwrap();
+        if part.is_empty() {
+            break;
+        }
+        let is_inode = |key: &Bytes| key[0] == Space::Inodes as u8;
+        part.rows.retain(|(key, _)| !is_inode(key));
+        fresh.import(part).unwrap();
+    }
+    fresh.finish_import().unwrap();
+    let (rows, vector) = (garbage(&fresh), fresh.shared().vector());
+    assert_eq!(rows.len(), 1);
+    assert!(vector.covers(rows[0].winner), "freed by nobody: {rows:?}");
+    forget_all(&mut fresh);
+    assert_eq!(garbage(&fresh), rows);
 }
 
 /// What is forgotten is each replica's own affair. A transfer began at a filer that had forgotten

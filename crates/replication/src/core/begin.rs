@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use dulse_cluster::{Founding, Now, Verdict};
-use dulse_types::{Origin, ServerAddress, Stamp, Vector};
+use dulse_types::{Origin, ServerAddress, Stamp, Vector, Version};
 
 use super::links::{Link, LinkPhase};
 use super::membership::SILENT_MAX;
@@ -63,6 +63,26 @@ pub(super) enum Appearance {
 impl Default for Appearance {
     fn default() -> Self {
         Self::Due(Now::ZERO)
+    }
+}
+
+/// On which side of a split a peer is, by its own words.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Side {
+    /// Whom it holds for members no more, and what it has of each.
+    pub(super) gone: Vec<(Origin, Stamp)>,
+    /// The change by which it joined, that by which its author joined, and so on.
+    pub(super) joins: Vec<Version>,
+}
+
+impl Side {
+    /// Whether this one shut out `other`, or whoever let that join, before it did.
+    fn has_shut_out(&self, other: Origin, side: &Self) -> bool {
+        let is_beyond = |gone: Origin, has: Stamp| {
+            let mut joins = side.joins.iter();
+            gone == other || joins.any(|join| join.origin == gone && join.stamp > has)
+        };
+        self.gone.iter().any(|(gone, has)| is_beyond(*gone, *has))
     }
 }
 
@@ -176,10 +196,20 @@ impl Core {
             let has = |origin| has.map_or(Stamp::ZERO, |has| has.get(origin));
             most.iter().filter(|(o, stamp)| *stamp > has(*o)).count()
         };
+        // ⚠ One that another one has shut out, or that joined at such a one beyond its end, has not
+        // heard that. With its state would come what the others never take, and it goes on with
+        // another origin soon.
+        let nobody = Side::default();
+        let side = |of: Origin| self.sides.get(&of).unwrap_or(&nobody);
+        let is_shut_out = |of: Origin| {
+            let mut by = met().filter(|(_, link)| link.origin != of);
+            by.any(|(_, link)| side(link.origin).has_shut_out(of, side(of)))
+        };
         // Whoever failed last has the greatest link number and comes last.
         let best = met().min_by_key(|(_, link)| {
             let n_failed = link.n_failed_joins / TRANSFERS_IN_A_ROW;
-            (n_failed, n_lacking(link.origin), link.id)
+            let is_out = is_shut_out(link.origin);
+            (is_out, n_failed, n_lacking(link.origin), link.id)
         });
         best.map(|(at, link)| (at.clone(), link.origin))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use dulse_cluster::{Candidate, Now};
 use dulse_types::{Origin, ServerAddress, Stamp};
 
+use super::begin::Side;
 use super::{Action, Core, Greeting, LinkId, Phase, RETRY_DELAY, Refusal, StreamId};
 use crate::status::PeerState;
 
@@ -171,6 +172,10 @@ impl Core {
             link.heard = Some(now);
             link.met = now;
             link.is_double = false;
+        }
+        if !self.may_pull() {
+            let (gone, joins) = (greeting.gone, greeting.unheard);
+            self.sides.insert(origin, Side { gone, joins });
         }
         // ⚠ What it has no more when it answers again, nobody can wait for: it was set back.
         let had = self

@@ -17,6 +17,8 @@ use crate::status::PeerState;
 pub(super) struct Aside {
     since: Now,
     known: Known,
+    /// See `Renewal::whole`.
+    whole: Vec<Origin>,
     behind: Option<Stamp>,
     is_in_use: bool,
     why: &'static str,
@@ -175,6 +177,7 @@ impl Core {
             known.set(own, has);
             let why = "the cluster went on without this filer";
             self.renew(now, known, None, false, why, said);
+            self.has_one_log(said);
             return true;
         }
         if have_shut_out || is_shut_out {
@@ -195,6 +198,7 @@ impl Core {
                 "this filer is a member no more",
                 said,
             );
+            self.has_one_log(said);
             return true;
         }
         let mut known = Known::default();
@@ -224,6 +228,16 @@ impl Core {
             known.set(own, at_start.min(before));
             let why = "the others have more of this store than it has: it was set back";
             self.renew(now, known, Some(before), false, why, said);
+            return true;
+        }
+        // ⚠ All members had on disk what one of them forgets. One that lacks some was set back: what
+        // the others do since speaks of places that it would look for in vain.
+        let is_of_members = said.is_ready && said.members.contains(&own);
+        let is_known = self.members.contains(&said.origin) || said.is_founder_told;
+        if said.lacks_forgotten && is_of_members && is_known {
+            known.set(own, has);
+            let why = "the others have forgotten what this store lacks: it was set back";
+            self.renew(now, known, None, false, why, said);
             return true;
         }
         if let Some(known) = self.known_behind_gaps(now, said) {
@@ -309,6 +323,7 @@ impl Core {
         }
         self.actions.push(Action::Renew {
             known,
+            whole: aside.whole.clone(),
             of_thirds,
             behind: aside.behind,
             is_in_use: aside.is_in_use,
@@ -356,11 +371,22 @@ impl Core {
             hands_over: said.members.contains(&own) && said.forked.is_none(),
             since: now,
             known,
+            whole: Vec::new(),
             behind,
             is_in_use,
             why,
             among: among.collect(),
         });
+    }
+
+    /// The one who told it has nothing of this store's log but what is in it here: of what others
+    /// fetch until the new origin is taken the state will tell.
+    fn has_one_log(&mut self, said: &Greeting) {
+        let own = self.settings.origin;
+        let is_one = said.forked.is_none() && said.vector.get(own) <= said.own;
+        if let Some(aside) = self.aside.as_mut().filter(|_| is_one) {
+            aside.whole = vec![own];
+        }
     }
 
     /// When this process started, for a twin: one that steps aside says that it started last, so

@@ -146,6 +146,10 @@ pub struct Greeting {
     /// Whether this store's log no longer has what follows what it has of it; see
     /// `Shared::is_cut_behind`.
     pub is_cut_behind: bool,
+    /// Up to where it has forgotten; see `Shared::forgotten`.
+    pub forgotten: Vector,
+    /// Whether this store lacks some of that.
+    pub lacks_forgotten: bool,
     /// How far the own log went when this arrived: nobody can have more of it, unless this store
     /// was set back.
     pub own: Stamp,
@@ -187,6 +191,8 @@ impl Greeting {
         self.unheard.retain(|join| !vector.covers(*join));
         self.forked = shared.forked_at(own, has)?;
         self.is_cut_behind = shared.is_cut_behind(own, has)?;
+        // Who takes in a state has nothing yet.
+        self.lacks_forgotten = !shared.is_fresh() && !vector.includes(&self.forgotten);
         Ok(())
     }
 }

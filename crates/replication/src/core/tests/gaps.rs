@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Changes that no log brings any more, and peers that have another log of this store.
 
+use dulse_types::Version;
+
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,6 +32,8 @@ impl Behind {
             started_ns: 1,
             forked: None,
             is_cut_behind: false,
+            forgotten: Vector::new(),
+            lacks_forgotten: false,
             own: Stamp(5),
             joins: Vec::new(),
             unheard: Vec::new(),
@@ -306,6 +310,35 @@ fn a_member_that_is_unknown_here_and_lacks_what_is_cut_shows_that_this_store_was
     assert_eq!(renewed(knows), None, "it is a member here");
 }
 
+/// All members had on disk what one of them forgets: a store that lacks some of it was set back.
+#[test]
+fn a_store_that_lacks_what_a_member_has_forgotten_takes_a_new_origin() {
+    let renewed = |change: fn(&mut Behind)| {
+        let mut behind = Behind::new(3);
+        behind.cuts = false;
+        behind.said.lacks_forgotten = true;
+        change(&mut behind);
+        behind.renewed_at(0..150)?;
+        behind.actions.into_iter().find_map(|action| match action {
+            Action::Renew { known, .. } => known.get(origin(3)),
+            _ => None,
+        })
+    };
+    assert_eq!(renewed(|_| ()), Some(Stamp(5)), "what the other has of it");
+    assert_eq!(renewed(|b| b.said.lacks_forgotten = false), None);
+    assert_eq!(renewed(|b| b.said.is_ready = false), None);
+    assert_eq!(renewed(|b| b.said.members = vec![origin(2)]), None);
+    let is_unknown = |b: &mut Behind| {
+        b.members[1] = b.members[0].clone();
+        let listing = Listing {
+            filers: vec![address(1), address(2)],
+            known_members: Vec::new(),
+        };
+        b.core.listed(Now::ZERO, listing);
+    };
+    assert_eq!(renewed(is_unknown), None, "how did it join?");
+}
+
 /// A fresh filer to which those with these origins answered that they have that.
 fn fresh(must_join: bool, answers: &[(u64, &[(u64, i64)])]) -> Core {
     let mut core = core_of(1);
@@ -373,6 +406,70 @@ fn has_most(n: u64, has: &[(u64, i64)]) -> Greeting {
         vector: vector(has),
         ..Behind::new(1).said
     }
+}
+
+/// A filer that came back under a new origin, since others had shut it out, took in the state of
+/// one that had joined at it meanwhile: with it came what the others never take, beyond the cut
+/// (simulated, seed 450010171 of that version).
+#[test]
+fn a_state_is_taken_from_one_that_another_has_shut_out_only_when_there_is_no_other() {
+    let from = |change: fn(&mut Greeting, &mut Greeting)| {
+        let mut core = core_of(1);
+        core.settings.must_join = true;
+        let listing = Listing {
+            filers: vec![address(1), address(2), address(3)],
+            known_members: Vec::new(),
+        };
+        core.listed(Now::ZERO, listing);
+        let nothing = Vector::new();
+        let none = View {
+            applied: &nothing,
+            members: &[],
+            gone: &[],
+        };
+        let (mut two, mut three) = (has_most(2, &[(8, 9)]), has_most(3, &[(8, 4)]));
+        change(&mut two, &mut three);
+        for action in core.poll(Now::ZERO, &none) {
+            if let Action::Greet { link, address: at } = action {
+                let answers = [&two, &three].into_iter();
+                let said = answers.filter(|said| at == address(said.origin.0 as u16));
+                for said in said {
+                    core.greeted(Now::ZERO, link, Ok(said.clone()));
+                }
+            }
+        }
+        core.poll(SECOND, &none);
+        match core.phase() {
+            Phase::Joining { from, .. } => from.clone(),
+            phase => panic!("{phase:?}"),
+        }
+    };
+    fn joined_at_eight(said: &mut Greeting) {
+        said.unheard = vec![Version {
+            stamp: Stamp(5),
+            origin: origin(8),
+        }];
+    }
+    assert_eq!(from(|_, _| ()), address(2), "the first that answers");
+    let beyond = |two: &mut Greeting, three: &mut Greeting| {
+        joined_at_eight(two);
+        three.gone = vec![(origin(8), Stamp(4))];
+    };
+    assert_eq!(from(beyond), address(3));
+    let before = |two: &mut Greeting, three: &mut Greeting| {
+        joined_at_eight(two);
+        three.gone = vec![(origin(8), Stamp(5))];
+    };
+    assert_eq!(from(before), address(2), "they have its join");
+    let itself = |_: &mut Greeting, three: &mut Greeting| {
+        three.gone = vec![(origin(2), Stamp(4))];
+    };
+    assert_eq!(from(itself), address(3));
+    let both = |two: &mut Greeting, three: &mut Greeting| {
+        two.gone = vec![(origin(3), Stamp(4))];
+        three.gone = vec![(origin(2), Stamp(4))];
+    };
+    assert_eq!(from(both), address(2), "rather than nobody's");
 }
 
 /// From whom it fetches the state at that time.

@@ -37,6 +37,8 @@ fn says(origin: Origin, instance: u64, has: Vector) -> Greeting {
         started_ns: 1,
         forked: None,
         is_cut_behind: false,
+        forgotten: Vector::new(),
+        lacks_forgotten: false,
         own: Stamp(i64::MAX),
         joins: Vec::new(),
         unheard: Vec::new(),
