@@ -153,6 +153,9 @@ pub(crate) fn check() -> Result<()> {
         wrong.push(format!("no list of guards has \"{guard}\""));
     }
     let n_signs = super::signs::check(&all, &mut wrong)?;
+    if wrong.is_empty() {
+        super::weave::files(&all).context("xtask/mutants")?;
+    }
     if !wrong.is_empty() {
         bail!("xtask/mutants:\n  {}", wrong.join("\n  "));
     }

@@ -31,14 +31,7 @@ fn dulse_mutant(name: &str) -> bool {
 /// When two mutants overlap, or files cannot be written.
 pub(crate) fn tree(mutants: &[Mutant]) -> Result<PathBuf> {
     let copy = cache().join("mutate/tree");
-    let mut woven = BTreeMap::new();
-    let mut files: BTreeMap<&str, Vec<&Mutant>> = BTreeMap::new();
-    for mutant in mutants {
-        files.entry(&mutant.file).or_default().push(mutant);
-    }
-    for (file, mutants) in files {
-        woven.insert(PathBuf::from(file), weave(&mutants)?);
-    }
+    let mut woven = files(mutants)?;
     let mut listed = Command::new("git");
     listed.args(["ls-files", "--cached", "--others", "--exclude-standard"]);
     let listed = output(&mut listed)?;
@@ -54,6 +47,21 @@ pub(crate) fn tree(mutants: &[Mutant]) -> Result<PathBuf> {
     }
     remove_others(&copy, &copy, &wanted)?;
     Ok(copy)
+}
+
+/// Every file that has mutants, with them.
+///
+/// # Errors
+///
+/// When two of them overlap, or a file cannot be read.
+pub(crate) fn files(mutants: &[Mutant]) -> Result<BTreeMap<PathBuf, String>> {
+    let mut files: BTreeMap<&str, Vec<&Mutant>> = BTreeMap::new();
+    for mutant in mutants {
+        files.entry(&mutant.file).or_default().push(mutant);
+    }
+    let woven = files.into_iter();
+    let woven = woven.map(|(file, mutants)| Ok((PathBuf::from(file), weave(&mutants)?)));
+    woven.collect()
 }
 
 fn put(path: &Path, bytes: &[u8]) -> Result<()> {
