@@ -303,8 +303,12 @@ impl World {
                 changes.len()
             )
         });
-        let through = self.filers[f].running.as_ref();
-        let Some(through) = through.and_then(|running| running.core.through(stream)) else {
+        let has_history = !changes.is_empty() || !beat.applied.is_empty();
+        let mut through = None;
+        self.core(f, |core, since, _| {
+            through = core.through(since, stream, has_history);
+        })?;
+        let Some(through) = through else {
             return Ok(());
         };
         let damaged;

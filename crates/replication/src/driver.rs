@@ -447,7 +447,12 @@ async fn take_all(
     let (origin, is_once) = (Origin(request.origin), request.is_once);
     let mut batches = client.pull(request).await?.into_inner();
     while let Some(batch) = batches.message().await? {
-        let Some(through) = inner.core.lock().through(stream) else {
+        let beat = batch.heartbeat.as_ref();
+        let has_history = beat.is_some_and(|beat| !beat.applied.is_empty());
+        let has_history = has_history || !batch.changes.is_empty();
+        let through = inner.core.lock().through(inner.now(), stream, has_history);
+        let Some(through) = through else {
+            inner.wake.notify_one();
             return Ok(());
         };
         let arrived = inner.now();

@@ -95,11 +95,24 @@ impl Core {
         self.gone.contains(&self.settings.origin)
     }
 
-    /// Through whom the changes of a stream come; `None` when it is over.
-    #[must_use]
-    pub fn through(&self, stream: StreamId) -> Option<Origin> {
+    /// Through whom the changes of a stream come; `None` when it is over: then nothing is taken
+    /// of the batch that has arrived.
+    ///
+    /// ⚠ Of one that was fresh when it was greeted and has a history by now nothing is taken before
+    /// it has said how it joined: it may have been at one that was shut out meanwhile.
+    ///
+    /// - `has_history`: whether the batch shows that it has one.
+    pub fn through(&mut self, now: Now, stream: StreamId, has_history: bool) -> Option<Origin> {
         let stream = self.streams.get(&stream)?;
-        self.links.get(&stream.address).map(|link| link.origin)
+        let address = stream.address.clone();
+        let link = self.links.get(&address)?;
+        let origin = link.origin;
+        if link.is_fresh && has_history {
+            let error = "it has joined since it was greeted, and is greeted again";
+            self.break_link(now, &address, PeerState::Connecting, error, Duration::ZERO);
+            return None;
+        }
+        Some(origin)
     }
 
     /// Every member and every former one, in the order of their origins.

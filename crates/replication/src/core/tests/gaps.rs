@@ -408,6 +408,33 @@ fn has_most(n: u64, has: &[(u64, i64)]) -> Greeting {
     }
 }
 
+/// A new filer joined at one that was shut out just then. Those who had shut it out had greeted the
+/// new one while it was fresh, and took its changes (simulated, seed 471010535 of that version).
+#[test]
+fn of_one_that_was_fresh_nothing_is_taken_before_it_has_said_how_it_joined() {
+    for is_fresh in [true, false] {
+        let mut behind = Behind::new(3);
+        behind.cuts = false;
+        behind.said.is_fresh = is_fresh;
+        behind.poll(Now::ZERO);
+        let pulled = behind.actions.iter().find_map(|action| match action {
+            Action::Pull { stream, .. } => Some(*stream),
+            _ => None,
+        });
+        let stream = pulled.expect("it pulls");
+        let core = &mut behind.core;
+        assert_eq!(core.through(SECOND, stream, false), Some(origin(2)));
+        let through = core.through(SECOND, stream, true);
+        assert_eq!(through.is_none(), is_fresh);
+        let n_before = behind.actions.len();
+        behind.said.is_fresh = false;
+        behind.poll(SECOND);
+        let mut since = behind.actions[n_before..].iter();
+        let is_greeted = since.any(|action| matches!(action, Action::Greet { .. }));
+        assert_eq!(is_greeted, is_fresh);
+    }
+}
+
 /// A filer that came back under a new origin, since others had shut it out, took in the state of
 /// one that had joined at it meanwhile: with it came what the others never take, beyond the cut
 /// (simulated, seed 450010171 of that version).
