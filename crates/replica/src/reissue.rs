@@ -479,7 +479,13 @@ fn name_of_inode(
     }
     let paths = item.links.iter().chain(&item.paths);
     let found = located(builder, inode, inode, paths.cloned().collect())?;
-    Ok(found.filter(|row| row.inode == inode).map(|row| row.path))
+    let Some(row) = found.filter(|row| row.inode == inode) else {
+        return Ok(None);
+    };
+    // ⚠ Where it is hidden, by a directory say, no name can be made of it, nor ever will be here.
+    let shown = builder.txn().shown(&row.path)?;
+    let is_shown = shown.is_some_and(|shown| shown.name == row.name);
+    Ok(is_shown.then_some(row.path))
 }
 
 /// Records what cannot be put back, with its content.
