@@ -21,7 +21,7 @@ use prost::Message;
 use crate::targets::OPTIONS;
 
 pub(crate) use repair::{repair_answers, repair_requests, repair_rows};
-pub(crate) use shared::{payloads, stored};
+pub(crate) use shared::{payloads, skip_lists, stored};
 pub(crate) use stores::{items, stores, transactions};
 pub(crate) use texts::{leaves, manifests, rules, sealed, sessions, settings};
 

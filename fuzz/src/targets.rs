@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     of("journal", journal::journal, seeds::journals, 3_000),
     of("leveldb", leveldb::files, seeds::leveldb_files, 3_000),
     of("shared_journal", shared::payload, seeds::payloads, 20_000),
+    of("skip_list", shared::skip_list, seeds::skip_lists, 10_000),
     of("stored_entry", shared::stored, seeds::stored, 10_000),
     of("recovery", replica::recovery, seeds::recoveries, 1_500),
     of("transfer", replica::transfer, seeds::transfers, 1_500),

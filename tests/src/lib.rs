@@ -6,6 +6,7 @@ pub mod authority;
 pub mod chaos;
 pub mod chunks;
 pub mod compare;
+pub mod cross;
 pub mod disk;
 pub mod links;
 pub mod peer;

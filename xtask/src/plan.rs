@@ -87,8 +87,9 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
         Ring::Quick,
         270,
         Box::new(|| {
-            // The store's suite runs against it.
+            // The suites of stores run against them.
             crate::postgres::setup()?;
+            crate::redis::setup()?;
             run(&mut cargo(&[
                 "test",
                 "--profile",

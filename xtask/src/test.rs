@@ -91,6 +91,7 @@ const ENGINES: &[(&str, &str)] = &[
     ("memory", "dulse-kv"),
     ("replica", "dulse-replica"),
     ("postgres", "dulse-store-postgres"),
+    ("redis", "dulse-store-redis"),
 ];
 
 /// Runs one engine's or store's conformance suite, crashes and full disks of engines included.

@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("store-testkit", "types store"),
     ("shared", "types journal store"),
     ("stores/postgres", "types store shared"),
+    ("stores/redis", "types store shared"),
     ("replica", "types merge journal kv store"),
     (
         "registry",

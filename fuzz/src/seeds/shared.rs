@@ -8,6 +8,13 @@ use super::{entries, golden};
 
 const PAYLOADS: &str = include_str!("../../../crates/shared/tests/golden/payloads.txt");
 
+const SKIP_LISTS: &str = include_str!("../../../crates/stores/redis/tests/golden/skip_lists.txt");
+
+/// Lists of names as upstream's filer wrote them.
+pub(crate) fn skip_lists() -> Vec<Vec<u8>> {
+    golden(SKIP_LISTS)
+}
+
 /// Golden payloads.
 pub(crate) fn payloads() -> Vec<Vec<u8>> {
     golden(PAYLOADS)

@@ -24,3 +24,8 @@ pub(crate) fn stored(input: &[u8]) {
     let again = value::decode(value::encode(&entry)).expect("what was written");
     assert_eq!(again.fields().ok(), Some(fields));
 }
+
+/// A list of names in Redis that is read is written alike.
+pub(crate) fn skip_list(input: &[u8]) {
+    dulse_store_redis::check_skip_list(input);
+}

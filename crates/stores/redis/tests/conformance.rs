@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The suites of entry stores that Redis passes, in each of upstream's layouts.
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use dulse_shared::{SharedOptions, SharedStore};
+use dulse_store::Error;
+use dulse_store_redis::{Config, Names, Redis, Servers};
+use dulse_store_testkit::{self as testkit, opener};
+use server::Server;
+
+/// The servers of this process: one alone, and one behind a sentinel.
+struct Both {
+    one: Server,
+    _master: Server,
+    sentinel: Server,
+}
+
+fn main() -> std::process::ExitCode {
+    let started = start();
+    let lacks = started.as_ref().err().map(|e| format!("{e:#}"));
+    let both = Arc::new(Mutex::new(started.ok()));
+    let suites = [
+        testkit::core::SUITE,
+        testkit::listing::SUITE,
+        testkit::transactions::SUITE,
+        testkit::trees::SUITE,
+        testkit::sizes::SUITE,
+        testkit::kv::SUITE,
+        testkit::concurrency::SUITE,
+        testkit::reopen::SUITE,
+        testkit::random::SUITE,
+    ];
+    let mut trials = Vec::new();
+    for (prefix, names, is_sentinel) in [
+        ("redis2::", Names::SortedSet, false),
+        ("redis2_sentinel::", Names::SortedSet, true),
+        ("redis3::", Names::SkipList, false),
+        ("redis3_sentinel::", Names::SkipList, true),
+    ] {
+        let both = Arc::clone(&both);
+        let opener = opener(move |dir| {
+            let servers = {
+                let both = both.lock().expect("no thread has panicked here");
+                let both = both.as_ref().expect("a case runs only with servers");
+                both.servers(is_sentinel)
+            };
+            open(names, servers, dir)
+        });
+        let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), prefix);
+        trials.extend(suites.iter().flat_map(of));
+    }
+    let code = testkit::run(trials);
+    drop(both.lock().expect("no thread has panicked here").take());
+    code
+}
+
+fn start() -> anyhow::Result<Both> {
+    let master = Server::start_in_memory()?;
+    let sentinel = Server::start_sentinel(master.port)?;
+    Ok(Both {
+        one: Server::start_in_memory()?,
+        _master: master,
+        sentinel,
+    })
+}
+
+impl Both {
+    fn servers(&self, is_sentinel: bool) -> Servers {
+        if !is_sentinel {
+            return Servers::One(self.one.address());
+        }
+        Servers::Sentinel {
+            sentinels: vec![self.sentinel.address()],
+            master: "main".to_owned(),
+            username: String::new(),
+            password: String::new(),
+        }
+    }
+}
+
+/// The store of a directory: a prefix of keys named after it, its journal inside it.
+fn open(names: Names, servers: Servers, dir: &Path) -> Result<SharedStore<Redis>, Error> {
+    let config = Config {
+        key_prefix: format!("{}:", dir.display()),
+        ..Config::at(names, servers)
+    };
+    let options = SharedOptions {
+        journal: dir.join("journal"),
+        random: 0x1234_5678_9abc_def1,
+    };
+    dulse_store_redis::open(config, &options)
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Redis servers for tests: in directories of their own, on loopback, ended by their own ids.
+//!
+//! The programs are Debian's, installed or unpacked into the cache by `cargo xtask setup`;
+//! `DULSE_REDIS` names the folder of `redis-server` where it lies elsewhere.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// How long a server may take until it answers.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// One server.
+pub(crate) struct Server {
+    pub(crate) dir: tempfile::TempDir,
+    programs: PathBuf,
+    pub(crate) port: u16,
+    arguments: Vec<String>,
+    child: Child,
+}
+
+fn programs() -> Result<PathBuf> {
+    let named = std::env::var_os("DULSE_REDIS").map(PathBuf::from);
+    let cached = std::env::var_os("HOME")
+        .map(|home| PathBuf::from(home).join(".cache/dulse/servers/redis-7.0/root/usr/bin"));
+    let installed = Some(PathBuf::from("/usr/bin"));
+    let mut all = [named, installed, cached].into_iter().flatten();
+    all.find(|dir| dir.join("redis-server").exists())
+        .context("no redis-server here; run `cargo xtask setup`")
+}
+
+/// A port of which no other server's bus port, 10,000 above, is beyond the last one.
+pub(crate) fn free_port() -> Result<u16> {
+    for _ in 0..1_000 {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        if port < 55_000 && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port")
+}
+
+impl Server {
+    /// A server that writes an append-only file and syncs it before it answers.
+    pub(crate) fn start() -> Result<Self> {
+        Self::start_with(&["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
+    /// A server that keeps nothing on a disk.
+    pub(crate) fn start_in_memory() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// A server with these arguments.
+    pub(crate) fn start_with(arguments: &[&str]) -> Result<Self> {
+        let port = free_port()?;
+        let dir = tempfile::tempdir()?;
+        let programs = programs()?;
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let child = run(&programs, dir.path(), port, &arguments)?;
+        let mut server = Self {
+            dir,
+            programs,
+            port,
+            arguments,
+            child,
+        };
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// A sentinel that watches a master under the name `main`, alone.
+    pub(crate) fn start_sentinel(master: u16) -> Result<Self> {
+        let port = free_port()?;
+        let dir = tempfile::tempdir()?;
+        let programs = programs()?;
+        let settings = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 1\n\
+             sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 5000\n\
+             sentinel parallel-syncs main 1\n"
+        );
+        let file = dir.path().join("sentinel.conf");
+        std::fs::write(&file, settings)?;
+        let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
+        let child = spawn(&programs, &arguments, dir.path())?;
+        let mut server = Self {
+            dir,
+            programs,
+            port,
+            arguments,
+            child,
+        };
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// A cluster of three masters with a replica each.
+    pub(crate) fn start_cluster() -> Result<Vec<Self>> {
+        let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let servers: Result<Vec<Self>> = (0..6).map(|_| Self::start_with(&arguments)).collect();
+        let servers = servers?;
+        let addresses: Vec<String> = servers.iter().map(Self::address).collect();
+        let mut create = vec!["--cluster", "create"];
+        create.extend(addresses.iter().map(String::as_str));
+        create.extend(["--cluster-replicas", "1", "--cluster-yes"]);
+        let first = servers.first().context("six servers")?;
+        let said = program(&first.programs, "redis-cli")
+            .args(&create)
+            .output()?;
+        if !said.status.success() {
+            bail!("{}", String::from_utf8_lossy(&said.stdout));
+        }
+        for server in &servers {
+            server.wait_for(&["CLUSTER", "INFO"], "cluster_state:ok")?;
+        }
+        Ok(servers)
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as a machine that fails would end it.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        self.child = run(&self.programs, self.dir.path(), self.port, &self.arguments)?;
+        self.wait()
+    }
+
+    /// Sends it a signal by its name.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &id])
+            .status()?;
+        anyhow::ensure!(status.success(), "kill -{name}");
+        Ok(())
+    }
+
+    /// Has it do a command; gives what `redis-cli` printed.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<String> {
+        let said = program(&self.programs, "redis-cli")
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(arguments)
+            .output()?;
+        let text = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        if !said.status.success() {
+            bail!("{text} {}", String::from_utf8_lossy(&said.stderr));
+        }
+        Ok(text)
+    }
+
+    /// Waits until what a command prints holds a text.
+    pub(crate) fn wait_for(&self, arguments: &[&str], text: &str) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let said = self.command(arguments);
+            if said.as_ref().is_ok_and(|said| said.contains(text)) {
+                return Ok(());
+            }
+            if began.elapsed() > START_TIME_MAX {
+                bail!("{arguments:?} gives {said:?}, and never `{text}`");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            // One that wants a password answers as well.
+            let said = self.command(&["PING"]);
+            if said.is_ok_and(|said| said.contains("PONG") || said.contains("NOAUTH")) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("redis-server ended with {status}");
+            }
+            if began.elapsed() > START_TIME_MAX {
+                bail!("redis-server does not answer in time");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that is stopped ends, too.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(programs: &Path, dir: &Path, port: u16, arguments: &[String]) -> Result<Child> {
+    let mut all: Vec<String> = ["--bind", "127.0.0.1", "--save", "", "--port"]
+        .map(str::to_owned)
+        .to_vec();
+    all.push(port.to_string());
+    all.push("--dir".to_owned());
+    all.push(dir.display().to_string());
+    all.extend_from_slice(arguments);
+    spawn(programs, &all, dir)
+}
+
+fn spawn(programs: &Path, arguments: &[String], dir: &Path) -> Result<Child> {
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(dir.join("log"))?;
+    let child = program(programs, "redis-server")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(Stdio::null())
+        .spawn()?;
+    Ok(child)
+}
+
+/// Libraries of programs that were unpacked lie beside them; where they were installed, the
+/// system finds them.
+fn program(programs: &Path, name: &str) -> Command {
+    let root = programs.ancestors().nth(2).unwrap_or(Path::new("/"));
+    let mut command = Command::new(programs.join(name));
+    command.env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"));
+    command
+}
