@@ -319,7 +319,12 @@ impl Redis {
         match said {
             Value::BulkString(said) if said == b"1" => {
                 self.tickets.made(ticket);
-                Ok(Settled::Applied)
+                // One of an earlier run is told with a later stamp: only what nobody wrote over
+                // since may be told as it was made.
+                Ok(match is_own {
+                    true => Settled::Applied,
+                    false => Settled::Perhaps,
+                })
             }
             Value::BulkString(said) if said == b"0" => {
                 self.tickets.made(ticket);
