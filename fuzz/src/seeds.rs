@@ -489,6 +489,14 @@ pub(crate) fn upstream_metas() -> Vec<Vec<u8>> {
     entries().into_iter().map(record).collect()
 }
 
+pub(crate) fn dsns() -> Vec<Vec<u8>> {
+    texts(&[
+        "root@tcp(localhost:3306)/seaweedfs?collation=utf8mb4_bin",
+        "u:p@ss/w@tcp([::1]:3307)/a%2Fb?tls=skip-verify&parseTime=true&loc=US%2FPacific",
+        "unix(/run/mysqld/mysqld.sock)/",
+    ])
+}
+
 pub(crate) fn store_files() -> Vec<Vec<u8>> {
     texts(&[
         "[filer.options]\nrecursive_delete = false\ns3.empty_folder_cleanup_delay = \"2m\"\n\

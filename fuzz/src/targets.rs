@@ -98,6 +98,7 @@ pub const TARGETS: &[Target] = &[
     of("upstream_row", import::row, seeds::upstream_values, 10_000),
     of("upstream_meta", import::meta, seeds::upstream_metas, 10_000),
     of("filer_toml", config::stores, seeds::store_files, 1_000),
+    of("dsn", config::dsn, seeds::dsns, 20_000),
 ];
 
 const fn of(

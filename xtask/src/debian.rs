@@ -272,15 +272,46 @@ fn download(program: &Program) -> Result<PathBuf> {
     run(Command::new("apt-get")
         .args(["download", program.package])
         .current_dir(&dir))?;
-    let mut archive = None;
-    for item in std::fs::read_dir(&dir)? {
-        let path = item?.path();
-        if path.extension().is_some_and(|e| e == "deb") {
-            archive = Some(path);
-        }
-    }
-    let archive = archive.context("apt-get brought no package")?;
+    let archive = archive(&dir)?.context("apt-get brought no package")?;
     let root = dir.join("root");
     run(Command::new("dpkg").arg("-x").arg(archive).arg(&root))?;
     Ok(root)
+}
+
+/// Fetches a package and unpacks it over others, unless something of it is there already.
+///
+/// - `root`: where the packages of one program lie together.
+/// - `path`: what is looked for in it.
+///
+/// # Errors
+///
+/// When the package cannot be had or does not hold it.
+pub(crate) fn unpack_into(root: &Path, package: &str, path: &str, why: &str) -> Result<()> {
+    if root.join(path).exists() {
+        return Ok(());
+    }
+    println!(
+        "fetching Debian's package {package} for {why}, into {}",
+        root.display()
+    );
+    let place = cache::cache().join("debian").join(package);
+    std::fs::create_dir_all(&place)?;
+    run(Command::new("apt-get")
+        .args(["download", package])
+        .current_dir(&place))?;
+    let archive = archive(&place)?.context("apt-get brought no package")?;
+    std::fs::create_dir_all(root)?;
+    run(Command::new("dpkg").arg("-x").arg(archive).arg(root))?;
+    anyhow::ensure!(root.join(path).exists(), "the package holds no `{path}`");
+    Ok(())
+}
+
+fn archive(dir: &Path) -> Result<Option<PathBuf>> {
+    for item in std::fs::read_dir(dir)? {
+        let path = item?.path();
+        if path.extension().is_some_and(|e| e == "deb") {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }

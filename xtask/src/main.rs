@@ -13,6 +13,7 @@ mod debian;
 mod dist;
 mod fetch;
 mod mutate;
+mod mysql;
 mod plan;
 mod postgres;
 mod power;

@@ -87,8 +87,9 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
         Ring::Quick,
         270,
         Box::new(|| {
-            // The suites of stores run against them.
+            // The stores' suites run against them.
             crate::postgres::setup()?;
+            crate::mysql::setup()?;
             crate::redis::setup()?;
             run(&mut cargo(&[
                 "test",

@@ -2,13 +2,12 @@
 //! The PostgreSQL server that tests run: Debian's packages, unpacked into the cache where they
 //! are not installed.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
 use crate::cache;
-use crate::run::run;
+use crate::debian::unpack_into;
 
 /// Packages and where something of each lies. They are unpacked over one another: the programs
 /// find what they need beside themselves.
@@ -39,37 +38,9 @@ pub(crate) fn setup() -> Result<()> {
 }
 
 fn fetch() -> Result<()> {
-    let root = dir(PARTS[0].0).join("root");
+    let root = cache::cache().join("debian").join(PARTS[0].0).join("root");
     for (package, path) in PARTS {
-        if root.join(path).exists() {
-            continue;
-        }
-        println!(
-            "fetching Debian's package {package} for the store in PostgreSQL, into {}",
-            root.display()
-        );
-        let place = dir(package);
-        std::fs::create_dir_all(&place)?;
-        run(Command::new("apt-get")
-            .args(["download", package])
-            .current_dir(&place))?;
-        let archive = archive(&place)?.context("apt-get brought no package")?;
-        run(Command::new("dpkg").arg("-x").arg(archive).arg(&root))?;
-        ensure!(root.join(path).exists(), "the package holds no `{path}`");
+        unpack_into(&root, package, path, "the store in PostgreSQL")?;
     }
     Ok(())
-}
-
-fn dir(package: &str) -> PathBuf {
-    cache::cache().join("debian").join(package)
-}
-
-fn archive(dir: &Path) -> Result<Option<PathBuf>> {
-    for item in std::fs::read_dir(dir)? {
-        let path = item?.path();
-        if path.extension().is_some_and(|e| e == "deb") {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
 }

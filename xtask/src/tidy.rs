@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("store", "types"),
     ("store-testkit", "types store"),
     ("shared", "types journal store"),
+    ("stores/mysql", "types store shared"),
     ("stores/postgres", "types store shared"),
     ("stores/redis", "types store shared"),
     ("replica", "types merge journal kv store"),

@@ -8,6 +8,7 @@
 //! Unlike upstream, nothing that is not understood passes: an unknown section or key, a value of
 //! another type, a second enabled store are refused with their line.
 
+mod dsn;
 mod read;
 mod schema;
 mod section;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::security::Environment;
+pub use dsn::{Dsn, DsnError, DsnTls};
 pub use section::Section;
 
 /// Name of the file.

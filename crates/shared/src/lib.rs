@@ -16,6 +16,7 @@ mod log;
 mod plan;
 mod record;
 mod settle;
+pub mod sql;
 mod store;
 pub mod value;
 

@@ -46,7 +46,8 @@ fn a_key_is_set_read_and_removed(store: &Arc<dyn EntryStore>) {
 
 fn keys_of_any_bytes_are_kept_apart(store: &Arc<dyn EntryStore>) {
     // Keys below eight bytes end in other bytes than zero: SQL layouts pad them with zeros.
-    let long = [b'k'; 1_000];
+    // Above 574 bytes, a key does not fit the column of upstream's tables in MySQL.
+    let long = [b'k'; 574];
     let keys: [&[u8]; 9] = [
         b"a",
         b"ab",

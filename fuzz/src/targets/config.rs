@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use dulse_config::stores::Dsn;
 use dulse_config::{File, Key, Kind, Schema, Security, Size, Span, Stores};
 
 fn key(name: &str, kind: Kind) -> Key {
@@ -84,5 +85,16 @@ pub(crate) fn stores(input: &[u8]) {
             }
             Err(error) => assert!(!error.to_string().is_empty()),
         }
+    }
+}
+
+/// The `dsn` of a database.
+pub(crate) fn dsn(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    match text.parse::<Dsn>() {
+        Ok(dsn) => assert_ne!(dsn.port, 0, "`{text}`"),
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use deadpool_postgres::{Object, Transaction};
+use dulse_shared::sql::{Place, bucket_is_valid, bucket_of, directory_of, key_row};
 use dulse_shared::{Guard, Held, Settled, Work, Write, is_directory};
 use dulse_store::{Error, ErrorKind, Operation, Outcome};
 use dulse_types::FullPath;
 use futures::future::try_join_all;
 
 use crate::error::{database, late};
-use crate::layout::{MAIN_TABLE, Place, bucket_is_valid, bucket_of, directory_of, key_row};
 use crate::store::{CLOCK, Postgres, get};
 
 /// Longest wait for everything before the commit.
@@ -323,15 +323,6 @@ impl Statement {
         // A key may have gone; everything else was compared before.
         let is_done = n_rows.map_err(failed)? == 1 || matches!(self, Self::Forget(_));
         if is_done { Ok(()) } else { Err(changed()) }
-    }
-}
-
-impl Place {
-    fn shown(&self) -> String {
-        match self.table.as_str() {
-            MAIN_TABLE => format!("{}/{}", self.directory, self.name),
-            table => format!("{table}:{}/{}", self.directory, self.name),
-        }
     }
 }
 

@@ -4,14 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Which of upstream's two layouts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tables {
-    /// `postgres`: everything in `filemeta`.
-    One,
-    /// `postgres2`: each bucket in a table of its own.
-    PerBucket,
-}
+pub use dulse_shared::sql::Tables;
 
 /// Whether the connection is encrypted, by libpq's names.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -13,10 +13,9 @@
 mod apply;
 mod config;
 mod error;
-mod layout;
 mod pool;
 mod store;
 
 pub use config::{Config, ConfigError, SslMode, Tables};
-pub use layout::{Place, bucket_is_valid, dirhash, key_row, place_of};
+pub use dulse_shared::sql::{Place, bucket_is_valid, dirhash, key_row, place_of};
 pub use store::{Postgres, open};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use deadpool_postgres::{Object, Pool};
+use dulse_shared::sql::{MAIN_TABLE, Place, behind, directory_of, key_row, place_of};
 use dulse_shared::{Backend, Held, Settled, SharedOptions, SharedStore, Work};
 use dulse_store::{Error, ErrorKind, ListRange, Operation};
 use dulse_types::FullPath;
@@ -15,7 +16,6 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use crate::config::{Config, Tables};
-use crate::layout::{MAIN_TABLE, Place, behind, directory_of, key_row, place_of};
 use crate::{error, pool};
 
 /// Longest wait for the answer to a read, in all its tries.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where a path or a key lies: table, `dirhash`, `name`, `directory`. Upstream's, to the byte;
-//! see `docs/formats/postgres.md`.
+//! Where a path or a key lies in a database that speaks SQL: table, `dirhash`, `name`,
+//! `directory`. Upstream's, to the byte, and the same for all of them; see
+//! `docs/formats/postgres.md` and `docs/formats/mysql.md`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,10 +9,17 @@ use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::FullPath;
 use md5::{Digest, Md5};
 
-use crate::config::Tables;
+/// Which of upstream's two layouts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tables {
+    /// Everything in `filemeta`: `postgres`, `mysql`.
+    One,
+    /// Each bucket in a table of its own: `postgres2`, `mysql2`.
+    PerBucket,
+}
 
 /// The table of everything that is in no bucket's.
-pub(crate) const MAIN_TABLE: &str = "filemeta";
+pub const MAIN_TABLE: &str = "filemeta";
 
 /// Lengths of buckets' names, in bytes.
 const BUCKET_LEN: std::ops::RangeInclusive<usize> = 3..=63;
@@ -30,6 +38,17 @@ pub struct Place {
     pub name: String,
     /// The directory, inside the table.
     pub directory: String,
+}
+
+impl Place {
+    /// What messages call it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self.table.as_str() {
+            MAIN_TABLE => format!("{}/{}", self.directory, self.name),
+            table => format!("{table}:{}/{}", self.directory, self.name),
+        }
+    }
 }
 
 /// Upstream's hash of a directory: the first eight bytes of its MD5, big-endian and signed.
@@ -64,7 +83,7 @@ pub fn place_of(tables: Tables, buckets: &str, path: &FullPath) -> Result<Place,
 /// # Errors
 ///
 /// `Invalid` in buckets whose names cannot be tables'.
-pub(crate) fn directory_of<'a>(
+pub fn directory_of<'a>(
     tables: Tables,
     buckets: &str,
     directory: &'a str,
@@ -85,7 +104,8 @@ pub(crate) fn directory_of<'a>(
 
 /// The bucket that a directory is or lies in, and the rest of its path; none where buckets have
 /// no tables, and for those that begin with a dot, whose rows are among the others.
-pub(crate) fn bucket_of<'a>(
+#[must_use]
+pub fn bucket_of<'a>(
     tables: Tables,
     buckets: &str,
     directory: &'a str,
@@ -130,7 +150,8 @@ pub fn key_row(key: &[u8]) -> Place {
 }
 
 /// The least text that is greater than every one with the prefix; none when there is none.
-pub(crate) fn behind(prefix: &str) -> Option<String> {
+#[must_use]
+pub fn behind(prefix: &str) -> Option<String> {
     let mut chars: Vec<char> = prefix.chars().collect();
     while let Some(last) = chars.pop() {
         // Surrogates are no characters.

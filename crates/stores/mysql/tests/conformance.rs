@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The suites of entry stores that MariaDB and MySQL pass, each in both of upstream's layouts.
+
+#[path = "support/server.rs"]
+mod server;
+
+use std::path::Path;
+
+use dulse_shared::{SharedOptions, SharedStore};
+use dulse_store::Error;
+use dulse_store_mysql::{MySql, Tables};
+use dulse_store_testkit::{self as testkit, opener};
+use server::Kind;
+
+/// Servers and what they need beside what all tests do: MySQL 5.6 takes no value above a tenth
+/// of its log.
+const SERVERS: [(Kind, &str, &[&str]); 2] = [
+    (Kind::MariaDb, "mariadb", &[]),
+    (Kind::MySql56, "mysql56", &["--innodb-log-file-size=128M"]),
+];
+
+fn main() -> std::process::ExitCode {
+    let suites = [
+        testkit::core::SUITE,
+        testkit::listing::SUITE,
+        testkit::transactions::SUITE,
+        testkit::trees::SUITE,
+        testkit::sizes::SUITE,
+        testkit::kv::SUITE,
+        testkit::concurrency::SUITE,
+        testkit::reopen::SUITE,
+        testkit::random::SUITE,
+    ];
+    let mut trials = Vec::new();
+    for (kind, server, more) in SERVERS {
+        let lacks = server::start(kind, more).err().map(|e| format!("{e:#}"));
+        for (layout, tables) in [("mysql", Tables::One), ("mysql2", Tables::PerBucket)] {
+            let prefix = format!("{server}::{layout}::");
+            let opener = opener(move |dir| open(kind, tables, dir));
+            let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), &prefix);
+            trials.extend(suites.iter().flat_map(of));
+        }
+    }
+    let code = testkit::run(trials);
+    server::stop();
+    code
+}
+
+/// The store of a directory: a database named after it, its journal inside it.
+fn open(kind: Kind, tables: Tables, dir: &Path) -> Result<SharedStore<MySql>, Error> {
+    let config = server::database_of(kind, tables, dir);
+    let options = SharedOptions {
+        journal: dir.join("journal"),
+        random: 0x1234_5678_9abc_def1,
+    };
+    dulse_store_mysql::open(config, &options)
+}
