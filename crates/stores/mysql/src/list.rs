@@ -18,6 +18,9 @@ use mysql_async::{Row, Value};
 
 use crate::store::{MySql, Order, column};
 
+/// Characters of a name, by upstream's tables.
+const NAME_CHARS_MAX: usize = 766;
+
 /// Names that are looked up by one statement.
 const LOOKED_UP_MAX: usize = 64;
 
@@ -125,6 +128,13 @@ impl Page<'_> {
         is_from && self.end.as_ref().is_none_or(|end| name < end.as_str())
     }
 
+    /// The least that can begin with the start, by the index: the lowest character as often as
+    /// the column has room for it.
+    fn least(&self) -> String {
+        let n = NAME_CHARS_MAX.saturating_sub(self.start.chars().count());
+        format!("{}{}", self.start, "\u{1}".repeat(n))
+    }
+
     fn select(&self) -> (String, Vec<Value>) {
         let sql = format!(
             "SELECT `name`, `meta` FROM `{}` WHERE `dirhash` = ? AND `directory` = ?",
@@ -151,10 +161,10 @@ impl Page<'_> {
 
     fn by_index(&self) -> (String, Vec<Value>) {
         let (mut sql, mut parameters) = self.select();
-        // The least that begins with the start is before it in the index; where the collation
-        // adds no spaces it is not, hence both.
+        // What begins with the start may be before it in the index; where the collation adds no
+        // spaces it is not, hence both.
         sql.push_str(" AND (`name` >= ? OR `name` >= ?)");
-        parameters.push(format!("{}\u{1}", self.start).into());
+        parameters.push(self.least().into());
         parameters.push(self.start.into());
         if let Some(end) = &self.end {
             sql.push_str(" AND `name` < ?");
@@ -190,16 +200,16 @@ mod tests {
     /// Upstream's collation: the shorter one is filled up with spaces.
     fn padded(a: &str, b: &str) -> std::cmp::Ordering {
         let n = a.chars().count().max(b.chars().count());
-        let fill = |text: &str| -> Vec<char> {
-            text.chars().chain(std::iter::repeat(' ')).take(n).collect()
-        };
-        fill(a).cmp(&fill(b))
+        let filled = |text: &'static str, n| text.chars().cycle().take(n);
+        let (more_a, more_b) = (n - a.chars().count(), n - b.chars().count());
+        let a = a.chars().chain(filled(" ", more_a));
+        a.cmp(b.chars().chain(filled(" ", more_b)))
     }
 
     /// A page as the database and this module make it of names that are there.
     fn page_of(there: &[String], page: &Page<'_>) -> Vec<String> {
         use std::cmp::Ordering::Less;
-        let low = format!("{}\u{1}", page.start);
+        let low = page.least();
         let mut rows: Vec<String> = there
             .iter()
             .filter(|name| padded(name, &low) != Less || padded(name, page.start) != Less)
