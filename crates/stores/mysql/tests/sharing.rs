@@ -1027,7 +1027,3 @@ fn encrypted(mut server: Server) {
         "{error}"
     );
 }
-
-/// The helpers of other tests are used in parts.
-const _: (fn(Kind, &[&str]) -> anyhow::Result<()>, fn()) = (server::start, server::stop);
-const _: fn(Kind, Tables, &Path) -> Config = server::database_of;
