@@ -261,7 +261,7 @@ fn plain(entry: &Entry) -> Result<EntryFields> {
     Ok(fields)
 }
 
-/// Has upstream's filer and a store of ours write [`N_ENTRIES`] each, of every kind, and compares
+/// Has upstream's filer and a store of ours write 10,000 entries each, of every kind, and compares
 /// what both show; then keys, a moved directory, a deleted bucket.
 ///
 /// - `filer_toml`: upstream's configuration of the store.
