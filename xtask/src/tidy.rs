@@ -25,6 +25,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("store", "types"),
     ("store-testkit", "types store"),
     ("shared", "types journal store"),
+    ("shared-testkit", "types store store-testkit shared"),
     ("stores/mysql", "types store shared"),
     ("stores/postgres", "types store shared"),
     ("stores/redis", "types store shared"),
@@ -282,6 +283,7 @@ fn sockets(shown: &str, text: &str, wrong: &mut Vec<String>) {
     let is_bound = shown.starts_with("crates/")
         && shown.contains("/src/")
         && !shown.starts_with("crates/transport/")
+        && !shown.starts_with("crates/shared-testkit/")
         && !shown.ends_with("/tests.rs");
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
     for word in SOCKETS
