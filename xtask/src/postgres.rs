@@ -2,12 +2,10 @@
 //! The PostgreSQL server that tests run: Debian's packages, unpacked into the cache where they
 //! are not installed.
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use crate::cache;
-use crate::debian::unpack_into;
+use crate::debian::server;
 
 /// Packages and where something of each lies. They are unpacked over one another: the programs
 /// find what they need beside themselves.
@@ -23,24 +21,6 @@ const PARTS: [(&str, &str); 3] = [
 ///
 /// When CI is set and the server cannot be had; else that is said.
 pub(crate) fn setup() -> Result<()> {
-    let installed = Path::new("/").join(PARTS[0].1);
-    if installed.is_file() {
-        println!("postgres is there: {}", installed.display());
-        return Ok(());
-    }
-    match fetch() {
-        Err(error) if std::env::var_os("CI").is_none() => {
-            println!("not fetched; what needs it will say so: {error:#}");
-            Ok(())
-        }
-        result => result,
-    }
-}
-
-fn fetch() -> Result<()> {
     let root = cache::cache().join("debian").join(PARTS[0].0).join("root");
-    for (package, path) in PARTS {
-        unpack_into(&root, package, path, "the store in PostgreSQL")?;
-    }
-    Ok(())
+    server("postgres", &PARTS, &root, "the store in PostgreSQL")
 }
