@@ -102,6 +102,14 @@ pub fn directory_of<'a>(
     Err(Error::new(Operation::Find, ErrorKind::Invalid).with("because", text))
 }
 
+/// A statement of a configuration with the table's name for `%s`; `None` unless that stands in it
+/// once.
+#[must_use]
+pub fn naming(statement: &str, table: &str) -> Option<String> {
+    let (before, behind) = statement.split_once("%s")?;
+    (!behind.contains("%s")).then(|| format!("{before}{table}{behind}"))
+}
+
 /// The bucket that a directory is or lies in, and the rest of its path; none where buckets have
 /// no tables, and for those that begin with a dot, whose rows are among the others.
 #[must_use]

@@ -248,11 +248,8 @@ impl Config {
     ///
     /// `CreateTable` when it does not name one.
     pub(crate) fn create(&self, table: &str) -> Result<String, ConfigError> {
-        let parts: Vec<&str> = self.create_table.split("%s").collect();
-        match parts[..] {
-            [before, behind] => Ok(format!("{before}{table}{behind}")),
-            _ => Err(ConfigError::CreateTable(self.create_table.clone())),
-        }
+        let wrong = || ConfigError::CreateTable(self.create_table.clone());
+        dulse_shared::sql::naming(&self.create_table, table).ok_or_else(wrong)
     }
 }
 
