@@ -10,7 +10,7 @@ use dulse_store_testkit::{commit, directory, file, path};
 use dulse_types::Stamp;
 
 use crate::cuts::Cuts;
-use crate::faulty::{Broken, LOST_BEFORE, MADE_AND_LOST, SOUND};
+use crate::faulty::{Broken, LOST_BEFORE, MADE_AND_LOST, OVER, SOUND, TRUTH};
 use crate::filers::{Server, Shared, announced, as_store, create, one, shown, state, told};
 
 /// A sentence, and what it does with a server of its own.
@@ -43,6 +43,10 @@ pub fn cases<S: Server>() -> Vec<Case<S>> {
         (
             "a_commit_whose_answer_is_cut_off_is_told_as_what_became_of_it",
             cut_off,
+        ),
+        (
+            "a_lost_write_of_a_key_is_not_told_as_made_unless_it_shows",
+            keys,
         ),
         ("a_promise_holds_back_what_is_under_way", promised),
     ]
@@ -136,7 +140,7 @@ fn replay_on<S: Server>(shared: &Shared<S>) {
 fn asked<S: Server>(server: S) {
     let shared = Shared::on(&server);
     let broken = Broken::on(&shared);
-    broken.is_asked.store(true, Ordering::SeqCst);
+    broken.answer.store(TRUTH, Ordering::SeqCst);
     let store = as_store(&broken.store);
     for (n, fault) in [MADE_AND_LOST, LOST_BEFORE, SOUND].into_iter().enumerate() {
         broken.fault.store(fault, Ordering::SeqCst);
@@ -148,6 +152,31 @@ fn asked<S: Server>(server: S) {
     let log = announced(&broken.store);
     assert_eq!(log.len(), 3, "each once");
     assert_eq!(told(&[log]), state(&store));
+}
+
+/// Nothing is announced of keys, so that everything announced is there says nothing of them.
+fn keys<S: Server>(server: S) {
+    let shared = Shared::on(&server);
+    let broken = Broken::on(&shared);
+    broken.answer.store(OVER, Ordering::SeqCst);
+    let store = as_store(&broken.store);
+    for (fault, n) in [(MADE_AND_LOST, 1), (LOST_BEFORE, 2)] {
+        broken.fault.store(fault, Ordering::SeqCst);
+        let (key, value) = (Bytes::from(vec![n; 9]), Bytes::from(vec![n]));
+        let put = Step::KvPut {
+            key: key.clone(),
+            value: value.clone(),
+        };
+        let told = commit(&store, one(put)).map(drop);
+        let there = store.kv_get(&key).unwrap();
+        match told {
+            Ok(()) => assert_eq!(there, Some(value)),
+            Err(error) => {
+                assert_eq!(error.outcome(), Outcome::Unknown);
+                assert_eq!((fault, there), (LOST_BEFORE, None));
+            }
+        }
+    }
 }
 
 /// A create whose outcome stays unknown; the store is closed then.

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use dulse_shared::{Backend, Held, Settled, SharedStore, Work};
@@ -17,11 +17,16 @@ pub(crate) const SOUND: u8 = 0;
 pub(crate) const MADE_AND_LOST: u8 = 1;
 pub(crate) const LOST_BEFORE: u8 = 2;
 
+/// What it says when it is asked what became of an attempt.
+pub(crate) const SILENT: u8 = 0;
+pub(crate) const TRUTH: u8 = 1;
+/// That it is over, and no more.
+pub(crate) const OVER: u8 = 2;
+
 pub(crate) struct Faulty<B> {
     inner: B,
     fault: Arc<AtomicU8>,
-    /// Whether it can be asked what became of them.
-    is_asked: Arc<AtomicBool>,
+    answer: Arc<AtomicU8>,
 }
 
 impl<B: Backend> Backend for Faulty<B> {
@@ -53,10 +58,10 @@ impl<B: Backend> Backend for Faulty<B> {
         }
     }
     async fn settle(&self, ticket: i64) -> Result<Settled, Error> {
-        if self.is_asked.load(Ordering::SeqCst) {
-            self.inner.settle(ticket).await
-        } else {
-            Err(Error::new(Operation::Commit, ErrorKind::Io))
+        match self.answer.load(Ordering::SeqCst) {
+            TRUTH => self.inner.settle(ticket).await,
+            OVER => self.inner.settle(ticket).await.map(|_| Settled::Over),
+            _ => Err(Error::new(Operation::Commit, ErrorKind::Io)),
         }
     }
     fn clock_ns(&self) -> impl Future<Output = Result<i64, Error>> + Send {
@@ -68,29 +73,29 @@ impl<B: Backend> Backend for Faulty<B> {
 pub(crate) struct Broken<S: Server> {
     pub(crate) store: Arc<SharedStore<Faulty<S::Backend>>>,
     pub(crate) fault: Arc<AtomicU8>,
-    pub(crate) is_asked: Arc<AtomicBool>,
+    pub(crate) answer: Arc<AtomicU8>,
 }
 
 impl<S: Server> Broken<S> {
     pub(crate) fn on(shared: &Shared<S>) -> Self {
-        let (fault, is_asked) = (
+        let (fault, answer) = (
             Arc::new(AtomicU8::new(SOUND)),
-            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU8::new(SILENT)),
         );
         let connecting = S::connect(shared.config.clone());
-        let (its_fault, its_asked) = (Arc::clone(&fault), Arc::clone(&is_asked));
+        let (its_fault, its_answer) = (Arc::clone(&fault), Arc::clone(&answer));
         let connect = move || async move {
             Ok(Faulty {
                 inner: connecting.await?,
                 fault: its_fault,
-                is_asked: its_asked,
+                answer: its_answer,
             })
         };
         let store = SharedStore::open(&shared.options(1), connect).expect("it opens");
         Self {
             store: Arc::new(store),
             fault,
-            is_asked,
+            answer,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::locks::Locks;
 use crate::log::{Ending, Log};
 use crate::plan::Plan;
-use crate::settle::{Verdict, settle};
+use crate::settle::{Verdict, keys_of, settle};
 
 /// Times that a transaction is planned again after others wrote what it had read.
 const RETRIES_MAX: u32 = 32;
@@ -117,7 +117,8 @@ impl<B: Backend> Committer<B> {
             Err(error) => error,
         };
         tracing::warn!(%error, "the answer to a write was lost; asking what became of it");
-        match settle(&self.backend, plan.work.ticket, &plan.announced).await {
+        let (ticket, keys) = (plan.work.ticket, keys_of(&plan.work));
+        match settle(&self.backend, ticket, &plan.announced, &keys).await {
             Ok(Verdict::Applied) => {
                 self.end(stamp, position, Ending::Applied).await;
                 Attempt::Done(commit_of(plan, stamp))

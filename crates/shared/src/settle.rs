@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use dulse_store::{Error, ErrorKind};
 use dulse_types::{Entry, FullPath};
 
-use crate::backend::{Backend, Settled};
+use crate::backend::{Backend, Settled, Work, Write};
 use crate::commit::Committer;
 use crate::log::{Ending, OpenIntent};
 use crate::record::{Announced, Event};
@@ -26,15 +27,31 @@ pub(crate) enum Verdict {
     Seen(Announced),
 }
 
+/// A key, and its value if the attempt was made; none where it goes.
+pub(crate) type Key = (Bytes, Option<Bytes>);
+
+/// What an attempt writes to keys.
+pub(crate) fn keys_of(work: &Work) -> Vec<Key> {
+    let keys = work.writes.iter().filter_map(|write| match write {
+        Write::PutKey(key, value) => Some((key.clone(), Some(value.clone()))),
+        Write::RemoveKey(key) => Some((key.clone(), None)),
+        _ => None,
+    });
+    keys.collect()
+}
+
 /// Finds out, for as long as it makes sense to let somebody wait.
+///
+/// - `keys`: what it writes to keys, of which nothing is announced.
 pub(crate) async fn settle<B: Backend>(
     backend: &B,
     ticket: i64,
     announced: &Announced,
+    keys: &[Key],
 ) -> Result<Verdict, Error> {
     let mut n_left = SETTLE_TIME_MAX.as_millis() / SETTLE_PAUSE.as_millis();
     loop {
-        match once(backend, ticket, announced).await {
+        match once(backend, ticket, announced, keys).await {
             Err(error) if error.kind() == ErrorKind::Unavailable && n_left > 0 => {
                 n_left -= 1;
                 tokio::time::sleep(SETTLE_PAUSE).await;
@@ -55,7 +72,8 @@ pub(crate) async fn settle_open<B: Backend>(
             ticket,
             announced,
         } = intent;
-        let verdict = settle(&committer.backend, ticket, &announced).await?;
+        // Nobody waits for what became of keys.
+        let verdict = settle(&committer.backend, ticket, &announced, &[]).await?;
         let (n_events, ending) = match verdict {
             Verdict::NotApplied => {
                 committer.log.void(position).await?;
@@ -76,6 +94,7 @@ async fn once<B: Backend>(
     backend: &B,
     ticket: i64,
     announced: &Announced,
+    keys: &[Key],
 ) -> Result<Verdict, Error> {
     let settled = backend.settle(ticket).await?;
     match settled {
@@ -94,6 +113,11 @@ async fn once<B: Backend>(
         is_before &= same(there.as_ref(), before.as_ref());
         is_after &= same(there.as_ref(), after.as_ref());
         now.push((path, before, there));
+    }
+    for (key, after) in keys {
+        is_after &= backend.kv_get(key).await? == *after;
+        // What it was is not kept: that it was not written is never told by it.
+        is_before = false;
     }
     if is_after {
         return Ok(Verdict::Applied);
