@@ -306,7 +306,7 @@ impl World {
         let has_history = !changes.is_empty() || !beat.applied.is_empty();
         let mut through = None;
         self.core(f, |core, since, _| {
-            through = core.through(since, stream, has_history);
+            through = core.takes_from(since, stream, has_history);
         })?;
         let Some(through) = through else {
             return Ok(());

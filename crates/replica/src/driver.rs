@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use self::waiting::{Waiting, Write};
 use crate::acknowledged::Acknowledged;
+use crate::garbage::Garbage;
 use crate::levels::{Durability, Levels};
 use crate::metrics;
 use crate::queue::Requests;
@@ -26,7 +27,6 @@ use crate::reissue::Reissued;
 use crate::renewal::Renewal;
 use crate::repair::{Repair, Repaired};
 use crate::sequencer::{Applied, Replica};
-use crate::shared::Garbage;
 use crate::syncer::{Reporter, Syncer};
 use crate::transfer::ExportPart;
 use crate::trees::TreeBegun;

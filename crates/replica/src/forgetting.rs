@@ -112,9 +112,10 @@ impl Replica {
             let (mut writes, _) = txn
                 .finish()
                 .map_err(|e| error::read(Operation::Checkpoint, e))?;
-            let mut forgotten = shared.forgotten();
+            let before = shared.forgotten();
+            let mut forgotten = before.clone();
             forgotten.merge_max(&self.forgetting.stable);
-            if forgotten != shared.forgotten() {
+            if forgotten != before {
                 let mut row = Writer::new();
                 row.u8(FORMAT);
                 forgotten.write(&mut row);

@@ -5,14 +5,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use dulse_kv::ReadExt;
+use dulse_merge::Txn;
+use dulse_merge::apply::DroppedRow;
 use dulse_merge::forget::{Ends, is_dropped};
 use dulse_merge::holders::{Listing, Resolving};
-use dulse_merge::{Txn, keys};
+use dulse_merge::keys::{self, Space};
 use dulse_store::{Error, Operation};
-use dulse_types::{FileId, Identity, Origin, Vector};
+use dulse_types::{FileId, Identity, Origin, Vector, Version};
 
 use crate::error;
-use crate::shared::{EngineRows, Garbage, Shared};
+use crate::shared::{EngineRows, Shared};
 
 /// Most chunks that one question may name: 144 kB of them.
 pub const ASKED_MAX: usize = 4_000;
@@ -61,6 +64,28 @@ impl Grace {
         let first = self.known.front().filter(|(at, _)| is_over(at));
         first.map(|(_, stable)| stable.clone()).unwrap_or_default()
     }
+}
+
+/// A chunk that the present data lacks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Garbage {
+    /// The inode that dropped it.
+    pub inode: Identity,
+    /// Where it lies.
+    pub chunk: FileId,
+    /// The data that named it and lost, or the delete.
+    pub cause: Version,
+    /// What ended whoever made that, once it is no member any more.
+    pub end: Option<Version>,
+    /// The data that lacks it.
+    pub winner: Version,
+    /// Whether it moved to another inode, which frees it.
+    pub is_moved: bool,
+    /// Whether a conflict pins it: then nobody may free it.
+    pub is_pinned: bool,
+    /// Whether it is a manifest, or the inode has manifests, which may list it: what may go
+    /// is known once they are read ([`Shared::resolving`]).
+    pub has_manifests: bool,
 }
 
 /// What is to be done with dropped chunks whose grace is over.
@@ -116,6 +141,70 @@ pub fn share(rows: Vec<Garbage>, aged: &Vector, own: Origin, live: &[Origin]) ->
 }
 
 impl Shared {
+    /// Dropped chunks, at most `limit`, from the first one behind `after`.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn garbage(&self, after: Option<Garbage>, limit: usize) -> Result<Vec<Garbage>, Error> {
+        let (mut from, to) = (Space::Garbage.key(b""), keys::garbage_end());
+        if let Some(after) = after {
+            from = keys::garbage(after.inode, after.chunk);
+            from.push(0);
+        }
+        let rows = self.engine.scan(&from, &to, limit);
+        let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
+        let ends = Ends::read(&Txn::new(&EngineRows(&*self.engine)));
+        let ends = ends.map_err(|e| error::read(Operation::List, e))?;
+        let mut parsed = Vec::with_capacity(rows.len());
+        // Rows of one inode lie together.
+        let mut last: Option<(Identity, bool)> = None;
+        for (key, value) in rows {
+            let Some((inode, chunk)) = keys::parse_garbage(&key) else {
+                continue;
+            };
+            let Ok(row) = DroppedRow::decode(&value) else {
+                continue;
+            };
+            let has_manifests = match last {
+                Some((of, has_manifests)) if of == inode => has_manifests,
+                _ => {
+                    let held = self.engine.get(&keys::held(inode));
+                    held.map_err(|e| error::engine(Operation::List, e))?
+                        .is_some()
+                }
+            };
+            last = Some((inode, has_manifests));
+            parsed.push(Garbage {
+                inode,
+                chunk,
+                cause: row.cause,
+                end: ends.of(row.cause),
+                winner: row.winner,
+                is_moved: self.owner(chunk)?.is_some_and(|owner| owner != inode),
+                is_pinned: self.is_pinned(chunk)?,
+                has_manifests: has_manifests || row.manifest.is_some(),
+            });
+        }
+        Ok(parsed)
+    }
+
+    fn is_pinned(&self, chunk: FileId) -> Result<bool, Error> {
+        let rows = EngineRows(&*self.engine);
+        let pinned = dulse_merge::apply::is_pinned(&Txn::new(&rows), chunk);
+        pinned.map_err(|e| error::read(Operation::List, e))
+    }
+
+    /// The inode that a chunk moved to last.
+    fn owner(&self, chunk: FileId) -> Result<Option<Identity>, Error> {
+        let row = self.engine.get(&keys::chunk_owner(chunk));
+        let row = row.map_err(|e| error::engine(Operation::List, e))?;
+        let owner = row.map(|row| dulse_merge::apply::decode_owner(&row));
+        let owner = owner.transpose();
+        let owner = owner.map_err(|e| error::corrupt(Operation::List, e))?;
+        Ok(owner.map(|(_, inode)| inode))
+    }
+
     /// Begins to decide which dropped chunks of an inode with manifests may go: who calls it
     /// reads the manifests that it asks for.
     ///
@@ -191,7 +280,7 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use dulse_types::{Stamp, Version};
+    use dulse_types::Stamp;
 
     use super::*;
 

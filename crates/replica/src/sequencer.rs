@@ -25,11 +25,12 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error;
 use crate::forgetting::Forgetting;
+use crate::garbage::Garbage;
 use crate::judging::Judging;
 use crate::levels::Durability;
 use crate::options::{Limits, ReplicaOptions};
 use crate::room::{Look, Room};
-use crate::shared::{EngineRows, Garbage, STORE_ID_KEY, Shared};
+use crate::shared::{EngineRows, STORE_ID_KEY, Shared};
 use crate::tail::{TAIL_BYTES_MAX, Tail};
 use crate::trees::{Tree, Trees};
 use crate::unsaid;

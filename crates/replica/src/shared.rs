@@ -8,16 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use dulse_journal::{Journal, JournalError, Record, RecordKind};
 use dulse_kv::{Engine, Read, ReadExt};
-use dulse_merge::apply::DroppedRow;
 use dulse_merge::digest::{BUCKETS, Deltas, Sum, bucket_of};
-use dulse_merge::forget::Ends;
 use dulse_merge::keys::{self, Space};
 use dulse_merge::row::MemberRow;
 use dulse_merge::txn::{ReadError, RowsError, decode_name};
 use dulse_merge::{KvRow, NameRow, Rows, Txn};
 use dulse_store::{Error, ListRange, Listed, Operation, Token};
 use dulse_types::wire::Reader;
-use dulse_types::{Entry, FileId, FullPath, Identity, Origin, Stamp, Vector, Version};
+use dulse_types::{Entry, FullPath, Identity, Origin, Stamp, Vector, Version};
 use parking_lot::{Mutex, RwLock};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -115,28 +113,6 @@ pub enum Following {
     Changes(Vec<Record>),
     /// It is no longer kept: the log goes on behind this stamp.
     Cut(Stamp),
-}
-
-/// A chunk that the present data lacks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Garbage {
-    /// The inode that dropped it.
-    pub inode: Identity,
-    /// Where it lies.
-    pub chunk: FileId,
-    /// The data that named it and lost, or the delete.
-    pub cause: Version,
-    /// What ended whoever made that, once it is no member any more.
-    pub end: Option<Version>,
-    /// The data that lacks it.
-    pub winner: Version,
-    /// Whether it moved to another inode, which frees it.
-    pub is_moved: bool,
-    /// Whether a conflict pins it: then nobody may free it.
-    pub is_pinned: bool,
-    /// Whether it is a manifest, or the inode has manifests, which may list it: what may go
-    /// is known once they are read ([`Shared::resolving`]).
-    pub has_manifests: bool,
 }
 
 /// Rows of an engine as the model reads them.
@@ -556,70 +532,6 @@ impl Shared {
     #[must_use]
     pub fn journal(&self) -> &Journal {
         &self.journal
-    }
-
-    /// Dropped chunks, at most `limit`, from the first one behind `after`.
-    ///
-    /// # Errors
-    ///
-    /// `Corrupt`, `Io`.
-    pub fn garbage(&self, after: Option<Garbage>, limit: usize) -> Result<Vec<Garbage>, Error> {
-        let (mut from, to) = (Space::Garbage.key(b""), keys::garbage_end());
-        if let Some(after) = after {
-            from = keys::garbage(after.inode, after.chunk);
-            from.push(0);
-        }
-        let rows = self.engine.scan(&from, &to, limit);
-        let rows = rows.map_err(|e| error::engine(Operation::List, e))?;
-        let ends = Ends::read(&Txn::new(&EngineRows(&*self.engine)));
-        let ends = ends.map_err(|e| error::read(Operation::List, e))?;
-        let mut parsed = Vec::with_capacity(rows.len());
-        // Rows of one inode lie together.
-        let mut last: Option<(Identity, bool)> = None;
-        for (key, value) in rows {
-            let Some((inode, chunk)) = keys::parse_garbage(&key) else {
-                continue;
-            };
-            let Ok(row) = DroppedRow::decode(&value) else {
-                continue;
-            };
-            let has_manifests = match last {
-                Some((of, has_manifests)) if of == inode => has_manifests,
-                _ => {
-                    let held = self.engine.get(&keys::held(inode));
-                    held.map_err(|e| error::engine(Operation::List, e))?
-                        .is_some()
-                }
-            };
-            last = Some((inode, has_manifests));
-            parsed.push(Garbage {
-                inode,
-                chunk,
-                cause: row.cause,
-                end: ends.of(row.cause),
-                winner: row.winner,
-                is_moved: self.owner(chunk)?.is_some_and(|owner| owner != inode),
-                is_pinned: self.is_pinned(chunk)?,
-                has_manifests: has_manifests || row.manifest.is_some(),
-            });
-        }
-        Ok(parsed)
-    }
-
-    fn is_pinned(&self, chunk: FileId) -> Result<bool, Error> {
-        let rows = EngineRows(&*self.engine);
-        let pinned = dulse_merge::apply::is_pinned(&Txn::new(&rows), chunk);
-        pinned.map_err(|e| error::read(Operation::List, e))
-    }
-
-    /// The inode that a chunk moved to last.
-    fn owner(&self, chunk: FileId) -> Result<Option<Identity>, Error> {
-        let row = self.engine.get(&keys::chunk_owner(chunk));
-        let row = row.map_err(|e| error::engine(Operation::List, e))?;
-        let owner = row.map(|row| dulse_merge::apply::decode_owner(&row));
-        let owner = owner.transpose();
-        let owner = owner.map_err(|e| error::corrupt(Operation::List, e))?;
-        Ok(owner.map(|(_, inode)| inode))
     }
 
     pub(crate) fn count(&self, deltas: &Deltas) {

@@ -19,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 use crate::acknowledged::{Acknowledged, PEERS_WAIT};
 use crate::driver::waiting::Waiting;
 use crate::driver::{Driver, Request, stopped};
+use crate::garbage::Garbage;
 use crate::levels::Levels;
 use crate::metrics;
 use crate::queue::{Queue, queue};
@@ -26,7 +27,7 @@ use crate::reissue::Reissued;
 use crate::renewal::Renewal;
 use crate::repair::{Repair, Repaired};
 use crate::sequencer::{Applied, Replica};
-use crate::shared::{Garbage, Shared};
+use crate::shared::Shared;
 use crate::syncer::{Bell, Progress, Reporter, Syncer};
 use crate::transfer::ExportPart;
 

@@ -450,7 +450,10 @@ async fn take_all(
         let beat = batch.heartbeat.as_ref();
         let has_history = beat.is_some_and(|beat| !beat.applied.is_empty());
         let has_history = has_history || !batch.changes.is_empty();
-        let through = inner.core.lock().through(inner.now(), stream, has_history);
+        let through = inner
+            .core
+            .lock()
+            .takes_from(inner.now(), stream, has_history);
         let Some(through) = through else {
             inner.wake.notify_one();
             return Ok(());

@@ -102,7 +102,7 @@ impl Core {
     /// it has said how it joined: it may have been at one that was shut out meanwhile.
     ///
     /// - `has_history`: whether the batch shows that it has one.
-    pub fn through(&mut self, now: Now, stream: StreamId, has_history: bool) -> Option<Origin> {
+    pub fn takes_from(&mut self, now: Now, stream: StreamId, has_history: bool) -> Option<Origin> {
         let stream = self.streams.get(&stream)?;
         let address = stream.address.clone();
         let link = self.links.get(&address)?;

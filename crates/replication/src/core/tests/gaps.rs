@@ -423,8 +423,8 @@ fn of_one_that_was_fresh_nothing_is_taken_before_it_has_said_how_it_joined() {
         });
         let stream = pulled.expect("it pulls");
         let core = &mut behind.core;
-        assert_eq!(core.through(SECOND, stream, false), Some(origin(2)));
-        let through = core.through(SECOND, stream, true);
+        assert_eq!(core.takes_from(SECOND, stream, false), Some(origin(2)));
+        let through = core.takes_from(SECOND, stream, true);
         assert_eq!(through.is_none(), is_fresh);
         let n_before = behind.actions.len();
         behind.said.is_fresh = false;
