@@ -25,7 +25,7 @@ fn main() -> ExitCode {
 
 /// `fuzz/README.md` names every file with a decoder and every target, and nothing that is not.
 fn page() -> Result<(), Failed> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new("..");
     let page = std::fs::read_to_string(root.join("fuzz/README.md"))?;
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let mut wrong = Vec::new();
@@ -47,7 +47,7 @@ fn page() -> Result<(), Failed> {
     let mut files = Vec::new();
     sources(&root.join("crates"), &mut files)?;
     for file in files {
-        let path = file.strip_prefix(&root)?.display().to_string();
+        let path = file.strip_prefix(root)?.display().to_string();
         let is_named =
             named.contains(&path) || path.contains("/tests") || path.contains("kv-testkit");
         if !is_named && has_decoder(&std::fs::read_to_string(&file)?) {

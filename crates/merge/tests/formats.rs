@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 
 use bytes::Bytes;
 use dulse_merge::apply::DroppedRow;
@@ -262,8 +262,7 @@ fn member_row() -> MemberRow {
 }
 
 fn check_golden(file: &str, samples: &BTreeMap<String, Vec<u8>>) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let path = path.join(file);
+    let path = Path::new("tests/golden").join(file);
     let mut text = String::new();
     for (name, bytes) in samples {
         write!(text, "{name} ").unwrap();

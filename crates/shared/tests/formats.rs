@@ -11,7 +11,7 @@ use dulse_shared::{Announced, Event, Payload};
 use dulse_types::entry::UnknownFields;
 use dulse_types::{Entry, EntryFields, FullPath};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/payloads.txt");
+const FILE: &str = "tests/golden/payloads.txt";
 
 fn entry(content: &'static str) -> Entry {
     let fields = EntryFields {

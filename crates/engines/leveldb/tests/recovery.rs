@@ -257,7 +257,7 @@ fn half_of_a_new_store_is_made_anew() {
 /// that names it. LevelDB 1.23.
 #[test]
 fn files_of_the_library_are_read() {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let golden = Path::new("tests/golden");
     let log = std::fs::read(golden.join("000003.log")).unwrap();
     let records: Vec<_> = Records::of(&log).collect();
     let first = |n: usize| u64::from_le_bytes(records[n].bytes[..8].try_into().unwrap());
