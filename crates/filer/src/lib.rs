@@ -211,6 +211,11 @@ async fn leave(state: &FilerState, wait: Duration) {
             who = who.join(", "),
             "left the cluster, but these have not said that they know: the others tell them"
         ),
+        Ok(Left::Unheard(who)) => tracing::error!(
+            who = who.join(", "),
+            "left the cluster, and none of these answers: this store may be the only one, keep it \
+             until another filer is ready"
+        ),
         Ok(Left::Stayed(why)) => tracing::warn!(
             %why,
             "did not leave the cluster: this store is needed; start this filer again, or see \

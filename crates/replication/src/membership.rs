@@ -23,8 +23,24 @@ pub enum Left {
     HandedOver,
     /// It is a member no more, and some that answered have not said yet that they know all.
     Lagging(Vec<String>),
+    /// It is a member no more, and nobody answers who has all that it had: those that did when
+    /// it asked were lost since, perhaps with their disks.
+    Unheard(Vec<String>),
     /// It stays a member: nobody else has all that it has, and why.
     Stayed(String),
+}
+
+impl Left {
+    /// What came of a leave that is journaled, by who has it.
+    fn after(over: &HandedOver) -> Self {
+        let others = over.lacking.iter().chain(&over.silent);
+        let others: Vec<String> = others.map(|(_, address)| address.to_string()).collect();
+        match (over.n_have, others.is_empty()) {
+            (0, _) => Self::Unheard(others),
+            (_, true) => Self::HandedOver,
+            (_, false) => Self::Lagging(others),
+        }
+    }
 }
 
 /// Why a member was not removed.
@@ -106,13 +122,7 @@ impl Replicator {
             .member(MemberStep::Leave { member: own })
             .await?;
         let over = inner.hand_over(&inner.store.shared().vector(), until).await;
-        let lagging = over.lacking.iter().chain(&over.silent);
-        let lagging: Vec<String> = lagging.map(|(_, address)| address.to_string()).collect();
-        Ok(if lagging.is_empty() {
-            Left::HandedOver
-        } else {
-            Left::Lagging(lagging)
-        })
+        Ok(Left::after(&over))
     }
 
     /// Every member and every former one, as this filer sees them.
@@ -154,5 +164,31 @@ impl Replicator {
         tracing::warn!(%member, %cut, "a member was removed");
         self.inner.wake.notify_one();
         Ok(stamp)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leave_that_nobody_has_heard_of_is_no_handing_over() {
+        let other = (Origin(2), "filer-2:8888.18888".parse().expect("an address"));
+        let silent = HandedOver {
+            silent: vec![other.clone()],
+            ..HandedOver::default()
+        };
+        let name = vec![other.1.to_string()];
+        assert_eq!(Left::after(&silent), Left::Unheard(name.clone()));
+        let lagging = HandedOver {
+            n_have: 1,
+            ..silent
+        };
+        assert_eq!(Left::after(&lagging), Left::Lagging(name));
+        let all = HandedOver {
+            n_have: 1,
+            ..HandedOver::default()
+        };
+        assert_eq!(Left::after(&all), Left::HandedOver);
     }
 }

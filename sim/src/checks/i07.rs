@@ -157,8 +157,8 @@ fn waiting(filer: &Filer) -> Result<String, String> {
 /// Where a chunk is named.
 struct Place {
     text: String,
-    /// By a manifest only.
-    is_listed: bool,
+    /// The chunk that is named there, if this one is only listed by that manifest.
+    listed_by: Option<FileId>,
     /// By a listed conflict, which this one recorded.
     recorded_by: Option<Origin>,
 }
@@ -186,6 +186,40 @@ fn is_beyond_a_cut(world: &World, f: usize) -> bool {
     })
 }
 
+/// Whether somebody has the data that named a chunk, or dropped it: a conflict alone does not say.
+fn is_known(world: &World, chunk: FileId) -> bool {
+    let mut running = world.filers.iter().filter_map(|f| f.running.as_ref());
+    let is_dropped = running.any(|running| {
+        let rows = running.shared().garbage(None, usize::MAX);
+        let mut rows = rows.unwrap_or_default().into_iter();
+        rows.any(|row| row.chunk == chunk)
+    });
+    let of_a_file = |place: &Place| place.recorded_by.is_none();
+    is_dropped
+        || world.filers.iter().any(|filer| {
+            let named = named(world, filer).unwrap_or_default();
+            named
+                .get(&chunk)
+                .is_some_and(|places| places.iter().any(of_a_file))
+        })
+}
+
+/// Whether a filer joined at one of two that run on copies of one store, and the other one has not
+/// heard of it: what that dropped nobody told it.
+fn joined_at_a_copy(world: &World, f: usize) -> bool {
+    let Some(running) = &world.filers[f].running else {
+        return false;
+    };
+    let (own, joined) = (running.origin(), running.shared().joined());
+    let joined = joined.unwrap_or_default().origin;
+    let others = world.filers.iter().enumerate();
+    let mut of_it = others.filter(|(_, other)| {
+        let running = other.running.as_ref();
+        running.is_some_and(|running| running.origin() == joined && joined != own)
+    });
+    world.parted.contains(&joined) && of_it.any(|(o, _)| is_unheard_of(world, o, own))
+}
+
 /// A filer that takes in a state shows nobody anything yet.
 fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(), String> {
     let filer = &world.filers[f];
@@ -196,7 +230,8 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
     // One that was set back names what it named then, until it has heard the others; and one that
     // the others shut out what it named before, until it has heard that; so does who joined there.
     let origin = filer.running.as_ref().map(|running| running.origin());
-    let is_out = origin.is_some_and(|origin| is_gone(world, origin) || is_beyond_a_cut(world, f));
+    let is_out = origin.is_some_and(|origin| is_gone(world, origin) || is_beyond_a_cut(world, f))
+        || joined_at_a_copy(world, f);
     if !is_begun || is_out || filer.was_restored.is_some() {
         return Ok(());
     }
@@ -206,8 +241,11 @@ fn refers_to_none(world: &World, f: usize, freed: &BTreeSet<FileId>) -> Result<(
     let is_excused = |id: &FileId, place: &Place| {
         let renewed = &world.renewed;
         let is_renewed = place.recorded_by.is_some_and(|by| renewed.contains(&by));
-        // Nor does anybody look into the manifests that only it named.
-        is_renewed && (world.volumes.carried.contains(id) || place.is_listed)
+        // Nor does anybody look into the manifests that only it named; or that a write named which
+        // was lost with its machine, and with that of who had it and recorded what it lost.
+        let recorded = place.recorded_by.and(place.listed_by);
+        is_renewed && (world.volumes.carried.contains(id) || place.listed_by.is_some())
+            || recorded.is_some_and(|manifest| !is_known(world, manifest))
     };
     let places = named
         .iter()
@@ -231,12 +269,17 @@ fn named(world: &World, filer: &Filer) -> Result<BTreeMap<FileId, Vec<Place>>, S
     let mut chunks: BTreeMap<FileId, Vec<Place>> = BTreeMap::new();
     let mut add = |ids: Vec<FileId>, space: Space, key: &[u8], recorded_by: Option<Origin>| {
         let direct: BTreeSet<FileId> = ids.iter().copied().collect();
-        for id in world.volumes.reach(ids) {
-            chunks.entry(id).or_default().push(Place {
-                text: format!("{space:?} {}", key.escape_ascii()),
-                is_listed: !direct.contains(&id),
-                recorded_by,
-            });
+        for root in ids {
+            for id in world.volumes.reach(vec![root]) {
+                if id != root && direct.contains(&id) {
+                    continue;
+                }
+                chunks.entry(id).or_default().push(Place {
+                    text: format!("{space:?} {}", key.escape_ascii()),
+                    listed_by: (id != root).then_some(root),
+                    recorded_by,
+                });
+            }
         }
     };
     for space in [Space::Entries, Space::Shadows] {

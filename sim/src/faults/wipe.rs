@@ -38,7 +38,9 @@ pub(super) fn is_spare(world: &World, whom: usize) -> bool {
         return false;
     }
     let origin = running.origin();
-    let mut others = world.filers.iter().filter_map(|f| f.running.as_ref());
+    // Nor may one go while the last that has all is about to go with its disk.
+    let staying = world.filers.iter().filter(|filer| filer.leaving.is_none());
+    let mut others = staying.filter_map(|filer| filer.running.as_ref());
     // What one holds that is a member no more counts for nothing, nor does a copy.
     others.any(|other| {
         let is_member = other.origin() != origin && !is_gone(world, other.origin());
