@@ -233,8 +233,13 @@ async fn shows(dir: &Path, engine: &str, expected: &Tree, has_pairs: bool) -> Re
 
 async fn store_is_taken_over(section: &str, key: &str) -> Result<()> {
     let (upstream, place, expected) = upstreams(section, key).await?;
+    taken_over(upstream, &format!("{section}:{place}"), "redb", expected).await
+}
+
+/// A store with what upstream's filer showed is imported, served, and given to another filer.
+async fn taken_over(upstream: Upstream, from: &str, engine: &str, expected: Tree) -> Result<()> {
     let dir = upstream.dir.path().join("ours");
-    let report = imported(&format!("{section}:{place}"), &dir, "redb")?;
+    let report = imported(from, &dir, engine)?;
     ensure!(
         report["done"] == true && report["pairs"] == pairs().len(),
         "{report}"
@@ -243,7 +248,7 @@ async fn store_is_taken_over(section: &str, key: &str) -> Result<()> {
         report["entries"] == report["equal"].as_u64().unwrap_or(0) - 4,
         "{report}"
     );
-    let mut cluster = shows(&dir, "redb", &expected, true).await?;
+    let mut cluster = shows(&dir, engine, &expected, true).await?;
     // A fresh filer takes all of it, and both agree.
     let second = cluster.add_filer("sqlite")?;
     cluster.wait_ready(second).await?;
@@ -287,6 +292,103 @@ async fn store_is_taken_over(section: &str, key: &str) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_is_taken_over() -> Result<()> {
     store_is_taken_over("sqlite", "dbFile").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leveldb_is_taken_over() -> Result<()> {
+    store_is_taken_over("leveldb", "dir").await
+}
+
+/// Upstream's program as it is published has no RocksDB. Its rows there are those of `leveldb2`,
+/// in one database; so these are rows that it wrote, in a store made with its options.
+#[cfg(feature = "rocksdb")]
+#[tokio::test(flavor = "multi_thread")]
+async fn rocksdb_is_taken_over() -> Result<()> {
+    let (upstream, place, expected) = upstreams("leveldb2", "dir").await?;
+    let rocks = upstream.dir.path().join("rocks");
+    let db = rocks::copied(Path::new(&place), &rocks)?;
+    // Who has it open keeps everybody else out.
+    let from = format!("rocksdb:{}", rocks.display());
+    let ours = upstream.dir.path().join("refused").display().to_string();
+    let refused = import(&from, &["--dir", &ours])?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    ensure!(said.contains("in use by another process"), "{said}");
+    drop(db);
+    let before = rocks::files(&rocks)?;
+    let dir = tempfile::tempdir()?;
+    let kept = dir.path().join("rocks");
+    std::fs::rename(&rocks, &kept)?;
+    let from = format!("rocksdb:{}", kept.display());
+    taken_over(upstream, &from, "rocksdb", expected).await?;
+    ensure!(rocks::files(&kept)? == before, "the source was changed");
+    Ok(())
+}
+
+#[cfg(feature = "rocksdb")]
+mod rocks {
+    use super::*;
+
+    use dulse_leveldb::{Db, ReadOptions};
+    use rocksdb::compaction_filter::Decision;
+    use rocksdb::{BlockBasedOptions, DB, WriteOptions};
+
+    /// Files by name: contents and time of the last change.
+    pub(super) type Files = BTreeMap<String, (Vec<u8>, std::time::SystemTime)>;
+
+    /// As upstream sets it up.
+    fn options() -> rocksdb::Options {
+        let mut options = rocksdb::Options::default();
+        options.create_if_missing(true);
+        options.set_level_compaction_dynamic_level_bytes(true);
+        options.set_compaction_filter("ttl", |_, _, _| Decision::Keep);
+        let mut tables = BlockBasedOptions::default();
+        tables.set_bloom_filter(8.0, false);
+        options.set_block_based_table_factory(&tables);
+        // So that there are several tables, on more than one level, and rows in the log.
+        options.set_write_buffer_size(64 << 10);
+        options
+    }
+
+    /// All rows of a store `leveldb2` in one RocksDB.
+    pub(super) fn copied(from: &Path, to: &Path) -> Result<DB> {
+        let db = DB::open(&options(), to)?;
+        let mut n_rows = 0;
+        for part in 0..8 {
+            // Opening writes to it, and upstream's filer goes on with it later.
+            let scratch = tempfile::tempdir()?;
+            let part = from.join(format!("{part:02}"));
+            for item in std::fs::read_dir(&part)? {
+                let file = item?;
+                std::fs::copy(file.path(), scratch.path().join(file.file_name()))?;
+            }
+            let leveldb = Db::open(scratch.path(), &dulse_leveldb::Options::existing())?;
+            let reads = ReadOptions {
+                verifies_checksums: true,
+                fills_cache: false,
+            };
+            let mut cursor = leveldb.cursor(reads, None)?;
+            cursor.seek_to_first();
+            while let Some((key, value)) = cursor.row() {
+                db.put_opt(key, value, &WriteOptions::default())?;
+                n_rows += 1;
+                cursor.next();
+            }
+            cursor.status()?;
+        }
+        ensure!(n_rows > N_MANY, "{n_rows} rows");
+        Ok(db)
+    }
+
+    pub(super) fn files(dir: &Path) -> Result<Files> {
+        let mut files = Files::new();
+        for item in std::fs::read_dir(dir)? {
+            let file = item?;
+            let changed = file.metadata()?.modified()?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            files.insert(name, (std::fs::read(file.path())?, changed));
+        }
+        Ok(files)
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

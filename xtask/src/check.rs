@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::run::{cargo, run};
-use crate::{mutate, scenarios, supply, tidy};
+use crate::{mutate, rocksdb, scenarios, supply, tidy};
 
 /// All checks.
 ///
@@ -27,6 +27,7 @@ pub(crate) fn static_checks() -> Result<()> {
     run(&mut cargo(&["fmt", "--all", "--", "--check"]))?;
     tidy::tidy()?;
     mutate::check()?;
+    rocksdb::check()?;
     supply::audit()
 }
 

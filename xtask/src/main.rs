@@ -18,6 +18,7 @@ mod plan;
 mod postgres;
 mod power;
 mod redis;
+mod rocksdb;
 mod run;
 mod scenarios;
 mod supply;
@@ -40,12 +41,14 @@ enum Command {
     Check,
     /// Mends formatting and what clippy can mend by itself.
     Fix,
-    /// Runs the tests: all rings, or the one named.
+    /// Runs the tests: all rings but `rocksdb`, or the one named.
     Test {
-        /// `quick` (no servers), `servers` (our own processes), `upstream` (beside the real weed).
+        /// `quick` (no servers), `servers` (our own processes), `upstream` (beside the real weed),
+        /// `rocksdb` (all that is built with that engine).
         ring: Option<plan::Ring>,
     },
-    /// Runs the conformance suite of one engine: `redb`, `leveldb`, `sqlite` or `memory`.
+    /// Runs the conformance suite of one engine: `redb`, `leveldb`, `sqlite`, `rocksdb` or
+    /// `memory`.
     Conformance {
         /// The engine.
         store: String,
@@ -77,7 +80,8 @@ enum Command {
         seconds: u64,
     },
     /// Measures against upstream's program in the same run and prints ratios; `bench load …`
-    /// puts load on a filer that is running; `bench -- --help` tells all.
+    /// puts load on a filer that is running; `bench engines` compares the engines and writes
+    /// docs/engines.md; `bench -- --help` tells all.
     Bench {
         /// Passed on to the benchmark: `--quick`, `--only create,http`, `--json FILE`, `load …`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

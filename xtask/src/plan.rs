@@ -2,7 +2,7 @@
 //! The steps of a test run: what, in which ring, and about how long.
 
 use crate::run::{cargo, run};
-use crate::{check, debian, fetch};
+use crate::{check, debian, fetch, rocksdb};
 
 /// A ring of tests, from cheap to dear.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
@@ -13,6 +13,8 @@ pub(crate) enum Ring {
     Servers,
     /// Beside upstream's real programs.
     Upstream,
+    /// With the engine RocksDB, which nothing else builds; only when it is named.
+    Rocksdb,
 }
 
 /// One step of a run.
@@ -38,6 +40,12 @@ const POWER: &str = "tests/power";
 /// The black-box file whose filers are in networks of their own.
 const PARTITION: &str = "tests/partition";
 
+/// The same on the engine RocksDB.
+const ROCKSDB_POWER: &str = "RocksDB: tests/power";
+
+/// The import of a store on RocksDB, whose entries upstream's program wrote.
+const ROCKSDB_IMPORT: &str = "RocksDB: tests/upstream_import";
+
 /// Estimate of one black-box test file, in seconds.
 const BLACK_BOX_ESTIMATE_S: u64 = 45;
 
@@ -53,10 +61,15 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             ring,
             estimate_s,
             action,
-            lacks: (ring == Ring::Upstream).then_some(fetch::lacks_weed as fn() -> Option<String>),
+            lacks: match ring {
+                Ring::Upstream => Some(fetch::lacks_weed as fn() -> Option<String>),
+                Ring::Rocksdb if name == ROCKSDB_IMPORT => Some(fetch::lacks_weed),
+                Ring::Rocksdb => Some(rocksdb::lacks),
+                _ => None,
+            },
             cannot: match name {
                 MOUNTS => Some(debian::lacks_fuse),
-                POWER => Some(debian::lacks_fuse_inside),
+                POWER | ROCKSDB_POWER => Some(debian::lacks_fuse_inside),
                 PARTITION => Some(debian::lacks_networks),
                 _ => None,
             },
@@ -161,16 +174,50 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             ]))
         }),
     );
+    push(
+        "RocksDB: lints",
+        Ring::Rocksdb,
+        60,
+        Box::new(rocksdb::clippy),
+    );
+    push(
+        "RocksDB: the engine, the registry, imports",
+        Ring::Rocksdb,
+        120,
+        Box::new(|| {
+            let packages = ["-p", "dulse-engine-rocksdb", "-p", "dulse-registry"];
+            rocksdb::test(&[&packages[..], &["-p", "dulse-import"]].concat())
+        }),
+    );
+    push(
+        "RocksDB: build the program",
+        Ring::Rocksdb,
+        60,
+        Box::new(rocksdb::build_program),
+    );
+    for (name, file, only) in [
+        ("RocksDB: tests/engines", "engines", "rocksdb"),
+        (ROCKSDB_POWER, "power", "rocksdb"),
+        (ROCKSDB_IMPORT, "upstream_import", "rocksdb"),
+    ] {
+        let estimate_s = BLACK_BOX_ESTIMATE_S;
+        let test = move || rocksdb::test(&["-p", "dulse-tests", "--test", file, "--", only]);
+        push(name, Ring::Rocksdb, estimate_s, Box::new(test));
+    }
     steps.sort_by_key(|step| step.ring);
     Ok(steps)
 }
 
-/// The steps of one ring, with what they need from earlier rings.
+/// The steps of one ring, with what they need from earlier rings; of all but [`Ring::Rocksdb`]
+/// when none is named.
 pub(crate) fn steps_of(ring: Option<Ring>) -> anyhow::Result<Vec<Step>> {
     let mut steps = steps()?;
+    if ring.is_none() {
+        steps.retain(|s| s.ring != Ring::Rocksdb);
+    }
     if let Some(ring) = ring {
         let is_setup = |s: &Step| s.name.starts_with("fetch") || s.name.starts_with("build");
-        steps.retain(|s| s.ring == ring || (ring == Ring::Upstream && is_setup(s)));
+        steps.retain(|s| s.ring == ring || (ring >= Ring::Upstream && is_setup(s)));
     }
     Ok(steps)
 }

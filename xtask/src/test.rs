@@ -101,10 +101,14 @@ const ENGINES: &[(&str, &str)] = &[
 ///
 /// When a case fails, or none has this name.
 pub(crate) fn conformance(store: &str) -> Result<()> {
+    if store == "rocksdb" {
+        crate::rocksdb::setup()?;
+        return crate::rocksdb::test(&["-p", "dulse-engine-rocksdb"]);
+    }
     let Some((_, package)) = ENGINES.iter().find(|(name, _)| *name == store) else {
         let names: Vec<_> = ENGINES.iter().map(|(name, _)| *name).collect();
         bail!(
-            "no engine or store `{store}`; expected one of {}",
+            "no engine or store `{store}`; expected rocksdb or one of {}",
             names.join(", ")
         );
     };

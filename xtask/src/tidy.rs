@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("leveldb", ""),
     ("engines/leveldb", "types kv kv-testkit leveldb"),
     ("engines/redb", "types kv kv-testkit"),
+    ("engines/rocksdb", "types kv kv-testkit leveldb"),
     ("engines/sqlite", "types kv kv-testkit"),
     ("store", "types"),
     ("store-testkit", "types store"),
@@ -32,7 +33,8 @@ const ARROWS: &[(&str, &str)] = &[
     ("replica", "types merge journal kv store"),
     (
         "registry",
-        "types store kv journal replica engine-redb engine-sqlite engine-leveldb",
+        "types store kv journal replica engine-redb engine-sqlite engine-leveldb \
+         engine-rocksdb",
     ),
     ("cluster", "types"),
     (

@@ -32,7 +32,7 @@ use source::{From, Opened};
 )]
 pub(crate) struct ImportArgs {
     /// What to read: `leveldb:DIR`, `leveldb2:DIR` (upstream's default), `leveldb3:DIR`,
-    /// `sqlite:FILE` of a stopped filer, or a copy of one; `meta:FILE` that `fs.meta.save` wrote
+    /// `rocksdb:DIR` (where this program was built with RocksDB), `sqlite:FILE` of a stopped filer, or a copy of one; `meta:FILE` that `fs.meta.save` wrote
     #[arg(long)]
     from: From,
     /// The new store; `DIR.dulse` or `FILE.dulse` by default, where filer.toml looks for it
@@ -118,8 +118,11 @@ fn plan(args: &ImportArgs) -> Result<Plan> {
     let engine = args.engine.as_deref().unwrap_or(args.from.engine());
     if !ENGINES.contains(&engine) {
         let have = ENGINES.join(", ");
-        let text =
-            format!("this program has no engine `{engine}`; expected --engine with one of {have}");
+        let elsewhere = dulse_registry::build_with(engine).unwrap_or_default();
+        let text = format!(
+            "this program has no engine `{engine}`; expected --engine with one of \
+             {have}{elsewhere}"
+        );
         return Err(Usage(text).into());
     }
     let dir = match &args.dir {
@@ -190,7 +193,7 @@ fn run(source: &Opened, store: &ReplicaStore) -> Result<Report, Failed> {
     })
 }
 
-/// Where a LevelDB is copied to, to be opened.
+/// Where a LevelDB or RocksDB is copied to, to be opened.
 struct Scratch(PathBuf);
 
 impl Scratch {

@@ -17,10 +17,10 @@ use crate::tree::{Child, Row, Tree};
 use crate::value::{decode_value, is_hard_link};
 
 /// Rows read at a time.
-const PAGE: usize = 1_000;
+pub(crate) const PAGE: usize = 1_000;
 
 /// Bytes of an MD5.
-const HASH_LEN: usize = 16;
+pub(crate) const HASH_LEN: usize = 16;
 
 /// Databases of `leveldb2`.
 const N_PARTS: u8 = 8;
@@ -293,14 +293,14 @@ pub fn leveldb_row(layout: Layout, database: &str, key: &[u8], value: &[u8]) -> 
 }
 
 /// Whether a value is an entry: it decodes, and has the attributes that every entry has.
-fn is_entry(value: &Bytes) -> bool {
+pub(crate) fn is_entry(value: &Bytes) -> bool {
     let fields = decode_value(value)
         .ok()
         .and_then(|entry| entry.fields().ok());
     fields.is_some_and(|fields| fields.attributes.is_some())
 }
 
-fn hash_of(directory: &str) -> Vec<u8> {
+pub(crate) fn hash_of(directory: &str) -> Vec<u8> {
     Md5::digest(directory.as_bytes()).to_vec()
 }
 
@@ -362,7 +362,8 @@ fn lock(dir: &Path) -> Result<std::fs::File, SourceError> {
     }
 }
 
-fn copy_database(from: &Path, to: &Path) -> Result<(), SourceError> {
+/// Copies a stopped database; its tables, which never change, are linked where that works.
+pub(crate) fn copy_database(from: &Path, to: &Path) -> Result<(), SourceError> {
     let copy = || {
         std::fs::create_dir_all(to)?;
         for item in std::fs::read_dir(from)? {

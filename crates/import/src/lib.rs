@@ -13,6 +13,7 @@ mod fill;
 mod item;
 mod leveldb;
 pub mod meta;
+mod rocks;
 mod sqlite;
 mod tree;
 mod value;
@@ -20,6 +21,9 @@ mod value;
 pub use fill::{Counts, Failed, Problems, fill, verify};
 pub use item::{Item, SourceError};
 pub use leveldb::{Layout, LevelDbSource, leveldb_row};
+#[cfg(feature = "rocksdb")]
+pub use rocks::RocksDbSource;
+pub use rocks::rocksdb_row;
 pub use sqlite::{Columns, SqliteSource, sqlite_row};
 pub use tree::{Child, Items, Row, Tree, items};
 pub use value::{decode_value, is_local_key};

@@ -44,15 +44,13 @@ pub struct Usage {
 /// - **One owner.** A second open of the same directory fails with `Locked`.
 /// - **Threads.** All methods may be called at once; writes may wait for one another.
 ///
-/// For an engine on a log-structured tree (`LevelDB`, `RocksDB`) the prefix asks for this: the
-/// engine's own log must stay on and hold every batch; a checkpoint syncs that log
-/// (`WriteOptions.sync` on an empty or marker batch, `SyncWAL`); **a log must be synced before
-/// its successor gets the first batch** (`LevelDB` and `RocksDB` do not sync a log when they
-/// change to a new one, so a crash may lose the end of the old and keep the start of the new:
-/// sync before a memtable is switched, or, in `RocksDB`, `kPointInTimeRecovery` with
-/// `track_and_verify_wals`, which stops at such a hole); recovery stops at the first damaged
-/// record and never skips one (`paranoid_checks`, `kPointInTimeRecovery`); several column
-/// families only with `atomic_flush`.
+/// For an engine on a log-structured tree the prefix asks for one of two things. With the
+/// engine's own log (`LevelDB`): the log holds every batch; a checkpoint syncs it; a log that was
+/// not synced before its successor got the first batch may lose its end while the successor
+/// keeps its start, so recovery stops at the first hole and at the first damaged record, and
+/// never skips one. Without a log (`RocksDB`): a batch is in one memtable, memtables become
+/// tables in the order in which they were filled, each synced before the manifest names it, and
+/// a checkpoint makes tables of all of them; several column families only with `atomic_flush`.
 pub trait Engine: Read {
     /// Applies a batch, unsynced.
     ///

@@ -9,6 +9,8 @@
 //!
 //! It is no engine: which settings keep whose promises is its users' business.
 //!
+//! [`records`] reads the framing of its logs and manifests without the library.
+//!
 //! **Opening writes.** LevelDB has no way to read only: opening moves what the logs hold into
 //! tables, writes a new manifest and removes old files. Whoever wants a store to stay as it is
 //! opens a copy.
@@ -20,6 +22,7 @@ mod error;
 mod library;
 mod options;
 mod raw;
+pub mod records;
 mod snapshot;
 
 pub use batch::Batch;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use dulse_config::Stores;
 use dulse_config::stores::Section;
 
-use crate::ENGINES;
+use crate::{ENGINES, build_with};
 
 /// What a directory of ours is called, behind the name of upstream's.
 const SUFFIX: &str = ".dulse";
@@ -201,7 +201,10 @@ pub fn choose(stores: &Stores) -> Result<Option<Chosen>, ChooseError> {
     };
     let wanted = kind.engine();
     let engine = ENGINES.iter().find(|engine| **engine == wanted);
-    let engine = engine.ok_or_else(|| missing(format!("engine `{wanted}`")))?;
+    let engine = engine.ok_or_else(|| {
+        let elsewhere = build_with(wanted).unwrap_or_default();
+        missing(format!("engine `{wanted}`{elsewhere}"))
+    })?;
     let key = match kind {
         UpstreamKind::Sqlite => "dbFile",
         _ => "dir",

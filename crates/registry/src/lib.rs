@@ -23,6 +23,8 @@ use metrics::{MeteredDisk, MeteredEngine};
 
 use dulse_engine_leveldb::LeveldbEngine;
 use dulse_engine_redb::RedbEngine;
+#[cfg(feature = "rocksdb")]
+use dulse_engine_rocksdb::RocksdbEngine;
 use dulse_engine_sqlite::SqliteEngine;
 use dulse_journal::{JournalError, RealDisk};
 use dulse_kv::Engine;
@@ -32,14 +34,35 @@ use dulse_replica::{
 };
 use dulse_store::ErrorKind;
 
-/// The engines an embedded filer can use; the first is the default.
-pub const ENGINES: &[&str] = &["redb", "leveldb", "sqlite"];
+/// The engines an embedded filer can use; the first is the default. `rocksdb` is among them
+/// where the program was built with the feature of that name.
+pub const ENGINES: &[&str] = &[
+    "redb",
+    "leveldb",
+    "sqlite",
+    #[cfg(feature = "rocksdb")]
+    "rocksdb",
+];
+
+/// Engines that are built only when asked for, and what asks for them.
+const OPTIONAL: &[(&str, &str)] = &[("rocksdb", "--features rocksdb")];
+
+/// What is to be said of an engine that this program lacks and another build of it has.
+#[must_use]
+pub fn build_with(engine: &str) -> Option<String> {
+    let (_, how) = OPTIONAL.iter().find(|(name, _)| *name == engine)?;
+    let lacks = !ENGINES.contains(&engine);
+    lacks.then(|| format!("; a program built with `cargo build --release {how}` has it"))
+}
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// No engine has this name.
-    #[error("unknown engine `{0}`; expected one of {expected}", expected = ENGINES.join(", "))]
+    #[error(
+        "unknown engine `{0}`; expected one of {expected}{elsewhere}",
+        expected = ENGINES.join(", "), elsewhere = build_with(.0).unwrap_or_default()
+    )]
     UnknownEngine(String),
     /// The directory holds another engine's store.
     #[error("the directory holds a store of engine `{found}`, asked for `{asked}`")]
@@ -106,7 +129,7 @@ pub fn quarantine(dir: &Path, reason: &str) -> Result<PathBuf, OpenError> {
 /// Whether a source file, as a panic names it, is an engine's.
 #[must_use]
 pub fn is_of_an_engine(file: &str) -> bool {
-    ["/redb-", "/rusqlite-"]
+    ["/redb-", "/rusqlite-", "/rocksdb-"]
         .iter()
         .any(|name| file.contains(name))
 }
@@ -232,6 +255,8 @@ fn last_made(engine: &str, dir: &Path) -> PathBuf {
     let file = dir.join(format!("store.{engine}"));
     match engine {
         "leveldb" => file.join(dulse_engine_leveldb::MARKER),
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => file.join(dulse_engine_rocksdb::MARKER),
         _ => file,
     }
 }
@@ -247,6 +272,15 @@ fn open_engine(engine: &str, dir: &Path, is_checked: bool) -> Result<Arc<dyn Eng
             match is_checked {
                 true => Arc::new(LeveldbEngine::open_checked(&files)?),
                 false => Arc::new(LeveldbEngine::open(&files)?),
+            }
+        }
+        #[cfg(feature = "rocksdb")]
+        "rocksdb" => {
+            let files = dir.join("store.rocksdb");
+            dulse_journal::make_durably(&files).map_err(OpenError::Dir)?;
+            match is_checked {
+                true => Arc::new(RocksdbEngine::open_checked(&files)?),
+                false => Arc::new(RocksdbEngine::open(&files)?),
             }
         }
         _ if is_checked => Arc::new(SqliteEngine::open_checked(dir)?),

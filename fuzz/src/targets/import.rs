@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use dulse_import::meta::MetaSource;
 use dulse_import::{
-    Columns, Item, Layout, Row, decode_value, is_local_key, leveldb_row, sqlite_row,
+    Columns, Item, Layout, Row, decode_value, is_local_key, leveldb_row, rocksdb_row, sqlite_row,
 };
 
 /// A value, compressed or not.
@@ -26,6 +26,9 @@ pub(crate) fn row(input: &[u8]) {
             let row = leveldb_row(layout, database, key, value);
             assert!(layout != Layout::One || !matches!(row, Row::Hashed | Row::Odd(_)));
         }
+    }
+    if let Row::Kv { key: kept, .. } = rocksdb_row(key, value) {
+        assert!(kept == key);
     }
     let text = String::from_utf8_lossy(key).into_owned();
     let (directory, name) = text.split_at(text.floor_char_boundary(text.len() / 2));

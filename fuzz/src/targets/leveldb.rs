@@ -2,7 +2,7 @@
 //! LevelDB's logs and manifests, as they are read before LevelDB sees them.
 
 use dulse_engine_leveldb::log_number;
-use dulse_engine_leveldb::records::{Records, goes_on_behind};
+use dulse_leveldb::records::{Records, goes_on_behind};
 
 /// Reads a file; cut where its records end, it says the same.
 pub(crate) fn files(input: &[u8]) {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+#[cfg(feature = "rocksdb")]
+use dulse_import::RocksDbSource;
 use dulse_import::{
     Counts, Failed, Layout, LevelDbSource, Problems, SourceError, SqliteSource, fill, items, meta,
     verify,
@@ -28,7 +30,8 @@ impl FromStr for From {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, place) = text.split_once(':').unwrap_or((text, ""));
-        let expected = "expected leveldb:DIR, leveldb2:DIR, leveldb3:DIR, sqlite:FILE or meta:FILE";
+        let expected = "expected leveldb:DIR, leveldb2:DIR, leveldb3:DIR, rocksdb:DIR, sqlite:FILE \
+                        or meta:FILE";
         if place.is_empty() {
             return Err(format!("`{text}` names no place; {expected}"));
         }
@@ -38,8 +41,10 @@ impl FromStr for From {
         }
         let found = UpstreamKind::ALL.into_iter().find(|k| k.name() == kind);
         match found {
+            #[cfg(not(feature = "rocksdb"))]
             Some(UpstreamKind::RocksDb) => Err(
-                "this program cannot read RocksDB; have upstream's filer write a file with \
+                "this program cannot read RocksDB; build one with `cargo build --release \
+                     --features rocksdb`, or have upstream's filer write a file with \
                      `fs.meta.save` and import that with meta:FILE"
                     .to_owned(),
             ),
@@ -79,7 +84,7 @@ impl From {
         with_suffix(place, suffix)
     }
 
-    /// Opens it for reading; a LevelDB as a copy in `copy`.
+    /// Opens it for reading; LevelDB and RocksDB as a copy in `copy`.
     pub(super) fn open(&self, copy: &Path, buckets: &str) -> Result<Opened, SourceError> {
         let leveldb = |place: &Path, layout| {
             let opened = LevelDbSource::open(place, layout, copy, buckets);
@@ -97,6 +102,12 @@ impl From {
             Self::Store(UpstreamKind::LevelDb, dir) => leveldb(dir, Layout::One),
             Self::Store(UpstreamKind::LevelDb2, dir) => leveldb(dir, Layout::Parts),
             Self::Store(UpstreamKind::LevelDb3, dir) => leveldb(dir, Layout::Buckets),
+            #[cfg(feature = "rocksdb")]
+            Self::Store(UpstreamKind::RocksDb, dir) => {
+                let opened = RocksDbSource::open(dir, copy);
+                opened.map(|source| Opened::RocksDb(Box::new(source)))
+            }
+            #[cfg(not(feature = "rocksdb"))]
             Self::Store(UpstreamKind::RocksDb, dir) => Err(SourceError::Other {
                 place: dir.display().to_string(),
                 what: "a RocksDB, which this program cannot read".to_owned(),
@@ -109,6 +120,8 @@ impl From {
 pub(super) enum Opened {
     Sqlite(Box<SqliteSource>),
     LevelDb(Box<LevelDbSource>),
+    #[cfg(feature = "rocksdb")]
+    RocksDb(Box<RocksDbSource>),
     Meta(PathBuf),
 }
 
@@ -135,6 +148,11 @@ impl Opened {
                 let mut items = items(&**source);
                 (fill(store, &mut items, progress)?, items.n_unreached())
             }
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(source) => {
+                let mut items = items(&**source);
+                (fill(store, &mut items, progress)?, items.n_unreached())
+            }
             Self::Meta(file) => (fill(store, &mut meta::open(file)?, progress)?, 0),
         };
         Ok(Filled {
@@ -152,6 +170,8 @@ impl Opened {
         match self {
             Self::Sqlite(source) => verify(store, &mut items(&**source), progress),
             Self::LevelDb(source) => verify(store, &mut items(&**source), progress),
+            #[cfg(feature = "rocksdb")]
+            Self::RocksDb(source) => verify(store, &mut items(&**source), progress),
             Self::Meta(file) => verify(store, &mut meta::open(file)?, progress),
         }
     }
@@ -167,6 +187,8 @@ mod tests {
             "leveldb:a",
             "leveldb2:./d:e",
             "leveldb3:/x",
+            #[cfg(feature = "rocksdb")]
+            "rocksdb:./r",
             "sqlite:f.db",
             "meta:x.gz",
         ] {
@@ -175,6 +197,7 @@ mod tests {
         for (text, says) in [
             ("leveldb2", "names no place; expected leveldb:DIR"),
             ("redis2:x", "unknown kind `redis2`; expected"),
+            #[cfg(not(feature = "rocksdb"))]
             ("rocksdb:x", "fs.meta.save"),
         ] {
             let error = text.parse::<From>().unwrap_err();

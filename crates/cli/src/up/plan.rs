@@ -81,8 +81,9 @@ fn engines(args: &UpArgs) -> Result<Vec<String>, Usage> {
     for engine in &engines {
         if !dulse_registry::ENGINES.contains(&engine.as_str()) {
             let known = dulse_registry::ENGINES.join(", ");
+            let elsewhere = dulse_registry::build_with(engine).unwrap_or_default();
             return Err(Usage(format!(
-                "unknown engine `{engine}`; expected one of {known}"
+                "unknown engine `{engine}`; expected one of {known}{elsewhere}"
             )));
         }
     }

@@ -7,9 +7,9 @@
 //!   before. LevelDB changes to a new log every 8 MiB and never syncs the old one, so a power
 //!   loss may keep the new log and lose the end of the old; and what was not synced may come
 //!   back as zeros, over which its reader steps. So before LevelDB sees the logs, they are read
-//!   here ([`records`], `recovery`): from the log that the manifest names on, record by record,
-//!   each with a valid checksum and the number that follows; behind the first that is not, the
-//!   rest is cut off and later logs are removed. The same for the last record of the manifest,
+//!   here ([`dulse_leveldb::records`], `recovery`): from the log that the manifest names on,
+//!   record by record, each with a valid checksum and the number that follows; behind the first
+//!   that is not, the rest is cut off and later logs are removed. The same for the last record of the manifest,
 //!   which is synced one by one.
 //! - **A checkpoint** syncs every log there is, then the directory: LevelDB's own synced write
 //!   syncs the present log alone, and no log's name. What is in no log is in a table, which
@@ -36,7 +36,6 @@
 mod engine;
 mod error;
 mod opening;
-pub mod records;
 mod recovery;
 mod room;
 

@@ -75,10 +75,12 @@ pub(crate) fn open(dir: &Path, options: &Options) -> Result<Db, Error> {
 
 /// Makes a store. It gets its marker last, so half of one is made anew.
 fn make(dir: &Path, options: &Options) -> Result<Db, Error> {
-    for path in files(dir)? {
-        let name = name(&path);
-        let len = fs::metadata(&path)
-            .map_err(|e| at("look at", &path, e))?
+    let files = files(dir)?;
+    // Order: all are looked at before the first goes.
+    for path in &files {
+        let name = name(path);
+        let len = fs::metadata(path)
+            .map_err(|e| at("look at", path, e))?
             .len();
         let is_table = name.ends_with(".ldb") || name.ends_with(".sst");
         if is_table || (name.ends_with(".log") && len > 0) {
@@ -88,11 +90,14 @@ fn make(dir: &Path, options: &Options) -> Result<Db, Error> {
             );
             return Err(corrupt(context));
         }
+    }
+    for path in &files {
+        let name = name(path);
         let is_half = ["CURRENT", "STORE.half", "LOG", "LOG.old"].contains(&&*name)
             || name.starts_with("MANIFEST-")
             || [".log", ".dbtmp"].iter().any(|end| name.ends_with(end));
         if is_half {
-            fs::remove_file(&path).map_err(|e| at("remove", &path, e))?;
+            fs::remove_file(path).map_err(|e| at("remove", path, e))?;
         }
     }
     let options = Options {

@@ -8,9 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dulse_kv::Error;
+use dulse_leveldb::records::{Records, goes_on_behind};
 
 use crate::error::{corrupt, io as io_error};
-use crate::records::{Records, goes_on_behind};
 
 /// What a store that is about to be opened is made of, besides its tables.
 pub(crate) struct Live {

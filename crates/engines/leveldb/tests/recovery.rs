@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use dulse_engine_leveldb::records::{BLOCK_BYTES, Records};
 use dulse_engine_leveldb::{LeveldbEngine, MARKER, Options, log_number};
 use dulse_kv::{Batch, Engine, ErrorKind, ReadExt};
+use dulse_leveldb::records::{BLOCK_BYTES, Records};
 
 /// Batches in a store of these tests.
 const BATCHES: u8 = 10;
@@ -241,6 +241,8 @@ fn a_store_that_is_not_ours_is_refused_and_left_alone() {
     assert_eq!(kind, ErrorKind::Corrupt);
     assert!(said.contains("there is no `STORE` beside it"), "{said}");
     assert_eq!(std::fs::read(log(dir.path())).unwrap(), before);
+    assert!(dir.path().join("CURRENT").exists(), "nothing is removed");
+    manifest(dir.path());
 }
 
 /// A power loss while a store was made leaves some of its files, and no batch.

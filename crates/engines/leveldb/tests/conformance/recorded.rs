@@ -14,9 +14,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use dulse_engine_leveldb::records::Records;
 use dulse_engine_leveldb::{LeveldbEngine, Options};
 use dulse_kv_testkit::crash::{Event, Image, Recording, Rig, Step, Work};
+use dulse_leveldb::records::Records;
 
 /// The least that LevelDB takes, so that logs change often.
 const OPTIONS: Options = Options {
