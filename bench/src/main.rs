@@ -7,6 +7,7 @@
 
 mod ceiling;
 mod drive;
+mod engines;
 mod entries;
 mod load;
 mod machine;
@@ -39,6 +40,14 @@ struct Cli {
 enum Command {
     /// Puts load on a filer that is running
     Load(load::LoadArgs),
+    /// Compares the embedded engines, each under a replica
+    Engines(engines::EnginesArgs),
+    /// Fills a store with one engine (the comparison starts it itself)
+    #[command(hide = true)]
+    EngineFill(engines::work::WorkArgs),
+    /// Opens one again (the comparison starts it itself)
+    #[command(hide = true)]
+    EngineOpen(engines::work::WorkArgs),
     /// Serves empty answers: the ceiling (the benchmark starts it itself)
     Ceiling {
         #[arg(long)]
@@ -180,6 +189,9 @@ async fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
         Some(Command::Load(args)) => load::run(args).await,
+        Some(Command::Engines(args)) => engines::run(&args),
+        Some(Command::EngineFill(args)) => engines::work::fill(&args),
+        Some(Command::EngineOpen(args)) => engines::work::open_again(&args),
         Some(Command::Ceiling { http, grpc }) => ceiling::serve(http, grpc).await,
         None => {
             cli.run.check()?;
