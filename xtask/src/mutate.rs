@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `cargo xtask mutate`: removes each guard in turn and demands that a test fails.
 //!
-//! A guard is a few words of code without which the model breaks: `crates/*/GUARDS.md` lists
-//! them, `xtask/mutants/*.toml` says of each which text is replaced by what, and which tests
+//! A guard is a few words of code without which the model breaks: `GUARDS.md` of
+//! each crate lists them, `xtask/mutants/*.toml` says of each which text is replaced by what, and which tests
 //! must fail then. The tree is copied, and every replacement is woven in beside its
 //! original, chosen by a variable when the test runs: so all mutants are built once, and the
 //! code that is shipped has no trace of them. Building each mutant by itself was considered;
@@ -169,30 +169,46 @@ fn show(fate: &Fate<'_>) {
 fn print_table(fates: &[Fate<'_>]) {
     let mut rows: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for fate in fates {
-        let mut parts = fate.mutant.file.split('/');
-        let of = parts.nth(1).unwrap_or_default();
+        let of = crate_of(&fate.mutant.file);
         let (n_mutants, n_killed) = rows.entry(of).or_default();
         *n_mutants += 1;
         *n_killed += usize::from(fate.killed_by.is_some());
     }
-    println!("| crate       | mutants | killed | survived |");
-    println!("|-------------|--------:|-------:|---------:|");
+    println!("| crate           | mutants | killed | survived |");
+    println!("|-----------------|--------:|-------:|---------:|");
     let (mut all, mut dead) = (0, 0);
     for (of, (n_mutants, n_killed)) in rows {
         let left = n_mutants - n_killed;
-        println!("| {of:<11} | {n_mutants:>7} | {n_killed:>6} | {left:>8} |");
+        println!("| {of:<15} | {n_mutants:>7} | {n_killed:>6} | {left:>8} |");
         all += n_mutants;
         dead += n_killed;
     }
     println!(
-        "| all         | {all:>7} | {dead:>6} | {:>8} |\n",
+        "| all             | {all:>7} | {dead:>6} | {:>8} |\n",
         all - dead
     );
+}
+
+/// The crate of a file, as its directory is called below `crates`.
+fn crate_of(file: &str) -> &str {
+    let file = file.strip_prefix("crates/").unwrap_or(file);
+    file.split("/src/").next().unwrap_or(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_of_a_crate() {
+        for (file, expect) in [
+            ("crates/merge/src/row.rs", "merge"),
+            ("crates/engines/redb/src/engine.rs", "engines/redb"),
+            ("sim/src/lib.rs", "sim"),
+        ] {
+            assert_eq!(crate_of(file), expect);
+        }
+    }
 
     #[test]
     fn results_keep_the_order_of_the_items() {

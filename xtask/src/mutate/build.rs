@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
 use super::list::{Killer, Mutant};
 use crate::cache::cache;
+use crate::rocksdb;
 
 /// The built tests, by package and target.
 pub(crate) struct Built {
@@ -52,8 +53,14 @@ pub(crate) fn build(tree: &Path, all: &[Mutant], chosen: &[&Mutant]) -> Result<B
     let mut arguments: Vec<String> = ["test", "--no-run", "--profile", "ci"]
         .map(str::to_owned)
         .into();
-    for package in packages.collect::<BTreeSet<&str>>() {
+    let packages = packages.collect::<BTreeSet<&str>>();
+    for package in &packages {
         arguments.extend(["-p".to_owned(), format!("dulse-{package}")]);
+    }
+    if packages.contains("engine-rocksdb") {
+        rocksdb::setup()?;
+        let feature = "dulse-engine-rocksdb/rocksdb";
+        arguments.extend(["--features", feature].map(str::to_owned));
     }
     let targets = programs.iter().map(|(_, target)| target.as_str());
     for target in targets.collect::<BTreeSet<&str>>() {
@@ -72,7 +79,7 @@ pub(crate) fn build(tree: &Path, all: &[Mutant], chosen: &[&Mutant]) -> Result<B
 
 /// Runs cargo, and returns the programs it named by package and target.
 fn cargo(tree: &Path, arguments: &[String]) -> Result<BTreeMap<(String, String), PathBuf>> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = rocksdb::cargo(&[]);
     cargo
         .args(arguments)
         .args(["--message-format", "json-render-diagnostics", "-q"])

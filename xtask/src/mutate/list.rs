@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
@@ -190,11 +190,10 @@ pub(crate) fn place(mutant: &Mutant) -> Result<(usize, String)> {
 /// The guards of all lists: the first cell of each row.
 fn guards() -> Result<BTreeSet<String>> {
     let mut guards = BTreeSet::new();
-    for item in std::fs::read_dir(root().join("crates"))? {
-        let path = item?.path().join("GUARDS.md");
-        let Ok(text) = std::fs::read_to_string(path) else {
-            continue;
-        };
+    let mut lists = Vec::new();
+    guard_lists(&root().join("crates"), &mut lists)?;
+    for path in lists {
+        let text = std::fs::read_to_string(path)?;
         for row in text.lines().filter(|line| line.starts_with("| ")) {
             let first = row
                 .trim_matches('|')
@@ -210,7 +209,21 @@ fn guards() -> Result<BTreeSet<String>> {
     Ok(guards)
 }
 
-/// Whether a killer is a test of its crate.
+/// The lists of guards of crates, those of engines and stores included.
+fn guard_lists(dir: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
+    for item in std::fs::read_dir(dir)? {
+        let path = item?.path();
+        let list = path.join("GUARDS.md");
+        if list.is_file() {
+            out.push(list);
+        } else if path.is_dir() && !path.join("Cargo.toml").is_file() {
+            guard_lists(&path, out)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a killer is a test of its crate, or a case that it runs of the suites of all engines.
 fn exists(killer: &Killer) -> Result<()> {
     let dir = directory(&killer.package);
     if !dir.is_dir() {
@@ -218,10 +231,12 @@ fn exists(killer: &Killer) -> Result<()> {
     }
     let name = killer.test.rsplit("::").next().unwrap_or(&killer.test);
     let function = format!("fn {name}(");
-    if !["src", "tests"]
+    let is_own = ["src", "tests"]
         .iter()
-        .any(|part| has(&dir.join(part), &function))
-    {
+        .any(|part| has(&dir.join(part), &function));
+    let is_of_suites = killer.package.starts_with("engine-")
+        && has(&directory("kv-testkit"), &format!("\"{name}\""));
+    if !is_own && !is_of_suites {
         bail!("{killer}: no test of that name");
     }
     Ok(())
@@ -230,14 +245,17 @@ fn exists(killer: &Killer) -> Result<()> {
 /// Where a package lies.
 pub(crate) fn directory(package: &str) -> PathBuf {
     let root = root();
-    match package {
-        "sim" | "tests" => root.join(package),
-        package => root.join("crates").join(package),
+    let crates = root.join("crates");
+    match package.split_once('-') {
+        _ if ["sim", "tests"].contains(&package) => root.join(package),
+        Some(("engine", name)) => crates.join("engines").join(name),
+        Some(("store", name)) if name != "testkit" => crates.join("stores").join(name),
+        _ => crates.join(package),
     }
 }
 
 /// Whether some source below a directory has this text.
-fn has(dir: &std::path::Path, text: &str) -> bool {
+fn has(dir: &Path, text: &str) -> bool {
     let Ok(items) = std::fs::read_dir(dir) else {
         return false;
     };
@@ -258,6 +276,21 @@ mod tests {
     #[test]
     fn every_guard_has_a_mutant_that_applies() {
         check().unwrap();
+    }
+
+    #[test]
+    fn packages_are_found() {
+        for (package, expect) in [
+            ("merge", "crates/merge"),
+            ("engine-redb", "crates/engines/redb"),
+            ("store-postgres", "crates/stores/postgres"),
+            ("store-testkit", "crates/store-testkit"),
+            ("kv-testkit", "crates/kv-testkit"),
+            ("tests", "tests"),
+        ] {
+            assert!(directory(package).ends_with(expect), "{package}");
+            assert!(directory(package).is_dir(), "{package}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::build::Built;
 use super::list::{Killer, Mutant, directory};
 use super::weave::VARIABLE;
 use crate::cache::cache;
+use crate::rocksdb;
 
 /// A test that runs longer shows nothing: what a mutant broke may never end, and so may a test
 /// whose machine has too much to do.
@@ -128,7 +129,7 @@ fn n_run(killer: &Killer, said: &str) -> usize {
 
 /// What runs killers of the program that `first` is of.
 fn command(built: &Built, first: &Killer, killers: &[&Killer]) -> Result<Command> {
-    let mut command = Command::new(built.binary(first)?);
+    let mut command = rocksdb::with_libraries(built.binary(first)?.to_owned());
     command
         // A failure is seen, with its reason, when it happens, not when all others have ended.
         .arg("--nocapture")
