@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Snapshots: one state, whatever happens meanwhile, and the room they hold.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use dulse_kv::{Batch, Engine, Read, ReadExt};
 
 use crate::case::{Body, Case, Suite};
 use crate::model::{END, all, put, puts, removes};
+
+/// How often, and how long each time, compaction in the background is waited for: one minute in
+/// all, of which an idle machine needs moments.
+const COMPACTION_TRIES_MAX: u32 = 600;
+const COMPACTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// The suite.
 pub const SUITE: Suite = Suite {
@@ -131,10 +138,18 @@ fn what_a_snapshot_held_is_used_again(engine: &dyn Engine) {
     assert_eq!(held.n_snapshots, 1);
     drop(snapshot);
     churn(engine, 12);
-    let after = engine.usage().unwrap();
     // Held rooms are used again: twice as many rounds without it take hardly more.
     let bound = held.disk_bytes + held.disk_bytes / 2 + (8 << 20);
-    assert!(after.disk_bytes <= bound, "{after:?} after {held:?}");
+    let mut after = engine.usage().unwrap();
+    // Engines that compact do that in the background, when their turn comes.
+    for _ in 0..COMPACTION_TRIES_MAX {
+        if after.disk_bytes <= bound {
+            return;
+        }
+        std::thread::sleep(COMPACTION_PAUSE);
+        after = engine.usage().unwrap();
+    }
+    panic!("{after:?} after {held:?}");
 }
 
 fn a_snapshot_is_read_by_many_threads(engine: &dyn Engine) {

@@ -79,7 +79,9 @@ fn make(dir: &Path, options: Options) -> Result<DB, Error> {
     // Order: all are looked at before the first goes.
     for path in &files {
         let name = name(path);
-        let len = fs::metadata(path).map_or(0, |file| file.len());
+        let len = fs::metadata(path)
+            .map_err(|e| at("look at", path, e))?
+            .len();
         if name.ends_with(".sst") || (name.ends_with(".log") && len > 0) {
             let context = format!(
                 "open `{}`: there is no `{MARKER}` beside it",
