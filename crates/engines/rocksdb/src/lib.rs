@@ -4,7 +4,7 @@
 //! It is built with the feature `rocksdb` alone, which takes a C++ compiler, libclang and many
 //! minutes; without it this crate is empty.
 //!
-//! How it keeps the contract of [`dulse_kv::Engine`]:
+//! How it keeps the contract of `dulse_kv::Engine`:
 //!
 //! - **Batches are a prefix, without a log.** RocksDB's own write-ahead log is off: the journal is
 //!   the log. A batch goes whole into one memtable; memtables become tables in the order in which
