@@ -12,7 +12,7 @@ use dulse_store_testkit::conformance;
 
 conformance! {
     open: open,
-    suites: [core, listing, transactions, trees, sizes, kv, concurrency, reopen, random],
+    suites: [core, listing, transactions, trees, sizes, kv, concurrency, reopen, random, million],
 }
 
 fn open(dir: &Path) -> Result<ReplicaStore, Error> {

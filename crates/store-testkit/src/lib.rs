@@ -7,7 +7,7 @@
 //! ```text
 //! conformance! {
 //!     open: open,
-//!     suites: [core, listing, transactions, trees, sizes, kv, concurrency, reopen, random],
+//!     suites: [core, listing, transactions, trees, sizes, kv, concurrency, reopen, random, million],
 //! }
 //! ```
 
@@ -19,6 +19,7 @@ pub mod concurrency;
 pub mod core;
 pub mod kv;
 pub mod listing;
+pub mod million;
 pub mod random;
 pub mod reopen;
 pub mod sizes;

@@ -53,6 +53,10 @@ fn main() -> std::process::ExitCode {
         });
         let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), prefix);
         trials.extend(suites.iter().flat_map(of));
+        // For a minute, so once for each kind of list.
+        if !is_sentinel {
+            trials.extend(of(&testkit::million::SUITE));
+        }
     }
     let code = testkit::run(trials);
     drop(both.lock().expect("no thread has panicked here").take());
