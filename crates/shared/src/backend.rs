@@ -7,6 +7,8 @@ use bytes::Bytes;
 use dulse_store::{Error, ListRange};
 use dulse_types::FullPath;
 
+use crate::rows::Rows;
+
 /// What must hold when writes are made, else `Conflict` and nothing is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Guard {
@@ -107,4 +109,10 @@ pub trait Backend: Send + Sync + 'static {
     /// The database's clock, in nanoseconds since 1970; never behind that of any earlier
     /// [`Held`] here.
     fn clock_ns(&self) -> impl Future<Output = Result<i64, Error>> + Send;
+
+    /// How it is written when it has no transactions: row by row, from a plan in the filer's
+    /// journal. `None` when it has, and [`Backend::apply`] makes them.
+    fn rows(&self) -> Option<&impl Rows> {
+        None::<&crate::rows::Never>
+    }
 }

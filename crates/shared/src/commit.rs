@@ -6,13 +6,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dulse_store::{Commit, Error, ErrorKind, Outcome, Transaction};
 use dulse_types::{Origin, Stamp};
+use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backend::Backend;
-use crate::locks::Locks;
+use crate::locks::{Locked, Locks};
 use crate::log::{Ending, Log};
 use crate::plan::Plan;
+use crate::record::Payload;
 use crate::settle::{Verdict, keys_of, settle};
+use crate::steps::Clocks;
+
+mod stepwise;
+
+pub(crate) use stepwise::Pending;
 
 /// Times that a transaction is planned again after others wrote what it had read.
 const RETRIES_MAX: u32 = 32;
@@ -24,12 +31,19 @@ const RETRY_TIME_MAX: Duration = Duration::from_secs(5);
 /// Pause before it is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a transaction waits for one of the same path.
+const LOCK_TIME_MAX: Duration = Duration::from_secs(30);
+
 /// What transactions need.
 pub(crate) struct Committer<B> {
     pub(crate) backend: B,
     pub(crate) log: Log,
     pub(crate) locks: Locks,
     pub(crate) origin: Origin,
+    /// Order between filers, where the database has no transactions.
+    pub(crate) clocks: Clocks,
+    /// Plans that were begun and not ended: the database went away.
+    pub(crate) pending: Mutex<Vec<Pending>>,
 }
 
 /// What became of one attempt.
@@ -43,11 +57,11 @@ enum Attempt {
 impl<B: Backend> Committer<B> {
     /// Applies a transaction; as [`dulse_store::EntryStore::commit`].
     pub(crate) async fn commit(&self, transaction: &Transaction) -> Result<Commit, Error> {
-        let _held = self.locks.of(transaction).await;
+        let mut held = self.lock(transaction).await?;
         let began = Instant::now();
         let mut n_conflicts = 0;
         loop {
-            let error = match self.attempt(transaction).await {
+            let error = match self.attempt(transaction, &mut held).await {
                 Attempt::Done(commit) => return Ok(commit),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Again(error) => error,
@@ -68,7 +82,21 @@ impl<B: Backend> Committer<B> {
         }
     }
 
-    async fn attempt(&self, transaction: &Transaction) -> Attempt {
+    /// Waits for what a transaction writes to be free here.
+    async fn lock(&self, transaction: &Transaction) -> Result<Vec<Locked>, Error> {
+        if self.backend.rows().is_none() {
+            return Ok(self.locks.of(transaction, false).await);
+        }
+        let lock = self.locks.of(transaction, true);
+        // A plan that waits for the database holds what it writes.
+        let held = tokio::time::timeout(LOCK_TIME_MAX, lock).await;
+        held.map_err(|_| {
+            let text = "a change of the same path waits for the database";
+            crate::plan::failed(ErrorKind::Unavailable).with("because", text)
+        })
+    }
+
+    async fn attempt(&self, transaction: &Transaction, held: &mut Vec<Locked>) -> Attempt {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now_s = now.map_or(0, |now| now.as_secs().cast_signed());
         let mut plan = match Plan::make(&self.backend, transaction, now_s).await {
@@ -77,14 +105,20 @@ impl<B: Backend> Committer<B> {
             // An expectation that does not hold will not hold later either.
             Err(error) => return Attempt::Failed(error),
         };
+        if let Some(rows) = self.backend.rows() {
+            return self.attempt_steps(rows, plan, held).await;
+        }
         plan.work.ticket = self.ticket();
         let n_events = plan.announced.events.len() as u32;
         // What nobody is told of needs no intent.
         let position = if n_events == 0 {
             None
         } else {
-            let announced = plan.announced.clone();
-            match self.log.intend(plan.work.ticket, announced).await {
+            let intent = Payload::Intent {
+                ticket: plan.work.ticket,
+                announced: plan.announced.clone(),
+            };
+            match self.log.intend(&intent).await {
                 Ok(position) => Some(position),
                 Err(error) => return Attempt::Failed(error),
             }

@@ -7,6 +7,10 @@
 //! done; subscribers are fed from the journal. What becomes of an attempt whose answer was lost
 //! is found out, never guessed: until it is known, the caller is told that it is unknown.
 //!
+//! A database without transactions is [`Rows`] under [`Stepwise`]: the journal then holds the
+//! whole plan, and its rows are written one after another, in an order in which nothing is ever
+//! lost or out of reach; what is begun is ended, by this run or the next.
+//!
 //! What the database keeps is upstream's alone; the journal lies in the filer's own directory.
 
 mod backend;
@@ -15,8 +19,10 @@ mod locks;
 mod log;
 mod plan;
 mod record;
+mod rows;
 mod settle;
 pub mod sql;
+mod steps;
 mod store;
 pub mod value;
 
@@ -24,4 +30,5 @@ pub use backend::{Backend, Guard, Held, Settled, Work, Write};
 pub use log::Announcement;
 pub use plan::{ENTRY_BYTES_MAX, NAMES_MAX, is_directory};
 pub use record::{Announced, EVENTS_MAX, Event, Payload};
+pub use rows::{At, GroupMax, RowWrite, Rows, Stepwise};
 pub use store::{SharedOptions, SharedStore};

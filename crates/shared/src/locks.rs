@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writers of one path at this filer wait for one another here instead of in the database.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use dulse_store::{Step, Transaction};
 use dulse_types::FullPath;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 /// Locks; paths share them by hash.
 const N_LOCKS: usize = 1_024;
 
 /// The locks of one filer.
 pub(crate) struct Locks {
-    locks: Vec<Arc<Mutex<()>>>,
+    locks: Vec<Arc<RwLock<()>>>,
     hasher: RandomState,
+}
+
+/// One lock that is held; free again when dropped.
+#[expect(dead_code, reason = "held, not looked at")]
+pub(crate) enum Locked {
+    Write(OwnedRwLockWriteGuard<()>),
+    Read(OwnedRwLockReadGuard<()>),
 }
 
 impl Default for Locks {
@@ -28,31 +36,43 @@ impl Default for Locks {
 
 impl Locks {
     /// Waits for the paths that a transaction writes; they are free again once it is dropped.
-    pub(crate) async fn of(&self, transaction: &Transaction) -> Vec<OwnedMutexGuard<()>> {
-        let mut at: Vec<usize> = Vec::new();
+    ///
+    /// - `with_parents`: nothing above them is written meanwhile either, which the database does
+    ///   not see to when it has no transactions.
+    pub(crate) async fn of(&self, transaction: &Transaction, with_parents: bool) -> Vec<Locked> {
+        // Order: ascending, so that two never wait for one another.
+        let mut at: BTreeMap<usize, bool> = BTreeMap::new();
         for step in &transaction.steps {
-            match step {
+            let (one, two) = match step {
                 Step::Create { path, .. }
                 | Step::Update { path, .. }
                 | Step::Delete { path, .. }
                 | Step::RestoreInPlace { path, .. }
-                | Step::RestoreCopy { path, .. } => at.push(self.index(path)),
-                Step::Rename { from, to } | Step::Link { from, to } => {
-                    at.push(self.index(from));
-                    at.push(self.index(to));
-                }
+                | Step::RestoreCopy { path, .. } => (Some(path), None),
+                Step::Rename { from, to } | Step::Link { from, to } => (Some(from), Some(to)),
                 Step::KvPut { key, .. } | Step::KvDelete { key } => {
-                    at.push((self.hasher.hash_one(key) % N_LOCKS as u64) as usize);
+                    let index = (self.hasher.hash_one(key) % N_LOCKS as u64) as usize;
+                    at.insert(index, true);
+                    (None, None)
                 }
-                Step::Dismiss { .. } => {}
+                Step::Dismiss { .. } => (None, None),
+            };
+            for path in [one, two].into_iter().flatten() {
+                at.insert(self.index(path), true);
+                let mut above = path.parent().filter(|_| with_parents);
+                while let Some(dir) = above.filter(|dir| !dir.is_root()) {
+                    at.entry(self.index(&dir)).or_insert(false);
+                    above = dir.parent();
+                }
             }
         }
-        // Order: ascending, so that two never wait for one another.
-        at.sort_unstable();
-        at.dedup();
         let mut held = Vec::with_capacity(at.len());
-        for lock in at {
-            held.push(Arc::clone(&self.locks[lock]).lock_owned().await);
+        for (index, is_written) in at {
+            let lock = Arc::clone(&self.locks[index]);
+            held.push(match is_written {
+                true => Locked::Write(lock.write_owned().await),
+                false => Locked::Read(lock.read_owned().await),
+            });
         }
         held
     }

@@ -17,7 +17,9 @@ use dulse_types::{Origin, Stamp};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::backend::Guard;
 use crate::record::{Announced, Payload};
+use crate::rows::RowWrite;
 
 /// Requests that one sync serves, at most.
 const GROUP_MAX: usize = 1_024;
@@ -52,8 +54,20 @@ impl Announcement {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct OpenIntent {
     pub(crate) position: u64,
-    pub(crate) ticket: i64,
-    pub(crate) announced: Announced,
+    pub(crate) intended: Intended,
+}
+
+/// What an intent says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Intended {
+    /// One transaction of the database.
+    Whole { ticket: i64, announced: Announced },
+    /// Rows, one after another.
+    Steps {
+        announced: Announced,
+        checks: Vec<Guard>,
+        rows: Vec<RowWrite>,
+    },
 }
 
 /// How an intent ended.
@@ -152,8 +166,10 @@ impl Log {
     }
 
     /// Writes an intent; gives its position, once it is on disk.
-    pub(crate) async fn intend(&self, ticket: i64, announced: Announced) -> Result<u64, Error> {
-        let payload = Payload::Intent { ticket, announced }.encode();
+    ///
+    /// - `intent`: [`Payload::Intent`] or [`Payload::Steps`].
+    pub(crate) async fn intend(&self, intent: &Payload) -> Result<u64, Error> {
+        let payload = intent.encode();
         let answered = {
             // Held while the job is sent, so that intents are in order of their numbers.
             let mut next = self.next_intent.lock();
@@ -174,6 +190,11 @@ impl Log {
         order.last = last;
         order.slots.insert(last, Slot::Open);
         last
+    }
+
+    /// The greatest stamp that was given.
+    pub(crate) fn last(&self) -> Stamp {
+        self.order.lock().last
     }
 
     /// Ends what has stamps; returns when its outcome is on disk, behind all with lower stamps.
@@ -274,7 +295,7 @@ impl Log {
             let announced = match Payload::decode(&record.payload).map_err(corrupt)? {
                 Payload::Applied { position } => self.intent_at(position)?,
                 Payload::Seen { announced, .. } => announced,
-                Payload::Intent { .. } | Payload::Void { .. } => continue,
+                Payload::Intent { .. } | Payload::Steps { .. } | Payload::Void { .. } => continue,
             };
             let size = |event: &crate::record::Event| {
                 let both = [&event.old, &event.new];
@@ -351,7 +372,9 @@ impl Log {
             .first()
             .map(|(record, _)| Payload::decode(&record.payload));
         match payload {
-            Some(Ok(Payload::Intent { announced, .. })) => Ok(announced),
+            Some(Ok(Payload::Intent { announced, .. } | Payload::Steps { announced, .. })) => {
+                Ok(announced)
+            }
             Some(Err(error)) => Err(corrupt(error)),
             _ => Err(Error::new(Operation::Find, ErrorKind::Corrupt).with(
                 "because",
@@ -473,21 +496,26 @@ fn unfinished(journal: &Journal, from: u64, intents: Origin) -> Result<Vec<OpenI
             if !matches!(record.kind, RecordKind::Intent | RecordKind::Change) {
                 continue;
             }
-            match Payload::decode(&record.payload).map_err(corrupt)? {
-                Payload::Intent { ticket, announced } if record.origin == intents => {
-                    let intent = OpenIntent {
-                        position,
-                        ticket,
-                        announced,
-                    };
-                    open.insert(position, intent);
-                }
-                Payload::Intent { .. } => {}
+            let intended = match Payload::decode(&record.payload).map_err(corrupt)? {
+                Payload::Intent { ticket, announced } => Intended::Whole { ticket, announced },
+                Payload::Steps {
+                    announced,
+                    checks,
+                    rows,
+                } => Intended::Steps {
+                    announced,
+                    checks,
+                    rows,
+                },
                 Payload::Void { position }
                 | Payload::Applied { position }
                 | Payload::Seen { position, .. } => {
                     open.remove(&position);
+                    continue;
                 }
+            };
+            if record.origin == intents {
+                open.insert(position, OpenIntent { position, intended });
             }
         }
     }

@@ -5,6 +5,11 @@ use bytes::Bytes;
 use dulse_types::wire::{Reader, WireError, Writer};
 use dulse_types::{Entry, FullPath};
 
+use crate::backend::Guard;
+use crate::rows::RowWrite;
+
+mod steps;
+
 /// Format of the payloads.
 const FORMAT_VERSION: u8 = 1;
 
@@ -46,6 +51,15 @@ pub enum Payload {
         /// What it will have done.
         announced: Announced,
     },
+    /// Written before a database without transactions is asked: all that is to be done.
+    Steps {
+        /// What is to be announced once it is done.
+        announced: Announced,
+        /// What must hold beside the rows that are written.
+        checks: Vec<Guard>,
+        /// In the order in which they are written.
+        rows: Vec<RowWrite>,
+    },
     /// The intent at the position came to nothing.
     Void {
         /// Where the intent is.
@@ -70,6 +84,7 @@ const INTENT: u8 = 1;
 const VOID: u8 = 2;
 const APPLIED: u8 = 3;
 const SEEN: u8 = 4;
+const STEPS: u8 = 5;
 
 const HAS_OLD: u8 = 1;
 const HAS_NEW: u8 = 2;
@@ -88,6 +103,14 @@ impl Payload {
                 out.u8(INTENT);
                 out.i64_be(*ticket);
                 announced.write(&mut out);
+            }
+            Self::Steps {
+                announced,
+                checks,
+                rows,
+            } => {
+                out.u8(STEPS);
+                steps::write(&mut out, announced, checks, rows);
             }
             Self::Void { position } => {
                 out.u8(VOID);
@@ -129,6 +152,7 @@ impl Payload {
                 ticket: input.i64_be()?,
                 announced: Announced::read(input)?,
             },
+            STEPS => steps::read(input)?,
             VOID => Self::Void {
                 position: input.u64_be()?,
             },
@@ -148,24 +172,34 @@ impl Payload {
 
 impl Announced {
     fn write(&self, out: &mut Writer) {
-        out.u8(u8::from(self.is_from_other_cluster));
-        out.varint(self.signatures.len() as u64);
-        for signature in &self.signatures {
-            out.u32_be(signature.cast_unsigned());
-        }
+        self.write_head(out);
         out.varint(self.events.len() as u64);
         for event in &self.events {
             event.write(out);
         }
     }
 
-    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+    /// Everything but the events.
+    fn write_head(&self, out: &mut Writer) {
+        out.u8(u8::from(self.is_from_other_cluster));
+        out.varint(self.signatures.len() as u64);
+        for signature in &self.signatures {
+            out.u32_be(signature.cast_unsigned());
+        }
+    }
+
+    fn read_head(input: &mut Reader<'_>) -> Result<(bool, Vec<i32>), WireError> {
         let is_from_other_cluster = input.u8()? & 1 != 0;
         let n_signatures = bounded("signatures", input.varint()?, SIGNATURES_MAX)?;
         let mut signatures = Vec::new();
         for _ in 0..n_signatures {
             signatures.push(input.u32_be()?.cast_signed());
         }
+        Ok((is_from_other_cluster, signatures))
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        let (is_from_other_cluster, signatures) = Self::read_head(input)?;
         let n_events = bounded("events", input.varint()?, EVENTS_MAX as u64)?;
         let mut events = Vec::new();
         for _ in 0..n_events {

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dulse_store::{Error, ErrorKind};
+use dulse_store::{Error, ErrorKind, Operation};
 use dulse_types::{Entry, FullPath};
 
 use crate::backend::{Backend, Settled, Work, Write};
 use crate::commit::Committer;
-use crate::log::{Ending, OpenIntent};
+use crate::log::{Ending, Intended, OpenIntent};
 use crate::record::{Announced, Event};
+use crate::rows::Rows;
 use crate::value;
 
 /// How long a running filer asks before its caller is told that nobody knows.
@@ -66,12 +67,27 @@ pub(crate) async fn settle_open<B: Backend>(
     committer: &Committer<B>,
     open: Vec<OpenIntent>,
 ) -> Result<(), Error> {
+    let is_stepwise = |intent: &OpenIntent| matches!(intent.intended, Intended::Steps { .. });
+    if let Some(rows) = committer.backend.rows()
+        && open.iter().any(is_stepwise)
+    {
+        // What the earlier run sent may still be on its way.
+        tokio::time::sleep(rows.late_max()).await;
+    }
     for intent in open {
-        let OpenIntent {
-            position,
-            ticket,
-            announced,
-        } = intent;
+        let position = intent.position;
+        let (ticket, announced) = match intent.intended {
+            Intended::Whole { ticket, announced } => (ticket, announced),
+            Intended::Steps { .. } => {
+                let Some(rows) = committer.backend.rows() else {
+                    let text = "the journal is of a filer on a database without transactions";
+                    let error = Error::new(Operation::Open, ErrorKind::Invalid);
+                    return Err(error.with("because", text));
+                };
+                committer.resume(rows, &intent).await?;
+                continue;
+            }
+        };
         // Nobody waits for what became of keys.
         let verdict = settle(&committer.backend, ticket, &announced, &[]).await?;
         let (n_events, ending) = match verdict {

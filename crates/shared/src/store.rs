@@ -3,8 +3,8 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,8 +13,10 @@ use dulse_store::{
     Commit, Done, EntryStore, Error, ErrorKind, Found, ListRange, Listed, Operation, Transaction,
 };
 use dulse_types::{FullPath, Origin, Stamp};
+use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, Guard, Held, Settled, Work, Write};
 use crate::commit::Committer;
@@ -22,6 +24,7 @@ use crate::locks::Locks;
 use crate::log::{Announcement, Log, journal, stopped};
 use crate::plan::{STORE_ID_KEY, token};
 use crate::settle::settle_open;
+use crate::steps::Clocks;
 use crate::value;
 
 /// Transactions under way; more are refused as `Unavailable`.
@@ -35,6 +38,9 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Longest wait for the threads to end.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Pause between two looks for plans to end.
+const RESUME_PAUSE: Duration = Duration::from_millis(500);
 
 /// How a filer opens a shared store.
 #[derive(Clone, Debug)]
@@ -50,6 +56,8 @@ pub struct SharedOptions {
 pub struct SharedStore<B: Backend> {
     committer: Arc<Committer<B>>,
     commits: Arc<Semaphore>,
+    /// Ends plans that were begun, where the database has no transactions.
+    resuming: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
 }
 
@@ -90,11 +98,20 @@ impl<B: Backend> SharedStore<B> {
             log,
             locks: Locks::default(),
             origin,
+            clocks: Clocks::default(),
+            pending: Mutex::default(),
         });
         let settling = Arc::clone(&committer);
         wait(runtime.handle(), async move {
+            if let Some(rows) = settling.backend.rows() {
+                settling.clocks.open(rows).await?;
+            }
             settle_open(&settling, open).await
         })?;
+        let resuming = committer.backend.rows().is_some().then(|| {
+            let committer = Arc::downgrade(&committer);
+            runtime.spawn(resume_pending(committer))
+        });
         tracing::info!(
             store = committer.backend.name(),
             %origin,
@@ -104,6 +121,7 @@ impl<B: Backend> SharedStore<B> {
         Ok(Self {
             committer,
             commits: Arc::new(Semaphore::new(COMMITS_MAX)),
+            resuming,
             runtime: Some(runtime),
         })
     }
@@ -218,7 +236,13 @@ impl<B: Backend> Drop for SharedStore<B> {
         };
         // What is under way ends first: its outcome belongs into the journal.
         let commits = Arc::clone(&self.commits);
+        let resuming = self.resuming.take();
         let idle = async move {
+            if let Some(resuming) = resuming {
+                // What it leaves is left to the next start.
+                resuming.abort();
+                let _ = resuming.await;
+            }
             let all = commits.acquire_many(COMMITS_MAX as u32);
             // Too long: what is left is settled at the next start.
             let _ = tokio::time::timeout(STOP_TIME_MAX, all).await;
@@ -228,6 +252,19 @@ impl<B: Backend> Drop for SharedStore<B> {
         let _ = wait(runtime.handle(), idle);
         self.committer.log.stop();
         runtime.shutdown_background();
+    }
+}
+
+/// Ends plans that were begun when the database went away, as soon as it is back.
+async fn resume_pending<B: Backend>(committer: Weak<Committer<B>>) {
+    loop {
+        tokio::time::sleep(RESUME_PAUSE).await;
+        let Some(committer) = committer.upgrade() else {
+            return;
+        };
+        if let Some(rows) = committer.backend.rows() {
+            committer.resume_pending(rows).await;
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
-use dulse_shared::{Announced, Event, Payload};
+use dulse_shared::{Announced, At, Event, Guard, Payload, RowWrite};
 use dulse_types::entry::UnknownFields;
 use dulse_types::{Entry, EntryFields, FullPath};
 
@@ -72,8 +72,40 @@ fn payloads() -> BTreeMap<&'static str, Payload> {
                 announced: Announced::default(),
             },
         ),
+        ("steps", steps()),
         ("void", Payload::Void { position }),
     ])
+}
+
+/// A move of `/a` to `/d/b`, and a key.
+fn steps() -> Payload {
+    let path = |text| FullPath::parse(text).unwrap();
+    let value = entry("moved").raw().clone();
+    let key = Bytes::from_static(b"k\0ey");
+    let row = |at, before, after| RowWrite { at, before, after };
+    Payload::Steps {
+        announced: Announced {
+            signatures: vec![3],
+            is_from_other_cluster: false,
+            events: vec![
+                event(at("/a", "moved"), at("/d/b", "moved"), false),
+                event(at("/c", "gone"), None, true),
+            ],
+        },
+        checks: vec![
+            Guard::Absent(path("/none")),
+            Guard::Same(path("/same"), value.clone()),
+            Guard::Directory(path("/d")),
+            Guard::Names(path("/e"), 300),
+            Guard::Key(key.clone(), None),
+            Guard::Key(key.clone(), Some(value.clone())),
+        ],
+        rows: vec![
+            row(At::Key(key), None, Some(Bytes::from_static(b"v"))),
+            row(At::Path(path("/d/b")), None, Some(value.clone())),
+            row(At::Path(path("/a")), Some(value), None),
+        ],
+    }
 }
 
 #[test]
@@ -96,11 +128,16 @@ fn payloads_are_written_and_read_as_ever() {
 
 #[test]
 fn a_later_version_and_torn_payloads_are_refused() {
-    let bytes = payloads()["intent"].encode();
-    for length in 0..bytes.len() {
-        assert!(Payload::decode(&bytes[..length]).is_err(), "{length} bytes");
+    for name in ["intent", "steps"] {
+        let bytes = payloads()[name].encode();
+        for length in 0..bytes.len() {
+            assert!(
+                Payload::decode(&bytes[..length]).is_err(),
+                "{name}, {length} bytes"
+            );
+        }
+        let mut later = bytes.to_vec();
+        later[0] = 2;
+        assert!(Payload::decode(&later).is_err());
     }
-    let mut later = bytes.to_vec();
-    later[0] = 2;
-    assert!(Payload::decode(&later).is_err());
 }

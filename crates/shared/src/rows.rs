@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a database without transactions must do to be a shared store: conditional writes of
+//! single rows, and a number per filer that only rises.
+
+use std::future::Future;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use dulse_store::{Error, ErrorKind, ListRange, Operation};
+use dulse_types::FullPath;
+
+use crate::backend::{Backend, Guard, Held, Settled, Work, Write};
+
+/// Where a row is.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum At {
+    /// The entry at a path.
+    Path(FullPath),
+    /// A key of the key-value space.
+    Key(Bytes),
+}
+
+/// One row to write, if it is as it was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RowWrite {
+    /// Where.
+    pub at: At,
+    /// What must be there; `None` for nothing. It differs from `after`.
+    pub before: Option<Bytes>,
+    /// What is to be there; `None` for nothing.
+    pub after: Option<Bytes>,
+}
+
+impl RowWrite {
+    /// The write that makes this one undone.
+    #[must_use]
+    pub(crate) fn undo(&self) -> Self {
+        Self {
+            at: self.at.clone(),
+            before: self.after.clone(),
+            after: self.before.clone(),
+        }
+    }
+}
+
+/// How much one [`Rows::write`] may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GroupMax {
+    /// Rows; 1 where the database compares and writes single rows only.
+    pub n_rows: usize,
+    /// Values before and after together, in bytes. One row alone may have more.
+    pub n_bytes: usize,
+}
+
+/// A database that compares and writes one row at a time, or some of one directory.
+///
+/// Contract:
+/// - names are listed in ascending byte order;
+/// - a read or a write that starts after a write was answered, at whatever filer, sees it;
+/// - an error of `write` is `NotApplied` only when nothing of it can appear later, too; any
+///   other says `unknown_outcome`, and then nothing of it appears any more once `late_max` has
+///   passed;
+/// - a value is read back as the bytes that were written.
+///
+/// Every call is bounded in time; one that cannot reach the database is `Unavailable`.
+pub trait Rows: Send + Sync + 'static {
+    /// What logs and errors call it, such as `cassandra2`.
+    fn name(&self) -> &'static str;
+
+    /// The value of the row at a path.
+    fn get(&self, path: &FullPath) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
+
+    /// Rows directly in a directory; as [`dulse_store::EntryStore::list`].
+    fn list(
+        &self,
+        directory: &FullPath,
+        range: &ListRange,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, Error>> + Send;
+
+    /// The value of a key.
+    fn kv_get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
+
+    /// Writes rows whole or not at all: `false` when one of them is not as its `before` says, and
+    /// nothing was written.
+    ///
+    /// - `group`: one key, or rows directly in one directory, at most [`Rows::group_max`].
+    fn write(&self, group: &[RowWrite]) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// How much one write may hold.
+    fn group_max(&self) -> GroupMax;
+
+    /// Writes that may be under way at once for one transaction, at least 1.
+    fn writes_max(&self) -> usize;
+
+    /// How long after an answer was lost the write may still appear.
+    fn late_max(&self) -> Duration;
+
+    /// Raises the number of a filer to `stamp`, unless it is there already. Only that filer
+    /// raises it, each time higher; an error leaves it open whether it was.
+    ///
+    /// - `filer`: the upper half of its origin.
+    fn raise(&self, filer: u32, stamp: i64) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The numbers of all filers that ever raised theirs.
+    fn raised(&self) -> impl Future<Output = Result<Vec<(u32, i64)>, Error>> + Send;
+}
+
+/// A database without transactions as a [`Backend`]: what it holds is written row by row, from a
+/// plan in the filer's journal.
+pub struct Stepwise<R>(pub R);
+
+impl<R: Rows> Backend for Stepwise<R> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn get(&self, path: &FullPath) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send {
+        self.0.get(path)
+    }
+
+    fn list(
+        &self,
+        directory: &FullPath,
+        range: &ListRange,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, Error>> + Send {
+        self.0.list(directory, range)
+    }
+
+    fn kv_get(&self, key: &[u8]) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send {
+        self.0.kv_get(key)
+    }
+
+    /// Makes the one write that needs no plan: that of the store's id. A transaction goes through
+    /// [`Backend::rows`].
+    async fn apply(&self, work: &Work, held: &Held<'_>) -> Result<(), Error> {
+        let [Write::PutKey(key, value)] = &work.writes[..] else {
+            let text = "a database without transactions is written row by row";
+            return Err(Error::new(Operation::Commit, ErrorKind::Invalid).with("because", text));
+        };
+        let before = work.guards.iter().find_map(|guard| match guard {
+            Guard::Key(guarded, before) if guarded == key => Some(before.clone()),
+            _ => None,
+        });
+        let write = RowWrite {
+            at: At::Key(key.clone()),
+            before: before.flatten(),
+            after: Some(value.clone()),
+        };
+        held(wall_clock_ns());
+        match self.0.write(&[write]).await? {
+            true => Ok(()),
+            false => Err(Error::new(Operation::Commit, ErrorKind::Conflict)),
+        }
+    }
+
+    async fn settle(&self, _ticket: i64) -> Result<Settled, Error> {
+        tokio::time::sleep(self.0.late_max()).await;
+        Ok(Settled::Over)
+    }
+
+    /// This filer's own clock: the numbers of [`Rows::raise`] make the order.
+    async fn clock_ns(&self) -> Result<i64, Error> {
+        Ok(wall_clock_ns())
+    }
+
+    fn rows(&self) -> Option<&impl Rows> {
+        Some(&self.0)
+    }
+}
+
+/// This machine's clock, in nanoseconds since 1970.
+pub(crate) fn wall_clock_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    })
+}
+
+/// No rows: what [`Backend::rows`] of a database with transactions is the type of.
+pub(crate) enum Never {}
+
+impl Rows for Never {
+    fn name(&self) -> &'static str {
+        match *self {}
+    }
+    async fn get(&self, _: &FullPath) -> Result<Option<Bytes>, Error> {
+        match *self {}
+    }
+    async fn list(&self, _: &FullPath, _: &ListRange) -> Result<Vec<(String, Bytes)>, Error> {
+        match *self {}
+    }
+    async fn kv_get(&self, _: &[u8]) -> Result<Option<Bytes>, Error> {
+        match *self {}
+    }
+    async fn write(&self, _: &[RowWrite]) -> Result<bool, Error> {
+        match *self {}
+    }
+    fn group_max(&self) -> GroupMax {
+        match *self {}
+    }
+    fn writes_max(&self) -> usize {
+        match *self {}
+    }
+    fn late_max(&self) -> Duration {
+        match *self {}
+    }
+    async fn raise(&self, _: u32, _: i64) -> Result<(), Error> {
+        match *self {}
+    }
+    async fn raised(&self) -> Result<Vec<(u32, i64)>, Error> {
+        match *self {}
+    }
+}
