@@ -25,13 +25,23 @@ pub enum At {
 pub struct RowWrite {
     /// Where.
     pub at: At,
-    /// What must be there; `None` for nothing. It differs from `after`.
+    /// What must be there; `None` for nothing.
     pub before: Option<Bytes>,
-    /// What is to be there; `None` for nothing.
+    /// What is to be there; `None` for nothing. What was there already may be written again.
     pub after: Option<Bytes>,
 }
 
 impl RowWrite {
+    /// Whether it is an entry that goes.
+    pub(crate) fn goes(&self) -> bool {
+        self.before.is_some() && self.after.is_none() && matches!(self.at, At::Path(_))
+    }
+
+    /// Whether it leaves the row as it is.
+    pub(crate) fn stays(&self) -> bool {
+        self.before == self.after
+    }
+
     /// The write that makes this one undone.
     #[must_use]
     pub(crate) fn undo(&self) -> Self {

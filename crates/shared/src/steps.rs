@@ -72,6 +72,18 @@ impl Steps {
             let before = before.remove(&at).unwrap_or_default();
             rows.push(RowWrite { at, before, after });
         }
+        // What is told and stays as it is must stay so until it is told: it is written again.
+        let events = announced.events.iter();
+        let told = events.flat_map(|event| [&event.old, &event.new].into_iter().flatten());
+        for path in told.map(|(path, _)| At::Path(path.clone())) {
+            if let Some(value) = before.remove(&path) {
+                rows.push(RowWrite {
+                    at: path,
+                    before: value.clone(),
+                    after: value,
+                });
+            }
+        }
         Self::new(rows, work.guards, announced, max)
     }
 
@@ -108,7 +120,7 @@ impl Steps {
             let ((from, _), (to, _)) = (event.old.as_ref()?, event.new.as_ref()?);
             let at = |path: &FullPath| index.get(&At::Path(path.clone())).copied();
             let (from, to) = (at(from)?, at(to)?);
-            let is_move = rows[from].after.is_none() && rows[to].after == rows[from].before;
+            let is_move = rows[from].goes() && rows[to].after == rows[from].before;
             is_move.then_some((from, to))
         });
         let moved = moved.collect();
@@ -147,9 +159,9 @@ fn place(row: &RowWrite) -> Place {
     };
     let depth = path.as_str().matches('/').count() as i64;
     let parent = path.parent().map(|parent| parent.as_str().to_owned());
-    let (kind, depth) = match row.after {
-        Some(_) => (1, depth),
-        None => (2, -depth),
+    let (kind, depth) = match row.goes() {
+        false => (1, depth),
+        true => (2, -depth),
     };
     (kind, depth, parent.unwrap_or_default(), row.at.clone())
 }
@@ -172,7 +184,7 @@ fn groups(rows: &[RowWrite], max: GroupMax) -> Vec<Group> {
         return vec![Group {
             rows: 0..rows.len(),
             level: 0,
-            goes: rows.iter().all(|row| row.after.is_none()),
+            goes: rows.iter().all(RowWrite::goes),
         }];
     }
     let mut out: Vec<Group> = Vec::new();

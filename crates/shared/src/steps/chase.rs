@@ -8,7 +8,7 @@ use dulse_store::{Error, ErrorKind};
 use dulse_types::FullPath;
 
 use super::run::{Put, Runner};
-use crate::plan::failed;
+use crate::plan::{failed, is_directory};
 use crate::record::Event;
 use crate::rows::{At, RowWrite, Rows};
 use crate::value;
@@ -52,6 +52,11 @@ impl<R: Rows> Runner<'_, R> {
     async fn gone_already(&mut self, i: usize, path: &FullPath) -> Result<(), Error> {
         self.made[i] = true;
         self.is_adjusted = true;
+        if self.steps.rows[i].before.clone().is_some_and(is_directory) {
+            // What was in it may be at the new name already: that one stays.
+            self.events_of(path).for_each(|event| event.old = None);
+            return Ok(());
+        }
         let is_of = |event: &Event| event.old.as_ref().is_some_and(|(old, _)| old == path);
         self.announced.events.retain(|event| !is_of(event));
         let Some(copy) = self.steps.moved.get(&i).copied() else {

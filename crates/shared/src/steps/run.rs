@@ -72,7 +72,7 @@ impl<'a, R: Rows> Runner<'a, R> {
         let levels = self.steps.levels();
         let mut reached = None;
         for (i, row) in self.steps.rows.iter().enumerate() {
-            if now[i] == row.after {
+            if now[i] == row.after && !row.stays() {
                 self.made[i] = true;
                 reached = reached.max(Some(levels[i]));
             }
@@ -212,8 +212,7 @@ impl<'a, R: Rows> Runner<'a, R> {
     }
 
     fn goes(&self, i: usize) -> bool {
-        let row = &self.steps.rows[i];
-        row.after.is_none() && matches!(row.at, At::Path(_))
+        self.steps.rows[i].goes()
     }
 
     /// Whether everything can be taken back: nothing went yet, or all that goes went at once.
@@ -307,7 +306,8 @@ impl<'a, R: Rows> Runner<'a, R> {
     /// Takes back what was made, last first.
     async fn back(&mut self) -> Result<(), Error> {
         for group in self.steps.groups.iter().rev() {
-            let rows: Vec<usize> = group.rows.clone().filter(|i| self.made[*i]).collect();
+            let is_to_do = |i: &usize| self.made[*i] && !self.steps.rows[*i].stays();
+            let rows: Vec<usize> = group.rows.clone().filter(is_to_do).collect();
             if rows.is_empty() {
                 continue;
             }
@@ -339,7 +339,7 @@ impl<'a, R: Rows> Runner<'a, R> {
             self.touched.push(i);
             return Ok(());
         }
-        if row.after.is_none() {
+        if row.goes() {
             // Others may have been told meanwhile that it is not there.
             self.touched.push(i);
         }

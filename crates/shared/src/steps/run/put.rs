@@ -34,6 +34,25 @@ pub(crate) enum Put {
 impl<R: Rows> Runner<'_, R> {
     /// Makes one write.
     pub(crate) async fn put(&self, group: &[RowWrite]) -> Result<Put, Error> {
+        let is_nothing = |row: &&RowWrite| row.before.is_none() && row.after.is_none();
+        for row in group.iter().filter(is_nothing) {
+            // Nothing that stays nothing is not written, but looked at.
+            if self.read(&row.at).await?.is_some() {
+                return Ok(Put::Differs);
+            }
+        }
+        let group: Vec<RowWrite> = group
+            .iter()
+            .filter(|row| !is_nothing(row))
+            .cloned()
+            .collect();
+        match group.is_empty() {
+            true => Ok(Put::Made),
+            false => self.put_rows(&group).await,
+        }
+    }
+
+    async fn put_rows(&self, group: &[RowWrite]) -> Result<Put, Error> {
         let began = Instant::now();
         let mut is_lost = false;
         loop {
