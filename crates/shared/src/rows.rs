@@ -99,6 +99,12 @@ pub trait Rows: Send + Sync + 'static {
     /// How much one write may hold.
     fn group_max(&self) -> GroupMax;
 
+    /// Whether rows directly in this directory may be in one write; most databases keep all
+    /// directories alike.
+    fn groups(&self, _directory: &FullPath) -> bool {
+        true
+    }
+
     /// Writes that may be under way at once for one transaction, at least 1.
     fn writes_max(&self) -> usize;
 

@@ -6,7 +6,7 @@
 //! in a directory before the directory. A moved entry is at its new name before it leaves the
 //! old one. What lies in one directory goes together where the database can do that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use dulse_types::FullPath;
 
 use crate::backend::{Guard, Work, Write};
 use crate::record::Announced;
-use crate::rows::{At, GroupMax, RowWrite};
+use crate::rows::{At, GroupMax, RowWrite, Rows};
 
 mod chase;
 mod clocks;
@@ -45,7 +45,7 @@ pub(super) struct Group {
 
 impl Steps {
     /// The rows of a planned transaction.
-    pub(crate) fn of(work: Work, announced: &Announced, max: GroupMax) -> Self {
+    pub(crate) fn of<R: Rows>(work: Work, announced: &Announced, database: &R) -> Self {
         let mut before: BTreeMap<At, Option<Bytes>> = BTreeMap::new();
         for guard in &work.guards {
             match guard {
@@ -84,15 +84,15 @@ impl Steps {
                 });
             }
         }
-        Self::new(rows, work.guards, announced, max)
+        Self::new(rows, work.guards, announced, database)
     }
 
     /// Rows and checks as they were journaled.
-    pub(crate) fn new(
+    pub(crate) fn new<R: Rows>(
         mut rows: Vec<RowWrite>,
         mut checks: Vec<Guard>,
         announced: &Announced,
-        max: GroupMax,
+        database: &R,
     ) -> Self {
         rows.sort_by_cached_key(place);
         let index: BTreeMap<At, usize> = rows.iter().map(|row| row.at.clone()).zip(0..).collect();
@@ -124,7 +124,16 @@ impl Steps {
             is_move.then_some((from, to))
         });
         let moved = moved.collect();
-        let groups = groups(&rows, max);
+        let alone: BTreeSet<String> = rows
+            .iter()
+            .filter_map(|row| match &row.at {
+                At::Path(path) => path.parent(),
+                At::Key(_) => None,
+            })
+            .filter(|parent| !database.groups(parent))
+            .map(|parent| parent.as_str().to_owned())
+            .collect();
+        let groups = groups(&rows, database.group_max(), &alone);
         Self {
             rows,
             checks,
@@ -166,7 +175,8 @@ fn place(row: &RowWrite) -> Place {
     (kind, depth, parent.unwrap_or_default(), row.at.clone())
 }
 
-fn groups(rows: &[RowWrite], max: GroupMax) -> Vec<Group> {
+/// - `alone`: directories whose rows are written one by one.
+fn groups(rows: &[RowWrite], max: GroupMax, alone: &BTreeSet<String>) -> Vec<Group> {
     let size = |row: &RowWrite| {
         let both = [&row.before, &row.after];
         both.into_iter().flatten().map(Bytes::len).sum::<usize>()
@@ -177,7 +187,10 @@ fn groups(rows: &[RowWrite], max: GroupMax) -> Vec<Group> {
     };
     let is_key = rows.iter().any(|row| matches!(row.at, At::Key(_)));
     let one = rows.first().map(|row| place(row).2);
-    let is_one_directory = !is_key && rows.iter().all(|row| Some(place(row).2) == one);
+    let is_alone = |parent: &String| alone.contains(parent);
+    let is_one_directory = !is_key
+        && !one.as_ref().is_some_and(is_alone)
+        && rows.iter().all(|row| Some(place(row).2) == one);
     let n_bytes: usize = rows.iter().map(size).sum();
     if is_one_directory && rows.len() > 1 && rows.len() <= max.n_rows && n_bytes <= max.n_bytes {
         // All at once: what goes and what comes is never seen apart.
@@ -197,7 +210,9 @@ fn groups(rows: &[RowWrite], max: GroupMax) -> Vec<Group> {
         {
             level += 1;
         }
-        let fits = kind != 0 && last.as_ref() == Some(&(kind, depth, parent.clone()));
+        let fits = kind != 0
+            && !is_alone(&parent)
+            && last.as_ref() == Some(&(kind, depth, parent.clone()));
         n_bytes += size(row);
         match out.last_mut() {
             Some(group) if fits && group.rows.len() < max.n_rows && n_bytes <= max.n_bytes => {

@@ -219,6 +219,8 @@ impl<B: Backend> EntryStore for SharedStore<B> {
         let committer = Arc::clone(&self.committer);
         runtime.spawn(async move {
             let result: Result<Commit, Error> = committer.commit(&transaction).await;
+            // Order: whoever waits for all permits finds the journal free.
+            drop(committer);
             drop(permit);
             done(result);
         });

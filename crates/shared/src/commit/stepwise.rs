@@ -48,7 +48,7 @@ impl<B: Backend> Committer<B> {
         held: &mut Vec<Locked>,
     ) -> Attempt {
         let work = std::mem::take(&mut plan.work);
-        let steps = Steps::of(work, &plan.announced, rows.group_max());
+        let steps = Steps::of(work, &plan.announced, rows);
         let n_events = plan.announced.events.len() as u32;
         let intended = || Intended::Steps {
             announced: plan.announced.clone(),
@@ -150,8 +150,7 @@ impl<B: Backend> Committer<B> {
         else {
             return Ok(());
         };
-        let max = rows.group_max();
-        let steps = Steps::new(planned.clone(), checks.clone(), announced, max);
+        let steps = Steps::new(planned.clone(), checks.clone(), announced, rows);
         let n_events = announced.events.len() as u32;
         let before = self.log.stamps(n_events, self.clocks.floor());
         let result = async {

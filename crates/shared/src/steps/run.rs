@@ -5,6 +5,8 @@
 //! on it goes forward, and what others changed meanwhile is followed (`chase`). Both may be
 //! done again from any point: what is there says how far it was.
 
+use std::sync::atomic::AtomicBool;
+
 use bytes::Bytes;
 use dulse_store::{Error, Outcome};
 use dulse_types::FullPath;
@@ -50,6 +52,8 @@ pub(crate) struct Runner<'a, R> {
     pub(super) is_adjusted: bool,
     is_over: bool,
     touched: Vec<usize>,
+    /// Whether the answer to a write was lost, so that it may have been made unseen.
+    was_lost: AtomicBool,
 }
 
 impl<'a, R: Rows> Runner<'a, R> {
@@ -63,6 +67,7 @@ impl<'a, R: Rows> Runner<'a, R> {
             is_adjusted: false,
             is_over: false,
             touched: Vec::new(),
+            was_lost: AtomicBool::new(false),
         }
     }
 
@@ -119,7 +124,7 @@ impl<'a, R: Rows> Runner<'a, R> {
         } else {
             Ran::Undone {
                 touched: self.touched,
-                is_over: self.is_over,
+                is_over: self.is_over || self.was_lost.into_inner(),
             }
         };
         Ok((ran, self.finals))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One write or read, through lost answers and a database that is away for a while.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -68,8 +69,11 @@ impl<R: Rows> Runner<'_, R> {
                     tokio::time::sleep(self.rows.late_max()).await;
                 }
                 is_lost = true;
+                self.was_lost.store(true, Ordering::SeqCst);
                 match self.seen(group).await.map_err(Error::unknown_outcome)? {
                     Some(put) => return Ok(put),
+                    // Not made, or made and taken along or removed by others: it is made again,
+                    // and if it cannot be, nobody says that it was not.
                     None if began.elapsed() < STEP_TIME_MAX => continue,
                     None => return Err(error),
                 }
