@@ -37,6 +37,11 @@ impl RowWrite {
         self.before.is_some() && self.after.is_none() && matches!(self.at, At::Path(_))
     }
 
+    /// Whether it is an entry where none was.
+    pub(crate) fn is_new(&self) -> bool {
+        self.before.is_none() && self.after.is_some() && matches!(self.at, At::Path(_))
+    }
+
     /// Whether it leaves the row as it is.
     pub(crate) fn stays(&self) -> bool {
         self.before == self.after

@@ -36,8 +36,11 @@ struct Told<'a> {
     steps: &'a Steps,
     finals: &'a [Option<Bytes>],
     position: Option<u64>,
-    /// Given before the first row was written; zero when that was an earlier run.
+    /// Given before the first row was written, by this run; held until it is told, so that
+    /// nothing later is told before it.
     stamp: Stamp,
+    /// Whether no earlier run wrote any of it, under a stamp that is gone.
+    is_first: bool,
 }
 
 impl<B: Backend> Committer<B> {
@@ -81,15 +84,20 @@ impl<B: Backend> Committer<B> {
             finals,
             position,
             stamp,
+            is_first: true,
         };
         let error = match Runner::new(rows, &steps, &plan.announced).run().await {
             Ok((
                 Ran::Made {
                     announced,
                     is_adjusted,
+                    is_unsure,
                 },
                 finals,
             )) => match self.tell(rows, told(&finals), announced, is_adjusted).await {
+                Ok(_) if is_unsure => {
+                    return Attempt::Failed(failed(ErrorKind::Unavailable).unknown_outcome());
+                }
                 Ok(stamp) => return Attempt::Done(commit_of(plan, stamp)),
                 Err(error) => error,
             },
@@ -166,12 +174,14 @@ impl<B: Backend> Committer<B> {
                 steps: &steps,
                 finals: &finals,
                 position: Some(intent.position),
-                stamp: Stamp::ZERO,
+                stamp: before,
+                is_first: false,
             };
             match ran {
                 Ran::Made {
                     announced,
                     is_adjusted,
+                    ..
                 } => self
                     .tell(rows, told, announced, is_adjusted)
                     .await
@@ -180,11 +190,17 @@ impl<B: Backend> Committer<B> {
             }
         };
         let result = result.await;
-        self.end(before, None, Ending::Void).await;
+        if result.is_err() {
+            self.end(before, None, Ending::Void).await;
+        }
         result
     }
 
     /// Tells of a plan that was made; gives the stamp of it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is told then, and the stamp of the plan is still held.
     async fn tell<R: Rows>(
         &self,
         rows: &R,
@@ -197,7 +213,7 @@ impl<B: Backend> Committer<B> {
             return Ok(told.stamp);
         }
         let others = self.others(rows).await?;
-        let is_first = told.stamp != Stamp::ZERO && !is_adjusted;
+        let is_first = told.is_first && !is_adjusted;
         if is_first && others <= told.stamp.0 {
             self.end(told.stamp, told.position, Ending::Applied).await;
             return Ok(told.stamp);
@@ -217,7 +233,7 @@ impl<B: Backend> Committer<B> {
         }
         let ending = if n_own < paths().count() {
             let all: Vec<usize> = paths().map(|(i, _)| i).collect();
-            Ending::Seen(as_it_is(announced, told.steps, &all, &now)?)
+            Ending::Seen(self.seen(fresh, announced, &told, &all, &now).await?)
         } else if is_adjusted {
             Ending::Seen(announced)
         } else {
@@ -229,6 +245,10 @@ impl<B: Backend> Committer<B> {
     }
 
     /// Tells of rows of a plan that came to nothing, as they are now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Committer::tell`].
     async fn tell_touched<R: Rows>(
         &self,
         rows: &R,
@@ -245,7 +265,8 @@ impl<B: Backend> Committer<B> {
         }
         let others = self.others(rows).await?;
         let (fresh, now) = self.fresh(rows, &told, touched.len(), others).await?;
-        let seen = as_it_is(Announced::default(), told.steps, &touched, &now)?;
+        let none = Announced::default();
+        let seen = self.seen(fresh, none, &told, &touched, &now).await?;
         self.end(told.stamp, None, Ending::Void).await;
         match seen.events.is_empty() {
             true => self.void(fresh, told.position).await,
@@ -277,6 +298,23 @@ impl<B: Backend> Committer<B> {
                 Err(error.unknown_outcome())
             }
         }
+    }
+
+    /// Events that say what some rows are now.
+    async fn seen(
+        &self,
+        fresh: Stamp,
+        announced: Announced,
+        told: &Told<'_>,
+        rows: &[usize],
+        now: &[Option<Bytes>],
+    ) -> Result<Announced, Error> {
+        let seen = as_it_is(announced, told.steps, rows, now);
+        if seen.is_err() {
+            // A stamp that is held holds back all later ones.
+            self.end(fresh, None, Ending::Void).await;
+        }
+        seen
     }
 
     /// The greatest number of another filer.

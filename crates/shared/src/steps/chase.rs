@@ -3,14 +3,17 @@
 //! whatever is there now. What others changed moves or goes as they left it; what they made in a
 //! directory that goes brings the directory back.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use dulse_store::{Error, ErrorKind};
-use dulse_types::FullPath;
+use dulse_types::entry::{FuseAttributes, MODE_DIRECTORY, UnknownFields};
+use dulse_types::{EntryFields, FullPath};
 
 use super::run::{Put, Runner};
 use crate::plan::{failed, is_directory};
 use crate::record::Event;
-use crate::rows::{At, RowWrite, Rows};
+use crate::rows::{At, RowWrite, Rows, wall_clock_ns};
 use crate::value;
 
 /// Times that one row is followed before the plan is left to a later run.
@@ -39,13 +42,23 @@ impl<R: Rows> Runner<'_, R> {
                 before: Some(now),
                 after: None,
             };
-            if let Put::Made = self.put(&[remove]).await? {
-                self.made[i] = true;
-                return Ok(());
+            match self.put(&[remove]).await? {
+                Put::Made => self.made[i] = true,
+                Put::Gone => self.gone(i),
+                Put::Differs | Put::Lost => continue,
             }
+            return Ok(());
         }
         let error = failed(ErrorKind::Conflict).with("path", path);
         Err(error.unknown_outcome())
+    }
+
+    /// Leaves a row as others wrote it.
+    pub(super) async fn leave(&mut self, i: usize) -> Result<(), Error> {
+        self.finals[i] = self.read(&self.steps.rows[i].at).await?;
+        self.made[i] = true;
+        self.is_adjusted = true;
+        Ok(())
     }
 
     /// Others removed it first: then it was not there to be moved.
@@ -57,8 +70,7 @@ impl<R: Rows> Runner<'_, R> {
             self.events_of(path).for_each(|event| event.old = None);
             return Ok(());
         }
-        let is_of = |event: &Event| event.old.as_ref().is_some_and(|(old, _)| old == path);
-        self.announced.events.retain(|event| !is_of(event));
+        self.forget(i);
         let Some(copy) = self.steps.moved.get(&i).copied() else {
             return Ok(());
         };
@@ -67,7 +79,7 @@ impl<R: Rows> Runner<'_, R> {
             before: self.finals[copy].clone(),
             after: None,
         };
-        if let Put::Made = self.put(&[undo]).await? {
+        if let Put::Made | Put::Gone = self.put(&[undo]).await? {
             self.finals[copy] = None;
         }
         Ok(())
@@ -120,7 +132,57 @@ impl<R: Rows> Runner<'_, R> {
         Ok(())
     }
 
-    fn events_of<'s>(&'s mut self, path: &'s FullPath) -> impl Iterator<Item = &'s mut Event> {
+    /// Makes directories again that others removed between two runs, above what came.
+    pub(super) async fn reach(&mut self) -> Result<(), Error> {
+        let rows = self.steps.rows.iter().zip(&self.finals);
+        let came = rows.filter_map(|(row, last)| match &row.at {
+            At::Path(path) if row.after.is_some() && last.is_some() => Some(path),
+            _ => None,
+        });
+        let mut above = BTreeSet::new();
+        for path in came {
+            let mut parent = path.parent();
+            while let Some(dir) = parent.filter(|dir| !dir.is_root()) {
+                parent = dir.parent();
+                above.insert(dir);
+            }
+        }
+        for dir in above {
+            let at = At::Path(dir.clone());
+            if self.read(&at).await?.is_some() {
+                continue;
+            }
+            let attributes = FuseAttributes {
+                file_mode: MODE_DIRECTORY | 0o755,
+                mtime: wall_clock_ns() / 1_000_000_000,
+                ..FuseAttributes::default()
+            };
+            let fields = EntryFields {
+                attributes: Some(attributes),
+                ..EntryFields::default()
+            };
+            let entry = fields.to_entry(&UnknownFields::default());
+            let make = RowWrite {
+                at,
+                before: None,
+                after: Some(value::encode(&entry)),
+            };
+            if let Put::Made = self.put(&[make]).await? {
+                self.is_adjusted = true;
+                self.announced.events.push(Event {
+                    old: None,
+                    new: Some((dir, entry)),
+                    delete_chunks: false,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn events_of<'s>(
+        &'s mut self,
+        path: &'s FullPath,
+    ) -> impl Iterator<Item = &'s mut Event> {
         let events = self.announced.events.iter_mut();
         events.filter(move |event| event.old.as_ref().is_some_and(|(old, _)| old == path))
     }

@@ -16,7 +16,7 @@ use futures::stream;
 use super::Steps;
 use crate::backend::Guard;
 use crate::plan::is_directory;
-use crate::record::Announced;
+use crate::record::{Announced, Event};
 use crate::rows::{At, RowWrite, Rows};
 
 mod put;
@@ -30,6 +30,8 @@ pub(crate) enum Ran {
         announced: Announced,
         /// Whether that is not what was planned: others wrote meanwhile.
         is_adjusted: bool,
+        /// Whether others may have done part of it: nobody may build on that this did.
+        is_unsure: bool,
     },
     /// It was taken back, or never was.
     Undone {
@@ -50,6 +52,9 @@ pub(crate) struct Runner<'a, R> {
     pub(crate) finals: Vec<Option<Bytes>>,
     pub(super) announced: Announced,
     pub(super) is_adjusted: bool,
+    is_unsure: bool,
+    /// Whether an earlier run began.
+    is_resumed: bool,
     is_over: bool,
     touched: Vec<usize>,
     /// Whether the answer to a write was lost, so that it may have been made unseen.
@@ -65,6 +70,8 @@ impl<'a, R: Rows> Runner<'a, R> {
             finals: steps.rows.iter().map(|row| row.after.clone()).collect(),
             announced: announced.clone(),
             is_adjusted: false,
+            is_unsure: false,
+            is_resumed: false,
             is_over: false,
             touched: Vec::new(),
             was_lost: AtomicBool::new(false),
@@ -72,25 +79,84 @@ impl<'a, R: Rows> Runner<'a, R> {
     }
 
     /// Finds out how far an earlier run was; `false` when nothing of it shows.
+    ///
+    /// What came shows by its value. What is not there any more may have been taken by others:
+    /// it shows nothing where something was to come before it went.
     pub(crate) async fn look_back(&mut self) -> Result<bool, Error> {
+        self.is_resumed = true;
         let now = self.read_all().await?;
-        let levels = self.steps.levels();
-        let mut reached = None;
-        for (i, row) in self.steps.rows.iter().enumerate() {
-            if now[i] == row.after && !row.stays() {
-                self.made[i] = true;
-                reached = reached.max(Some(levels[i]));
+        let rows = &self.steps.rows;
+        let is_as_planned = |i: usize| now[i] == rows[i].after && !rows[i].stays();
+        let comes = |i: &usize| rows[*i].after.is_some() && !rows[*i].stays();
+        let all = 0..rows.len();
+        let is_begun = match all.clone().any(|i| comes(&i)) {
+            true => all.clone().filter(comes).any(is_as_planned),
+            false => all.clone().any(is_as_planned),
+        };
+        if !is_begun {
+            self.touched = all.filter(|i| now[*i] != rows[*i].before).collect();
+            for i in self.touched.clone() {
+                let row = &rows[i];
+                let is_gone = row.goes() && now[i].is_none();
+                if let (At::Path(path), true, Some(before)) = (&row.at, is_gone, &row.before)
+                    && is_directory(before.clone())
+                    && self.count(path, 1).await? > 0
+                {
+                    // It went, and others put something into it before that was looked for.
+                    self.put(&[row.undo()]).await?;
+                }
             }
+            return Ok(false);
         }
-        for (i, row) in self.steps.rows.iter().enumerate() {
-            let is_others = now[i] != row.after && now[i] != row.before;
-            if is_others && reached.is_none() {
-                self.touched.push(i);
+        // Others took it before it was copied, or its copy. A directory is made all the same:
+        // something may be to come into it.
+        let is_taken = |i: usize| {
+            let copy = self.steps.moved.get(&i);
+            let is_file = rows[i].before.clone().is_some_and(|v| !is_directory(v));
+            is_file && is_as_planned(i) && copy.is_some_and(|copy| now[*copy] == rows[*copy].before)
+        };
+        let taken: Vec<usize> = all.clone().filter(|i| is_taken(*i)).collect();
+        let levels = self.steps.levels();
+        let shown: Vec<usize> = all
+            .filter(|i| is_as_planned(*i) && !taken.contains(i))
+            .collect();
+        let reached = shown.iter().map(|i| levels[*i]).max();
+        for i in shown {
+            self.made[i] = true;
+        }
+        for i in 0..rows.len() {
+            let is_others = now[i] != rows[i].after && now[i] != rows[i].before;
+            if !is_others || self.steps.moved.contains_key(&i) {
+                continue;
+            }
+            if rows[i].goes() {
+                // Time has passed: what others made there since is not what was to go.
+                self.made[i] = true;
+                self.finals[i].clone_from(&now[i]);
+                self.forget(i);
             }
             // Later ones are there, so it was, too.
-            self.made[i] |= is_others && reached.is_some_and(|reached| levels[i] < reached);
+            self.made[i] |= reached.is_some_and(|reached| levels[i] < reached);
         }
-        Ok(reached.is_some())
+        for i in taken {
+            let copy = self.steps.moved.get(&i).copied();
+            for i in [Some(i), copy].into_iter().flatten() {
+                self.made[i] = true;
+                self.finals[i] = None;
+            }
+            self.forget(i);
+        }
+        Ok(true)
+    }
+
+    /// Nothing is told of what was to go.
+    pub(super) fn forget(&mut self, i: usize) {
+        let At::Path(path) = &self.steps.rows[i].at else {
+            return;
+        };
+        self.is_adjusted = true;
+        let is_of = |event: &Event| event.old.as_ref().is_some_and(|(old, _)| old == path);
+        self.announced.events.retain(|event| !is_of(event));
     }
 
     /// What was left when nothing of it shows.
@@ -120,6 +186,7 @@ impl<'a, R: Rows> Runner<'a, R> {
             Ran::Made {
                 announced: self.announced,
                 is_adjusted: self.is_adjusted,
+                is_unsure: self.is_unsure,
             }
         } else {
             Ran::Undone {
@@ -153,13 +220,21 @@ impl<'a, R: Rows> Runner<'a, R> {
                 return Ok(false);
             }
             for row in differing {
-                self.chase(row).await?;
+                match self.goes(row) {
+                    true => self.chase(row).await?,
+                    // Others wrote where something was to come, and it is theirs now.
+                    false => self.leave(row).await?,
+                }
             }
             for i in groups().flat_map(|group| group.rows.clone()) {
                 if !self.stays_gone(i).await? {
                     return Ok(false);
                 }
             }
+        }
+        if self.is_resumed && !self.may_go_back() {
+            self.reach().await?;
+            return Ok(true);
         }
         Ok(is_checked || self.holds(false).await? || !self.may_go_back())
     }
@@ -191,11 +266,11 @@ impl<'a, R: Rows> Runner<'a, R> {
         for (rows, result) in results {
             match result {
                 Ok(Put::Made) => rows.iter().for_each(|i| self.made[*i] = true),
+                Ok(Put::Gone) => rows.iter().for_each(|i| self.gone(*i)),
                 Ok(Put::Differs) => differing.extend(rows),
                 Ok(Put::Lost) if rows.iter().any(|i| self.goes(*i)) => {
                     // It went, as far as anybody knows: to take it back could lose what moved.
-                    rows.iter().for_each(|i| self.made[*i] = true);
-                    self.is_adjusted = true;
+                    rows.iter().for_each(|i| self.gone(*i));
                 }
                 Ok(Put::Lost) => {
                     self.is_over = true;
@@ -213,6 +288,18 @@ impl<'a, R: Rows> Runner<'a, R> {
         match failed {
             Some(error) => Err(error),
             None => Ok(differing),
+        }
+    }
+
+    /// A row went, or others took it.
+    pub(super) fn gone(&mut self, i: usize) {
+        self.made[i] = true;
+        self.is_unsure = true;
+        self.is_adjusted = true;
+        if let At::Path(path) = &self.steps.rows[i].at {
+            // Whoever took it has its chunks.
+            self.events_of(path)
+                .for_each(|event| event.delete_chunks = false);
         }
     }
 
@@ -318,7 +405,7 @@ impl<'a, R: Rows> Runner<'a, R> {
             }
             let undo = |i: &usize| self.steps.rows[*i].undo();
             let undone: Vec<RowWrite> = rows.iter().rev().map(undo).collect();
-            if let Put::Made = self.put(&undone).await? {
+            if let Put::Made | Put::Gone = self.put(&undone).await? {
                 for i in rows {
                     self.is_back(i, true).await?;
                 }
@@ -328,7 +415,7 @@ impl<'a, R: Rows> Runner<'a, R> {
                 let row = &self.steps.rows[i];
                 // Where it is as before already, others have taken it: a directory that was moved
                 // took it along, and nobody may say that it was not made.
-                let is_back = matches!(self.put(&[row.undo()]).await?, Put::Made);
+                let is_back = matches!(self.put(&[row.undo()]).await?, Put::Made | Put::Gone);
                 self.is_back(i, is_back).await?;
             }
         }

@@ -26,9 +26,11 @@ const PAGE: usize = 1_000;
 /// What became of one write.
 pub(crate) enum Put {
     Made,
+    /// The answer was lost, and what was to go is not there: this went, or others took it.
+    Gone,
     /// Nothing was written: a row is not as it was read.
     Differs,
-    /// The answer was lost, and others have written there since.
+    /// The answer was lost, and others have or may have written there since.
     Lost,
 }
 
@@ -71,9 +73,11 @@ impl<R: Rows> Runner<'_, R> {
                 is_lost = true;
                 self.was_lost.store(true, Ordering::SeqCst);
                 match self.seen(group).await.map_err(Error::unknown_outcome)? {
+                    // A value says whose it is; that nothing is there does not.
+                    Some(Put::Made) if group.iter().all(RowWrite::goes) => return Ok(Put::Gone),
                     Some(put) => return Ok(put),
-                    // Not made, or made and taken along or removed by others: it is made again,
-                    // and if it cannot be, nobody says that it was not.
+                    // Not made, or made and removed by others, who have its chunks.
+                    None if group.iter().all(RowWrite::is_new) => return Ok(Put::Lost),
                     None if began.elapsed() < STEP_TIME_MAX => continue,
                     None => return Err(error),
                 }
