@@ -33,8 +33,8 @@ const ARROWS: &[(&str, &str)] = &[
     ("replica", "types merge journal kv store"),
     (
         "registry",
-        "types store kv journal replica engine-redb engine-sqlite engine-leveldb \
-         engine-rocksdb",
+        "types store kv journal replica shared engine-redb engine-sqlite engine-leveldb \
+         engine-rocksdb store-postgres",
     ),
     ("cluster", "types"),
     (

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use dulse_config::Stores;
 use dulse_config::stores::Section;
 
+use crate::shared::{self, SharedChoice, shared_stores};
 use crate::{ENGINES, build_with};
 
 /// What a directory of ours is called, behind the name of upstream's.
@@ -20,6 +21,15 @@ const UNFINISHED: &str = "import-unfinished";
 
 /// Where upstream's program keeps its entries in its directory when nothing says otherwise.
 const UPSTREAM_DEFAULT: (UpstreamKind, &str) = (UpstreamKind::LevelDb2, "filerldb2");
+
+/// What a `filer.toml` asks for.
+#[derive(Debug)]
+pub enum Choice {
+    /// A store of this filer's own, kept in step with the others'.
+    Embedded(Chosen),
+    /// A database that several filers use.
+    Shared(SharedChoice),
+}
 
 /// An engine and where its store is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,7 +73,8 @@ pub enum ChooseError {
     #[error(
         "{place}[{section}] is enabled, and this version has no {what}; expected one of \
          [leveldb2], [leveldb3], [leveldb], [rocksdb] or [sqlite] with an engine that is there \
-         ({engines}), or no enabled section for redb", engines = ENGINES.join(", ")
+         ({engines}), one of {shared}, or no enabled section for redb",
+        engines = ENGINES.join(", "), shared = in_brackets()
     )]
     Missing {
         /// File and line.
@@ -72,6 +83,16 @@ pub enum ChooseError {
         section: String,
         /// What is missing.
         what: String,
+    },
+    /// A value that cannot be followed.
+    #[error("{place}[{section}]: {why}")]
+    Setting {
+        /// File and line.
+        place: String,
+        /// Name of the section.
+        section: String,
+        /// Which value, and what was expected.
+        why: String,
     },
     /// Stores of some directories.
     #[error(
@@ -178,8 +199,8 @@ impl UpstreamStore {
 ///
 /// # Errors
 ///
-/// `Missing` and `OfPath` for what this version cannot do.
-pub fn choose(stores: &Stores) -> Result<Option<Chosen>, ChooseError> {
+/// `Missing`, `OfPath` and `Setting` for what this version cannot do.
+pub fn choose(stores: &Stores) -> Result<Option<Choice>, ChooseError> {
     if let Some(path) = stores.paths.first() {
         return Err(ChooseError::OfPath {
             place: place_of(stores, &path.section),
@@ -190,6 +211,16 @@ pub fn choose(stores: &Stores) -> Result<Option<Chosen>, ChooseError> {
     let Some(section) = &stores.store else {
         return Ok(None);
     };
+    if let Some(prepared) = shared::prepare(section, &stores.options) {
+        let wrong = |why: Box<dyn std::error::Error + Send + Sync>| ChooseError::Setting {
+            place: place_of(stores, section),
+            section: section.name().to_owned(),
+            why: why.to_string(),
+        };
+        return prepared
+            .map(|shared| Some(Choice::Shared(shared)))
+            .map_err(wrong);
+    }
     let missing = |what: String| ChooseError::Missing {
         place: place_of(stores, section),
         section: section.name().to_owned(),
@@ -213,11 +244,11 @@ pub fn choose(stores: &Stores) -> Result<Option<Chosen>, ChooseError> {
         kind,
         place: section.text(key).into(),
     };
-    Ok(Some(Chosen {
+    Ok(Some(Choice::Embedded(Chosen {
         engine,
         dir: upstream.beside(),
         upstream,
-    }))
+    })))
 }
 
 /// Refuses to begin an empty store beside one of upstream's that was not imported.
@@ -297,6 +328,11 @@ pub fn unfinished_import(dir: &Path) -> Option<String> {
 pub fn finish_import(dir: &Path) -> std::io::Result<()> {
     std::fs::remove_file(dir.join(UNFINISHED))?;
     std::fs::File::open(dir)?.sync_all()
+}
+
+fn in_brackets() -> String {
+    let names: Vec<_> = shared_stores().map(|name| format!("[{name}]")).collect();
+    names.join(", ")
 }
 
 fn place_of(stores: &Stores, section: &Section) -> String {

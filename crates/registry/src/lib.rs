@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Names to stores: the only crate that names engines.
+//! Names to stores: the only crate that names engines and databases.
+//!
+//! `shared.rs` says how a shared store is plugged in.
 
 mod choose;
 pub mod metrics;
 mod quarantine;
 mod rescue;
+mod shared;
 
 pub use choose::{
-    ChooseError, Chosen, UpstreamKind, UpstreamStore, begin_import, check_default, check_finished,
-    check_imported, choose, finish_import, is_ours, unfinished_import,
+    Choice, ChooseError, Chosen, UpstreamKind, UpstreamStore, begin_import, check_default,
+    check_finished, check_imported, choose, finish_import, is_ours, unfinished_import,
 };
 pub use metrics::on_corrupt;
 pub use quarantine::{DAMAGED, REASON, rescued, suspect, to_be_rescued};
 pub use rescue::Rescue;
+pub use shared::{SharedChoice, shared_stores};
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

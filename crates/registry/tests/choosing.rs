@@ -5,8 +5,8 @@ use std::path::Path;
 
 use dulse_config::Stores;
 use dulse_registry::{
-    ENGINES, UpstreamKind, UpstreamStore, begin_import, check_finished, check_imported, choose,
-    finish_import,
+    Choice, ENGINES, UpstreamKind, UpstreamStore, begin_import, check_finished, check_imported,
+    choose, finish_import,
 };
 
 fn stores(text: &str) -> Stores {
@@ -26,7 +26,9 @@ fn each_section_has_its_engine_and_ours_lies_beside() {
             );
             continue;
         }
-        let chosen = chosen.unwrap().unwrap();
+        let Some(Choice::Embedded(chosen)) = chosen.unwrap() else {
+            panic!("{} is embedded", kind.name());
+        };
         assert_eq!(chosen.engine, kind.engine());
         let dir = chosen.dir.display().to_string();
         assert!(
@@ -34,7 +36,7 @@ fn each_section_has_its_engine_and_ours_lies_beside() {
             "{dir}"
         );
     }
-    assert_eq!(choose(&stores("")).unwrap(), None);
+    assert!(choose(&stores("")).unwrap().is_none());
     for (place, ours) in [
         ("./a", "./a.dulse"),
         ("/a/b/", "/a/b.dulse"),
@@ -83,4 +85,49 @@ fn upstreams_data_is_seen_by_its_files_and_ours_beside_it_is_enough() {
         finish_import(&chosen.dir).unwrap();
         check_finished(&chosen.dir).unwrap();
     }
+}
+
+/// One table of stores: whoever adds one sees it here, with the settings that upstream's template
+/// has.
+#[test]
+fn a_shared_store_is_chosen_by_its_section_and_a_wrong_value_names_its_key() {
+    for section in dulse_registry::shared_stores() {
+        let text = format!(
+            "[{section}]\nenabled = true\n{}",
+            match section {
+                "postgres" | "postgres2" => {
+                    "hostname = \"db\"\nusername = \"u\"\npassword = \"secret\"\ndatabase = \"d\"\n"
+                }
+                _ => "",
+            }
+        );
+        let Some(Choice::Shared(chosen)) = choose(&stores(&text)).unwrap() else {
+            panic!("{section} is shared");
+        };
+        assert_eq!(chosen.section(), section);
+        let shown = format!("{chosen:?}");
+        assert!(
+            !chosen.place().is_empty() && !shown.contains("secret"),
+            "{shown}"
+        );
+    }
+    for (key, value) in [
+        ("sslmode", "\"require\""),
+        ("port", "70000"),
+        ("pgbouncer_compatible", "true"),
+        ("sslcert", "\"a.pem\""),
+        ("connection_max_open", "-1"),
+    ] {
+        let text = format!(
+            "[postgres]\nenabled = true\nusername = \"u\"\ndatabase = \"d\"\n{key} = {value}\n"
+        );
+        let error = choose(&stores(&text)).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains("expected"), "{error}");
+    }
+    let error = choose(&stores("[postgres2]\nenabled = true\nusername = \"u\"\n"));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("`database` is ``; expected its name"),
+        "{error}"
+    );
 }

@@ -13,6 +13,7 @@
 //!
 //! What the database keeps is upstream's alone; the journal lies in the filer's own directory.
 
+mod any;
 mod backend;
 mod commit;
 mod locks;
@@ -26,6 +27,7 @@ mod steps;
 mod store;
 pub mod value;
 
+pub use any::AnyShared;
 pub use backend::{Backend, Guard, Held, Settled, Work, Write};
 pub use log::Announcement;
 pub use plan::{ENTRY_BYTES_MAX, NAMES_MAX, is_directory};

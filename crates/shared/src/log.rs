@@ -271,6 +271,16 @@ impl Log {
         order.promised
     }
 
+    /// What it takes on disk.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.journal.size_bytes()
+    }
+
+    /// Whether it takes no more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.journal.is_poisoned()
+    }
+
     /// Told the stamp of each outcome that is on disk.
     pub(crate) fn written(&self) -> watch::Receiver<Stamp> {
         self.written.subscribe()

@@ -18,6 +18,7 @@ use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::any::AnyShared;
 use crate::backend::{Backend, Guard, Held, Settled, Work, Write};
 use crate::commit::Committer;
 use crate::locks::Locks;
@@ -171,6 +172,40 @@ impl<B: Backend> SharedStore<B> {
     ) -> Result<T, Error> {
         let runtime = self.runtime.as_ref().ok_or_else(stopped)?;
         wait(runtime.handle(), work)
+    }
+}
+
+impl<B: Backend> AnyShared for SharedStore<B> {
+    fn name(&self) -> &'static str {
+        self.committer.backend.name()
+    }
+
+    fn announcements(&self, after: Stamp, max_bytes: usize) -> Result<Vec<Announcement>, Error> {
+        self.announcements(after, max_bytes)
+    }
+
+    fn announced(&self) -> watch::Receiver<Stamp> {
+        self.announced()
+    }
+
+    fn promise(&self) -> Result<Stamp, Error> {
+        self.promise()
+    }
+
+    fn promise_from(&self, seen: Stamp) -> Stamp {
+        self.committer.log.promise(seen.0)
+    }
+
+    fn trim(&self, oldest: Stamp, budget_bytes: u64) -> Result<u64, Error> {
+        self.trim(oldest, budget_bytes)
+    }
+
+    fn journal_bytes(&self) -> u64 {
+        self.committer.log.size_bytes()
+    }
+
+    fn journal_failed(&self) -> bool {
+        self.committer.log.has_failed()
     }
 }
 

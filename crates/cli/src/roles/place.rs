@@ -7,7 +7,7 @@ use anyhow::Result;
 use dulse_config::Stores;
 use dulse_config::stores::StoreOptions;
 use dulse_filer::http;
-use dulse_registry::{check_default, check_finished, check_imported, choose};
+use dulse_registry::{Choice, check_default, check_finished, check_imported, choose};
 
 use super::args::FilerArgs;
 use crate::exit::Usage;
@@ -44,7 +44,14 @@ pub(super) fn settle(args: &mut FilerArgs, within: Within<'_>) -> Result<StoreOp
                 "flags say where the store is: what filer.toml says of it does not count"
             );
         }
-    } else if let Some(chosen) = choose(&stores).map_err(usage)? {
+    } else if let Some(choice) = choose(&stores).map_err(usage)? {
+        let chosen = match choice {
+            Choice::Embedded(chosen) => chosen,
+            Choice::Shared(shared) => {
+                let text = format!("no role opens [{}] yet", shared.section());
+                return Err(Usage(text).into());
+            }
+        };
         check_imported(&chosen).map_err(usage)?;
         tracing::info!(
             from = %from.display(),

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dulse_config::stores::{Section, StoreOptions};
 pub use dulse_shared::sql::Tables;
 
 /// Whether the connection is encrypted, by libpq's names.
@@ -68,6 +69,16 @@ pub enum ConfigError {
          checking who answers)"
     )]
     SslMode(String),
+    /// A key has a value that cannot be followed.
+    #[error("`{key}` is `{value}`; expected {expected}")]
+    Key {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it could be.
+        expected: &'static str,
+    },
     /// The statement does not say where the name goes.
     #[error("createTable is `{0}`; expected a statement with %s in the place of the table's name")]
     CreateTable(String),
@@ -91,6 +102,99 @@ impl Config {
             buckets_folder: "/buckets".to_owned(),
             create_table: CREATE_TABLE.to_owned(),
         }
+    }
+
+    /// What `[postgres]` or `[postgres2]` says. Names and defaults are upstream's; its own upserts
+    /// are not needed, so `enableUpsert` and `upsertQuery` may say anything.
+    ///
+    /// # Errors
+    ///
+    /// For values that cannot be followed.
+    pub fn of(section: &Section, options: &StoreOptions) -> Result<Self, ConfigError> {
+        let wrong = |key: &'static str, value: String, expected| ConfigError::Key {
+            key,
+            value,
+            expected,
+        };
+        let number = |key: &'static str, expected| {
+            let value = section.integer(key);
+            u32::try_from(value).map_err(|_| wrong(key, value.to_string(), expected))
+        };
+        let tables = match section.name() {
+            "postgres2" => Tables::PerBucket,
+            _ => Tables::One,
+        };
+        for key in ["sslcert", "sslkey", "sslcrl"] {
+            if !section.text(key).is_empty() {
+                let expected =
+                    "nothing: client certificates and revocation lists are not supported";
+                return Err(wrong(key, section.text(key).to_owned(), expected));
+            }
+        }
+        if section.boolean("pgbouncer_compatible") {
+            let expected = "false: prepared statements are needed";
+            return Err(wrong("pgbouncer_compatible", "true".to_owned(), expected));
+        }
+        let port = section.integer("port");
+        let port = u16::try_from(port).ok().filter(|port| *port != 0);
+        let port = port.ok_or_else(|| {
+            wrong(
+                "port",
+                section.integer("port").to_string(),
+                "a port such as 5432",
+            )
+        })?;
+        for key in ["username", "database"] {
+            if section.text(key).is_empty() {
+                return Err(wrong(key, String::new(), "its name"));
+            }
+        }
+        let or = |text: &str, default: &str| match text.is_empty() {
+            true => default.to_owned(),
+            false => text.to_owned(),
+        };
+        let authorities = section.text("sslrootcert");
+        let authorities = (!authorities.is_empty()).then(|| PathBuf::from(authorities));
+        let connections_max = number("connection_max_open", "a number of connections")?;
+        let lifetime = number("connection_max_lifetime_seconds", "a number of seconds")?;
+        let create_table = match tables {
+            Tables::PerBucket => or(section.text("createTable"), CREATE_TABLE),
+            Tables::One => CREATE_TABLE.to_owned(),
+        };
+        let config = Self {
+            username: section.text("username").to_owned(),
+            password: section.text("password").to_owned(),
+            schema: section.text("schema").to_owned(),
+            ssl: Self::ssl_mode(section.text("sslmode"), authorities)?,
+            connections_max: match connections_max {
+                0 => CONNECTIONS_MAX,
+                n => n as usize,
+            },
+            connection_lifetime: match lifetime {
+                // Upstream's for ever.
+                0 => Duration::from_secs(u32::MAX.into()),
+                seconds => Duration::from_secs(seconds.into()),
+            },
+            buckets_folder: options.buckets_folder.clone(),
+            create_table,
+            ..Self::at(
+                tables,
+                &or(section.text("hostname"), "localhost"),
+                port,
+                section.text("database"),
+            )
+        };
+        config.create("filemeta")?;
+        Ok(config)
+    }
+
+    /// The database for people: where it is, without secrets.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!(
+            "{}@{}:{}/{}",
+            self.username, self.hostname, self.port, self.database
+        )
     }
 
     /// The mode of upstream's `sslmode`.

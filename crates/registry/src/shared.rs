@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The shared stores of this build, by their sections in `filer.toml`.
+//!
+//! A store is plugged in with
+//! 1. `Config::of(&Section, &StoreOptions)` and `Config::place()` in its crate's `config.rs`: the
+//!    section's keys, checked, and where the database is, without secrets;
+//! 2. a feature `store-NAME` here and in `crates/cli`, on by default, with the crate as an optional
+//!    dependency, and its arrow in `xtask/src/tidy.rs`;
+//! 3. a function below that makes a [`SharedChoice`] of both, and a row for each of its sections
+//!    in [`STORES`].
+//!
+//! Nothing else names the store: what a filer is told at its start, the status, metrics and
+//! errors take the name from its [`dulse_shared::Backend::name`].
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use dulse_config::stores::{Section, StoreOptions};
+use dulse_shared::{AnyShared, SharedOptions};
+use dulse_store::Error;
+
+/// Why a section cannot be followed.
+type Wrong = Box<dyn std::error::Error + Send + Sync>;
+
+/// Makes of a section what opens the store.
+type Prepare = fn(&Section, &StoreOptions) -> Result<SharedChoice, Wrong>;
+
+/// Opens a store; blocks.
+type Open = Box<dyn FnOnce(&SharedOptions) -> Result<Arc<dyn AnyShared>, Error> + Send>;
+
+/// Section and what it becomes.
+const STORES: &[(&str, Prepare)] = &[
+    #[cfg(feature = "store-postgres")]
+    ("postgres", postgres),
+    #[cfg(feature = "store-postgres")]
+    ("postgres2", postgres),
+];
+
+#[cfg(feature = "store-postgres")]
+fn postgres(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
+    let config = dulse_store_postgres::Config::of(section, options)?;
+    Ok(SharedChoice::new(section, config.place(), move |options| {
+        let store = dulse_store_postgres::open(config, options)?;
+        Ok(Arc::new(store))
+    }))
+}
+
+/// A shared store that was chosen and is not open yet.
+pub struct SharedChoice {
+    section: String,
+    place: String,
+    open: Open,
+}
+
+impl SharedChoice {
+    /// - `place`: where the database is, for people and without secrets.
+    /// - `open`: opens it; blocks.
+    fn new(
+        section: &Section,
+        place: String,
+        open: impl FnOnce(&SharedOptions) -> Result<Arc<dyn AnyShared>, Error> + Send + 'static,
+    ) -> Self {
+        Self {
+            section: section.name().to_owned(),
+            place,
+            open: Box::new(open),
+        }
+    }
+
+    /// The section of `filer.toml`.
+    #[must_use]
+    pub fn section(&self) -> &str {
+        &self.section
+    }
+
+    /// Where the database is, without secrets.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Connects and opens this filer's journal. Blocks until the database answers or does not.
+    ///
+    /// - `journal`: directory of the filer's own, for one process at a time; made if missing.
+    /// - `random`: 64 random bits, for a new filer and a new store.
+    ///
+    /// # Errors
+    ///
+    /// As [`dulse_shared::SharedStore::open`].
+    pub fn open(self, journal: PathBuf, random: u64) -> Result<Arc<dyn AnyShared>, Error> {
+        (self.open)(&SharedOptions { journal, random })
+    }
+}
+
+impl fmt::Debug for SharedChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedChoice")
+            .field("section", &self.section)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The sections of shared stores that this build has.
+pub fn shared_stores() -> impl Iterator<Item = &'static str> {
+    STORES.iter().map(|(name, _)| *name)
+}
+
+/// What a section asks for; `None` when this build has no such shared store.
+pub(crate) fn prepare(
+    section: &Section,
+    options: &StoreOptions,
+) -> Option<Result<SharedChoice, Wrong>> {
+    let mut stores = STORES.iter();
+    let (_, prepare) = stores.find(|(name, _)| *name == section.name())?;
+    Some(prepare(section, options))
+}
