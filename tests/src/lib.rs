@@ -550,6 +550,57 @@ impl Cluster {
         Ok(n)
     }
 
+    /// Starts a filer by a `filer.toml` in a directory that names a shared store; in a directory of
+    /// its own below the cluster's.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn add_filer_on(&mut self, config: &Path, flags: &[&str]) -> Result<usize> {
+        let (n, port) = (self.filers.len(), free_port()?);
+        let mut arguments = vec![
+            "filer".to_owned(),
+            format!("--port={port}"),
+            format!(
+                "--dir={}",
+                self.dir.path().join(format!("shared-{n}")).display()
+            ),
+            format!("--config-dir={}", config.display()),
+            "--exit-with-stdin".to_owned(),
+            format!("--master=127.0.0.1:{}", self.master_port),
+        ];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.filers.push(Role::start(arguments)?);
+        self.filer_ports.push(port);
+        Ok(n)
+    }
+
+    /// Runs a command of our program; gives all that it prints, whatever came of it.
+    ///
+    /// - `filer`: asked where the command asks one filer.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be run.
+    pub fn dulse(&self, arguments: &[&str], filer: usize) -> Result<String> {
+        let mut command = Command::new(program()?);
+        command
+            .args(arguments)
+            .arg("--config-dir")
+            .arg(self.dir.path());
+        match arguments.first() {
+            Some(&"status") => {
+                command.arg(format!("--master=127.0.0.1:{}", self.master_port));
+            }
+            _ => {
+                command.arg(format!("--filer=127.0.0.1:{}", self.filer_ports[filer]));
+            }
+        }
+        let output = command.output()?;
+        let (out, err) = (output.stdout, output.stderr);
+        Ok(String::from_utf8_lossy(&[out, err].concat()).into_owned())
+    }
+
     /// A client of a filer's gRPC interface.
     ///
     /// # Errors

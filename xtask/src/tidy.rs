@@ -48,7 +48,7 @@ const ARROWS: &[(&str, &str)] = &[
     (
         "filer",
         "types proto merge store namespace blobs replication replica cluster transport client \
-         journal kv merge replica",
+         journal kv merge replica shared",
     ),
     ("master", "types proto cluster transport"),
     ("volume", "types proto transport"),

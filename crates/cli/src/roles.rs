@@ -4,6 +4,7 @@
 mod args;
 mod healing;
 mod place;
+mod sharing;
 mod test_clock;
 
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dulse_config::{Security, Size};
-use dulse_filer::{Filer, FilerOptions};
+use dulse_filer::{Entries, Filer, FilerOptions};
 use dulse_master::{Master, MasterOptions};
 use dulse_merge::row::MemberRow;
 use dulse_registry::Writes;
@@ -129,27 +130,20 @@ async fn start_filer(
     transport: Transport,
     security: &Security,
 ) -> Result<Filer> {
-    let store_options = place::settle(&mut args, within)?;
+    let settled = place::settle(&mut args, within)?;
     let args = &args;
     let place = place(&args.common, args.port)?;
-    let mut writes = writes(&args.durable)?;
-    writes.limits.log_retention = args.log_retention.0;
-    writes.limits.log_budget_bytes = args.log_budget.0;
-    let clock: Arc<dyn Clock> = match &args.test_clock_offset_file {
-        None => Arc::new(SystemClock),
-        Some(file) => {
-            tracing::warn!(file = %file.display(), "this filer's clock is set wrong for a test");
-            Arc::new(WrongClock(file.clone()))
-        }
+    let entries = match settled.shared {
+        Some(shared) => sharing::open(args, shared).await?,
+        None => Entries::Embedded(open_embedded(args, &place.address).await?),
     };
-    let store = healing::open(args, &place.address, &writes, &clock).await?;
-    tell_store(args, &store)?;
+    let is_embedded = matches!(entries, Entries::Embedded(_));
     let mut http = dulse_filer::http::Options::upstream();
     http.lists_directories = security.lists_directories;
     if let Some(origins) = &security.allowed_origins {
         http.allowed_origins.clone_from(origins);
     }
-    place::apply(&store_options, &mut http);
+    place::apply(&settled.options, &mut http);
     place_contents(&mut http, &args.contents)?;
     let options = FilerOptions {
         address: place.address.clone(),
@@ -169,11 +163,30 @@ async fn start_filer(
         let dir = args.dir.clone();
         exporter.observe(move || observe_disk("filer", &dir));
     }
-    let started = Filer::start(options, place.http, place.grpc, Arc::new(store)).await;
+    let started = Filer::start(options, place.http, place.grpc, entries).await;
     let filer = started.map_err(usage)?;
-    healing::rescue(&filer, &args.dir);
+    if is_embedded {
+        healing::rescue(&filer, &args.dir);
+    }
     tracing::info!(address = %place.address, "filer is up");
     Ok(filer)
+}
+
+/// Opens a store of this filer's own.
+async fn open_embedded(args: &FilerArgs, own: &ServerAddress) -> Result<Arc<ReplicaStore>> {
+    let mut writes = writes(&args.durable)?;
+    writes.limits.log_retention = args.log_retention.0;
+    writes.limits.log_budget_bytes = args.log_budget.0;
+    let clock: Arc<dyn Clock> = match &args.test_clock_offset_file {
+        None => Arc::new(SystemClock),
+        Some(file) => {
+            tracing::warn!(file = %file.display(), "this filer's clock is set wrong for a test");
+            Arc::new(WrongClock(file.clone()))
+        }
+    };
+    let store = healing::open(args, own, &writes, &clock).await?;
+    tell_store(args, &store)?;
+    Ok(Arc::new(store))
 }
 
 /// Says what this filer is: its store, who it is by it, and with whom it keeps in step.

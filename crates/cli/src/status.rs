@@ -84,6 +84,15 @@ fn filer_text(filer: &Filer) -> String {
         true => "ready".to_owned(),
         false => format!("not ready: {}", filer.not_ready_reason),
     };
+    if filer.is_shared() {
+        let own = filer.vector.get(&filer.origin).map_or("0", String::as_str);
+        let text = format!(
+            "{}  {} (shared, {})  {ready}\n  origin {}  dropped chunks {}  announced {own}\n",
+            filer.address, filer.engine, filer.store_place, filer.origin, filer.garbage_chunks,
+        );
+        let peers = filer.peers.iter().map(peer_text);
+        return peers.fold(text + &notes(filer), |text, peer| text + &peer);
+    }
     let vector: Vec<_> = filer
         .vector
         .iter()

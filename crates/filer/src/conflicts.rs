@@ -50,7 +50,8 @@ impl ConflictsService {
                 Identity::LEN
             )));
         };
-        let found = self.state().store.shared().conflict(id).map_err(internal)?;
+        let own = self.state().embedded()?;
+        let found = own.store.shared().conflict(id).map_err(internal)?;
         found.ok_or_else(|| {
             Status::not_found(format!(
                 "no conflict {id}: it was restored, dismissed or withdrawn, is too old, or has \
@@ -186,7 +187,7 @@ impl Conflicts for ConflictsService {
             given => given.min(PAGE_ROWS),
         };
         let after = (!r.after.is_empty()).then_some(r.after);
-        let shared = Arc::clone(self.state().store.shared());
+        let shared = Arc::clone(self.state().embedded()?.store.shared());
         let read = move || shared.conflicts(r.prefix.as_bytes(), after.as_ref(), limit);
         let page = tokio::task::spawn_blocking(read).await;
         let page = page.map_err(|e| Status::internal(e.to_string()))?;

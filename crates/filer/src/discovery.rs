@@ -47,9 +47,11 @@ struct Said {
 }
 
 /// Starts reporting and asking; the list stays as it was while no master answers.
+///
+/// - `store`: whose members the master remembers, where there are members.
 pub(crate) fn start(
     options: &FilerOptions,
-    store: Arc<ReplicaStore>,
+    store: Option<Arc<ReplicaStore>>,
 ) -> (JoinHandle<()>, Listed, Time) {
     let ((listing, listed), (time, told)) = (watch::channel(None), watch::channel(None));
     let said = Said { listing, time };
@@ -57,7 +59,7 @@ pub(crate) fn start(
     let task = tokio::spawn(async move {
         loop {
             for master in &options.masters {
-                if let Err(error) = follow(master, &options, &store, &said).await {
+                if let Err(error) = follow(master, &options, store.as_deref(), &said).await {
                     tracing::debug!(%master, %error, "the master does not answer");
                 }
                 tokio::time::sleep(RETRY_DELAY).await;
@@ -139,7 +141,7 @@ async fn connect(master: &ServerAddress, options: &FilerOptions) -> Result<Chann
 async fn follow(
     master: &ServerAddress,
     options: &FilerOptions,
-    store: &ReplicaStore,
+    store: Option<&ReplicaStore>,
     said: &Said,
 ) -> Result<(), tonic::Status> {
     let channel = connect(master, options).await?;
@@ -177,11 +179,11 @@ async fn follow(
             .as_ref()
             .map(|l| l.known_members.clone());
         let remembered = remembered.unwrap_or_default();
-        within(
-            ANSWER_TIME_MAX,
-            report_self(&mut cluster, options, store, &remembered),
-        )
-        .await?;
+        // Filers on a shared store have no cluster of members.
+        if let Some(store) = store {
+            let reporting = report_self(&mut cluster, options, store, &remembered);
+            within(ANSWER_TIME_MAX, reporting).await?;
+        }
         within(
             ANSWER_TIME_MAX,
             ask(&mut client, &mut cluster, options, said),

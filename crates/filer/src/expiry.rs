@@ -30,15 +30,15 @@ const ROUND_MAX: usize = 50_000;
 const SECOND_NS: i64 = 1_000_000_000;
 
 /// Runs until the filer stops.
-pub(crate) async fn sweep(state: Arc<FilerState>) {
+pub(crate) async fn sweep(state: Arc<FilerState>, store: Arc<ReplicaStore>) {
     let mut after = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if state.not_ready().is_some() {
             continue;
         }
-        let now_s = state.store.shared().now_ns() / SECOND_NS;
-        match round(&state.store, &state.namespace, now_s, after.take()).await {
+        let now_s = store.shared().now_ns() / SECOND_NS;
+        match round(&store, &state.namespace, now_s, after.take()).await {
             Ok(next) => after = next,
             Err(error) => tracing::warn!(%error, "expiry failed; trying again"),
         }

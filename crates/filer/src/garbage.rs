@@ -21,7 +21,7 @@ use dulse_replica::{Garbage, Grace, share};
 use dulse_types::{Origin, Vector};
 
 use crate::metrics;
-use crate::state::FilerState;
+use crate::state::{Embedded, FilerState};
 use asking::Asking;
 use manifests::Manifests;
 
@@ -30,7 +30,7 @@ use manifests::Manifests;
 pub const CHUNK_GRACE: Duration = Duration::from_secs(3_600);
 
 /// How often the dropped chunks are looked through: often within the grace, and seldom at all.
-fn look_every(grace: Duration) -> Duration {
+pub(crate) fn look_every(grace: Duration) -> Duration {
     (grace / 8).clamp(Duration::from_millis(500), Duration::from_secs(30))
 }
 
@@ -38,14 +38,14 @@ fn look_every(grace: Duration) -> Duration {
 const PART_MAX: usize = 1_000;
 
 /// Runs until the filer stops.
-pub(crate) async fn collect(state: Arc<FilerState>) {
+pub(crate) async fn collect(state: Arc<FilerState>, own: Embedded) {
     let (mut retries, mut asking) = (Retries::default(), Asking::default());
     let mut manifests = Manifests::default();
     let chunk_grace = state.options.chunk_grace;
     let (began, mut grace) = (Instant::now(), Grace::new(chunk_grace));
     loop {
         tokio::time::sleep(look_every(chunk_grace)).await;
-        let aged = state.replicator.judged();
+        let aged = own.replicator.judged();
         let aged = aged.map(|judged| grace.pass(began.elapsed(), judged));
         let done = match aged {
             Ok(aged) => {
@@ -54,7 +54,7 @@ pub(crate) async fn collect(state: Arc<FilerState>) {
                     asking: &mut asking,
                     manifests: &mut manifests,
                 };
-                round(&state, &aged, with).await
+                round(&state, &own, &aged, with).await
             }
             Err(error) => Err(error),
         };
@@ -85,6 +85,7 @@ struct Counts {
 
 async fn round(
     state: &FilerState,
+    own: &Embedded,
     aged: &Vector,
     with: With<'_>,
 ) -> Result<(), dulse_store::Error> {
@@ -93,14 +94,14 @@ async fn round(
         asking,
         manifests,
     } = with;
-    let members = state.store.shared().members()?.into_iter();
+    let members = own.store.shared().members()?.into_iter();
     let live = members.filter(|(_, row)| row.state == MemberRow::MEMBER);
     let live: Vec<Origin> = live.map(|(origin, _)| origin).collect();
     let mut counts = Counts::default();
     let mut after = None;
     asking.begin();
     loop {
-        let rows = state.store.shared().garbage(after, PART_MAX)?;
+        let rows = own.store.shared().garbage(after, PART_MAX)?;
         after = rows.last().copied();
         let is_end = rows.len() < PART_MAX;
         counts.waiting += rows.len() as u64;
@@ -109,16 +110,16 @@ async fn round(
         done.extend(free(state, shares.free, retries, &mut counts).await);
         for rows in shares.resolve.into_values() {
             let freed = manifests
-                .free(state, rows, aged, retries, &mut counts)
+                .free(state, own, rows, aged, retries, &mut counts)
                 .await;
             done.extend(freed?);
         }
-        let told = asking.ask(&state.replicator, aged, shares.asked).await;
+        let told = asking.ask(&own.replicator, aged, shares.asked).await;
         counts.told += told.len() as u64;
         done.extend(told);
         if !done.is_empty() {
             counts.waiting -= done.len() as u64;
-            state.store.garbage_freed(done).await?;
+            own.store.garbage_freed(done).await?;
         }
         if is_end {
             break;
@@ -163,7 +164,7 @@ async fn free(
 }
 
 /// Notes what failed; the volumes that are gone for good.
-fn judge(deleted: &Deleted, retries: &mut Retries, now: Instant) -> BTreeSet<u32> {
+pub(crate) fn judge(deleted: &Deleted, retries: &mut Retries, now: Instant) -> BTreeSet<u32> {
     let failed = deleted.failed.iter().map(|id| id.volume_id);
     for volume in failed.collect::<BTreeSet<_>>() {
         retries.failed(volume, now);

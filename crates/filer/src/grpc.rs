@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The filer over gRPC: upstream's interface.
 
-mod convert;
+pub(crate) mod convert;
 mod entries;
 mod listing;
 mod renaming;
@@ -21,7 +21,7 @@ use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::session::{self, SessionToken};
-use crate::state::FilerState;
+use crate::state::{FilerState, Kept};
 
 /// A boxed answer stream.
 pub type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -45,7 +45,12 @@ impl FilerService {
         if let Some(why) = self.state.not_ready() {
             return Err(Status::unavailable(format!("filer is not ready: {why}")));
         }
-        session::wait_for_all(request.metadata(), || self.state.store.progress()).await
+        let progress = match &self.state.kept {
+            Kept::Embedded(own) => Some(own.store.progress()),
+            // Every read sees every write that was acknowledged anywhere.
+            Kept::Shared(_) => None,
+        };
+        session::wait_for_all(request.metadata(), progress).await
     }
 
     /// An answer with the session token of the write; where there was nothing to do, with those
@@ -56,7 +61,10 @@ impl FilerService {
         let tokens = match stamp {
             Some(stamp) => vec![SessionToken { origin, stamp }],
             // It had nothing to do, and must not be asked behind what says so.
-            None => session::seen(&self.state.store.progress().borrow().applied),
+            None => match &self.state.kept {
+                Kept::Embedded(own) => session::seen(&own.store.progress().borrow().applied),
+                Kept::Shared(on) => session::seen(&on.readable()),
+            },
         };
         for token in tokens {
             let mut token = token.to_metadata();

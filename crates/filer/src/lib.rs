@@ -15,11 +15,13 @@ pub mod members;
 pub mod metrics;
 mod rules;
 pub mod session;
+mod shared;
 pub mod state;
 pub mod status;
 
 pub use garbage::CHUNK_GRACE;
-pub use state::{FilerOptions, FilerState};
+pub use shared::SharedSettings;
+pub use state::{Embedded, FilerOptions, FilerState, Kept};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use std::time::Duration;
 use dulse_blobs::{Blobs, GrpcControl};
 use dulse_client::Masters;
 use dulse_namespace::Namespace;
+use dulse_proto::announcements::announcements_server::AnnouncementsServer;
 use dulse_proto::conflicts::conflicts_server::ConflictsServer;
 use dulse_proto::filer::seaweed_filer_server::SeaweedFilerServer;
 use dulse_proto::members::members_server::MembersServer;
@@ -36,8 +39,11 @@ use dulse_proto::replication::replication_server::ReplicationServer;
 use dulse_proto::status::filer_status_server::FilerStatusServer;
 use dulse_replica::ReplicaStore;
 use dulse_replication::{Left, Options as ReplicationOptions, Replicator};
+use dulse_shared::AnyShared;
 use dulse_telemetry::{Exporter, GrpcLayer, HttpLayer};
 use dulse_transport::{GrpcListener, MESSAGE_BYTES_MAX};
+use shared::OnShared;
+use shared::topology::{self, Who};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -53,6 +59,33 @@ pub enum StartError {
     /// The reflection service could not be made.
     #[error("reflection: {0}")]
     Reflection(String),
+    /// It would be the odd one of its group.
+    #[error("{0}")]
+    Misfit(String),
+    /// What is kept of other filers' announcements cannot be used.
+    #[error("open what other filers announced")]
+    Announcements(#[source] dulse_store::Error),
+}
+
+/// What a filer keeps its entries in.
+pub enum Entries {
+    /// A store of its own.
+    Embedded(Arc<ReplicaStore>),
+    /// A database that other filers use as well.
+    Shared(Arc<dyn AnyShared>, SharedSettings),
+}
+
+impl Entries {
+    fn who(&self, options: &FilerOptions) -> Who {
+        let (origin, is_shared, name) = match self {
+            Self::Embedded(store) => {
+                let shared = store.shared();
+                (shared.origin(), false, shared.engine_name())
+            }
+            Self::Shared(store, _) => (store.origin(), true, store.name()),
+        };
+        Who::own(options, origin, is_shared, name)
+    }
 }
 
 /// A running filer.
@@ -71,59 +104,52 @@ impl Filer {
     ///
     /// # Errors
     ///
-    /// `Listen` when an address is taken.
+    /// `Listen` when an address is taken, `Misfit` beside filers that it cannot go with.
     pub async fn start(
         options: FilerOptions,
         listen_http: SocketAddr,
         listen_grpc: SocketAddr,
-        store: Arc<ReplicaStore>,
+        entries: Entries,
     ) -> Result<Self, StartError> {
+        // Order: before anybody hears of this filer.
+        let who = entries.who(&options);
+        let checked = topology::check(&who, &options).await;
+        checked.map_err(StartError::Misfit)?;
         let transport = options.transport.clone();
         let http_listener = transport.listen_http(listen_http).await;
         let http_listener = http_listener.map_err(|e| StartError::Listen(listen_http, e))?;
         let grpc_listener = transport.listen_grpc(listen_grpc).await;
         let grpc_listener = grpc_listener.map_err(|e| StartError::Listen(listen_grpc, e))?;
-        let (discovering, listed, master_time) = discovery::start(&options, Arc::clone(&store));
-        let replicator = Arc::new(Replicator::start(
-            Arc::clone(&store),
-            ReplicationOptions {
-                address: options.address.clone(),
-                group: options.group.clone(),
-                is_alone: options.is_alone,
-                offline_max: options.offline_max,
-                protocol: options.protocol,
-                listed,
-                master_time,
-                report: discovery::report(&options),
-                transport: transport.clone(),
-                scrub_rate: options.scrub_rate,
-            },
-        ));
+        let (discovering, kept) = keep(&options, entries)?;
         let http_options = http::Options {
             block_mb: options.max_mb as usize,
             transport: transport.clone(),
             ..options.http.clone()
         };
-        let namespace = Namespace::new(
-            store.clone(),
-            dulse_namespace::Options {
-                name_len_max: http_options.name_len_max,
-                buckets_folder: http_options.buckets_folder.clone(),
-                owner: (http_options.uid, http_options.gid),
-            },
-        )
-        .with_trees(store.clone());
+        let namespace_options = dulse_namespace::Options {
+            name_len_max: http_options.name_len_max,
+            buckets_folder: http_options.buckets_folder.clone(),
+            owner: (http_options.uid, http_options.gid),
+        };
+        let namespace = match &kept {
+            Kept::Embedded(own) => {
+                Namespace::new(own.store.clone(), namespace_options).with_trees(own.store.clone())
+            }
+            Kept::Shared(on) => Namespace::new(on.store.clone(), namespace_options),
+        };
         let control = GrpcControl::new(options.masters.clone(), &transport);
         let blobs = Arc::new(Blobs::new(Arc::new(control), &transport));
         let masters = Masters::new(transport, options.masters.clone());
-        let subscribers = grpc::subscribers::Subscribers::new(Arc::clone(store.shared()));
+        let subscribers = grpc::subscribers::Subscribers::new(match &kept {
+            Kept::Embedded(own) => own.store.shared().clone(),
+            Kept::Shared(on) => on.clone(),
+        });
         let state = Arc::new(FilerState {
             options,
             namespace,
             blobs: Arc::clone(&blobs),
-            store,
+            kept,
             masters,
-            replicator,
             subscribers,
         });
         let (stop, stopped) = watch::channel(false);
@@ -131,7 +157,10 @@ impl Filer {
         let router = http::Http {
             names: Arc::new(http::OverNamespace::new(
                 state.namespace.clone(),
-                Some(state.store.progress()),
+                match &state.kept {
+                    Kept::Embedded(own) => Some(own.store.progress()),
+                    Kept::Shared(_) => None,
+                },
             )),
             blobs,
             options: Arc::new(http_options),
@@ -144,25 +173,32 @@ impl Filer {
             tokio::spawn(http_listener.serve(router, stopping(stopped.clone()))),
             tokio::spawn(serve_grpc(grpc_listener, Arc::clone(&state), stopped)?),
         ];
-        let collecting = tokio::spawn(garbage::collect(Arc::clone(&state)));
-        let sweeping = tokio::spawn(Arc::clone(&state.blobs).sweep());
-        let expiring = tokio::spawn(expiry::sweep(Arc::clone(&state)));
-        let resuming = tokio::spawn(resume_trees(Arc::clone(&state)));
-        let ruling = tokio::spawn(rules::follow(Arc::clone(&state)));
-        let following = tokio::spawn(grpc::subscribers::follow(Arc::clone(&state)));
+        let mut helpers = vec![
+            discovering,
+            tokio::spawn(Arc::clone(&state.blobs).sweep()),
+            tokio::spawn(rules::follow(Arc::clone(&state))),
+            tokio::spawn(grpc::subscribers::follow(Arc::clone(&state))),
+            tokio::spawn(topology::watch(Arc::clone(&state))),
+        ];
+        match &state.kept {
+            Kept::Embedded(own) => helpers.extend([
+                tokio::spawn(garbage::collect(Arc::clone(&state), own.clone())),
+                tokio::spawn(expiry::sweep(Arc::clone(&state), Arc::clone(&own.store))),
+                tokio::spawn(resume_trees(own.clone())),
+            ]),
+            Kept::Shared(on) => {
+                helpers.extend(on.start());
+                helpers.extend([
+                    tokio::spawn(shared::chunks::collect(Arc::clone(&state), Arc::clone(on))),
+                    tokio::spawn(shared::expiry::sweep(Arc::clone(&state), Arc::clone(on))),
+                ]);
+            }
+        }
         Ok(Self {
             state,
             stop,
             servers,
-            helpers: vec![
-                discovering,
-                collecting,
-                sweeping,
-                expiring,
-                following,
-                resuming,
-                ruling,
-            ],
+            helpers,
         })
     }
 
@@ -174,7 +210,10 @@ impl Filer {
 
     /// Waits until this filer must be started again, to open its store under a new origin.
     pub async fn renewed(&self) {
-        let mut renewed = self.state.replicator.renewed();
+        let Kept::Embedded(own) = &self.state.kept else {
+            return std::future::pending::<()>().await;
+        };
+        let mut renewed = own.replicator.renewed();
         if renewed.wait_for(|renewed| *renewed).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -183,13 +222,21 @@ impl Filer {
     /// Refuses new requests, lets those in flight end, leaves the cluster where that is wanted,
     /// then closes the store.
     pub async fn stop(self) {
-        let is_renewed = *self.state.replicator.renewed().borrow();
-        if let Some(wait) = self.state.options.leaves_within.filter(|_| !is_renewed) {
-            leave(&self.state, wait).await;
+        match &self.state.kept {
+            Kept::Embedded(own) => {
+                let is_renewed = *own.replicator.renewed().borrow();
+                if let Some(wait) = self.state.options.leaves_within.filter(|_| !is_renewed) {
+                    leave(own, wait).await;
+                }
+                self.stop.send_replace(true);
+                own.replicator.hand_over().await;
+                own.replicator.stop();
+            }
+            Kept::Shared(on) => {
+                self.stop.send_replace(true);
+                on.stop().await;
+            }
         }
-        self.stop.send_replace(true);
-        self.state.replicator.hand_over().await;
-        self.state.replicator.stop();
         for helper in &self.helpers {
             helper.abort();
         }
@@ -197,15 +244,58 @@ impl Filer {
             // A stream that never ends is cut when the time is over.
             let _ = tokio::time::timeout(DRAIN_TIME_MAX, server).await;
         }
-        let store = Arc::clone(&self.state.store);
-        // The store's thread checkpoints; a panic there has ended the process already.
-        let _ = tokio::task::spawn_blocking(move || store.stop()).await;
+        match &self.state.kept {
+            Kept::Embedded(own) => {
+                let store = Arc::clone(&own.store);
+                // The store's thread checkpoints; a panic there has ended the process already.
+                let _ = tokio::task::spawn_blocking(move || store.stop()).await;
+            }
+            // It is closed when the last that holds it lets it go; what is left open then is
+            // settled at the next start.
+            Kept::Shared(_) => {
+                let state = self.state;
+                let _ = tokio::task::spawn_blocking(move || drop(state)).await;
+            }
+        }
+    }
+}
+
+/// Starts what finds the others and keeps this filer in step with them.
+fn keep(options: &FilerOptions, entries: Entries) -> Result<(JoinHandle<()>, Kept), StartError> {
+    match entries {
+        Entries::Embedded(store) => {
+            let own = Arc::clone(&store);
+            let (discovering, listed, master_time) = discovery::start(options, Some(own));
+            let replicator = Arc::new(Replicator::start(
+                Arc::clone(&store),
+                ReplicationOptions {
+                    address: options.address.clone(),
+                    group: options.group.clone(),
+                    is_alone: options.is_alone,
+                    offline_max: options.offline_max,
+                    protocol: options.protocol,
+                    listed,
+                    master_time,
+                    report: discovery::report(options),
+                    transport: options.transport.clone(),
+                    scrub_rate: options.scrub_rate,
+                },
+            ));
+            Ok((discovering, Kept::Embedded(Embedded { store, replicator })))
+        }
+        Entries::Shared(store, settings) => {
+            let (discovering, listed, _) = discovery::start(options, None);
+            let opened =
+                tokio::task::block_in_place(|| OnShared::open(store, settings, options, listed));
+            let on = opened.map_err(StartError::Announcements)?;
+            Ok((discovering, Kept::Shared(on)))
+        }
     }
 }
 
 /// Leaves the cluster; says what came of it.
-async fn leave(state: &FilerState, wait: Duration) {
-    match state.replicator.leave(wait).await {
+async fn leave(own: &Embedded, wait: Duration) {
+    match own.replicator.leave(wait).await {
         Ok(Left::HandedOver) => tracing::info!("left the cluster; the others have everything"),
         Ok(Left::Lagging(who)) => tracing::warn!(
             who = who.join(", "),
@@ -247,10 +337,19 @@ fn serve_grpc(
     let filer = SeaweedFilerServer::new(grpc::FilerService::new(Arc::clone(&state)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let replication = ReplicationServer::new(state.replicator.service())
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let repair = RepairServer::new(state.replicator.repair_service())
+    let own = state.embedded().ok();
+    let replication = own.map(|own| {
+        ReplicationServer::new(own.replicator.service())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    });
+    let repair = own.map(|own| {
+        RepairServer::new(own.replicator.repair_service())
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX)
+    });
+    let told = shared::tell::AnnouncementsService::new(Arc::clone(&state));
+    let announcements = AnnouncementsServer::new(told)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let conflicts = ConflictsServer::new(conflicts::ConflictsService::new(Arc::clone(&state)))
@@ -268,8 +367,9 @@ fn serve_grpc(
             .server()
             .layer(GrpcLayer::new("filer"))
             .add_service(filer)
-            .add_service(replication)
-            .add_service(repair)
+            .add_optional_service(replication)
+            .add_optional_service(repair)
+            .add_service(announcements)
             .add_service(status)
             .add_service(conflicts)
             .add_service(members)
@@ -284,13 +384,13 @@ fn serve_grpc(
 }
 
 /// Goes on with the tree changes that a restart interrupted, once this filer may write.
-async fn resume_trees(state: Arc<FilerState>) {
-    let mut ready = state.replicator.ready();
+async fn resume_trees(own: Embedded) {
+    let mut ready = own.replicator.ready();
     if ready.wait_for(Option::is_none).await.is_err() {
         return;
     }
     // The queue may be full at that moment.
-    while let Err(error) = state.store.resume_trees().await {
+    while let Err(error) = own.store.resume_trees().await {
         tracing::warn!(%error, "tree changes are not resumed yet; trying again");
         tokio::time::sleep(RESUME_RETRY).await;
     }
@@ -299,7 +399,7 @@ async fn resume_trees(state: Arc<FilerState>) {
 type FilerServer = SeaweedFilerServer<grpc::FilerService>;
 
 async fn report_health(state: Arc<FilerState>, reporter: tonic_health::server::HealthReporter) {
-    let mut ready = state.replicator.ready();
+    let mut ready = state.ready();
     loop {
         if ready.borrow_and_update().is_none() {
             reporter.set_serving::<FilerServer>().await;

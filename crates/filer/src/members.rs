@@ -28,7 +28,8 @@ impl MembersService {
 #[tonic::async_trait]
 impl Members for MembersService {
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<ListReply>, Status> {
-        let members = self.state.replicator.members().into_iter().map(member);
+        let own = self.state.embedded()?;
+        let members = own.replicator.members().into_iter().map(member);
         let members = members.collect();
         Ok(Response::new(ListReply { members }))
     }
@@ -38,7 +39,8 @@ impl Members for MembersService {
         request: Request<RemoveRequest>,
     ) -> Result<Response<RemoveReply>, Status> {
         let RemoveRequest { origin, is_forced } = request.into_inner();
-        let removed = self.state.replicator.remove(Origin(origin), is_forced);
+        let own = self.state.embedded()?;
+        let removed = own.replicator.remove(Origin(origin), is_forced);
         let stamp = removed.await.map_err(|error| status(&error))?;
         Ok(Response::new(RemoveReply { stamp: stamp.0 }))
     }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use dulse_replication::ClockJudgement;
 
-use crate::state::FilerState;
+use crate::shared::OnShared;
+use crate::state::{Embedded, FilerState, Kept};
 
 dulse_telemetry::declare! {
     REQUESTS: counter "SeaweedFS_filer_request_total", Count, ["type", "code"], Upstream,
@@ -44,7 +45,7 @@ dulse_telemetry::declare! {
     CONFLICTS_PINNED: gauge "dulse_conflicts_pinned_bytes", Bytes, [], Stable,
         "Bytes of content that lost and is kept for as long as its conflict is listed.";
     PEERS: gauge "dulse_peers", Count, ["state"], Stable,
-        "Other filers by state: connecting, streaming, foreign, refused, stuck.";
+        "Other filers by state: connecting, streaming, foreign, refused, stuck; on a shared store connecting, streaming, left, foreign, misfit.";
     MEMBERS: gauge "dulse_members", Count, ["state"], Stable,
         "Members of the filers' cluster by state: live (this one included), silent; and former \
          ones: left, fenced, removed.";
@@ -70,6 +71,14 @@ dulse_telemetry::declare! {
         "Whether the log could not be written or synced: this filer takes no changes until it is restarted.";
     ENGINE_FAILED: gauge "dulse_engine_failed", Flag, [], Stable,
         "Whether the engine did not take in what the log has: writes are refused until it does; after a failed sync that takes a restart.";
+    MISFITS: gauge "dulse_misfit_filers", Count, [], Stable,
+        "Filers of this group that cannot be in it with this one: a shared store beside embedded ones, or another shared store.";
+    SHARED_ANSWERS: gauge "dulse_shared_store_answers", Flag, [], Stable,
+        "Whether the database of a shared store answered in the last 5 s.";
+    HEARD: counter "dulse_announcements_heard_total", Count, [], Stable,
+        "Changes that other filers on the shared store announced and this one took in.";
+    GATHERED: gauge "dulse_announcements_heard_bytes", Bytes, [], Stable,
+        "What other filers' announcements take on disk here.";
     SUBSCRIBERS: gauge "dulse_subscribers", Count, [], Stable,
         "Open metadata subscriptions.";
     EVENTS_LATE: counter "dulse_events_late_total", Count, [], Stable,
@@ -85,6 +94,9 @@ dulse_telemetry::declare! {
 /// States of a peer, each with a row of its own also when nobody is in it.
 const PEER_STATES: [&str; 5] = ["connecting", "streaming", "foreign", "refused", "stuck"];
 
+/// The same of a filer on the same shared store.
+const OTHER_STATES: [&str; 5] = ["connecting", "streaming", "left", "foreign", "misfit"];
+
 /// States of a member, likewise.
 const MEMBER_STATES: [&str; 5] = ["live", "silent", "left", "fenced", "removed"];
 
@@ -93,18 +105,37 @@ const DIGEST_BITS: u32 = 48;
 
 /// Sets the gauges from the filer's state; `seen` are the peers shown so far. Cost: a few locks.
 pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
-    let shared = state.store.shared();
-    let (_, sum) = shared.digest();
     READY.set(f64::from(u8::from(state.not_ready().is_none())));
+    SUBSCRIBERS.set(state.subscribers.list(&[]).len() as f64);
+    match &state.kept {
+        Kept::Embedded(own) => observe_embedded(own, seen),
+        Kept::Shared(on) => observe_shared(on),
+    }
+}
+
+fn observe_shared(on: &OnShared) {
+    JOURNAL.set(on.store.journal_bytes() as f64);
+    JOURNAL_FAILED.set(f64::from(u8::from(on.store.journal_failed())));
+    GATHERED.set(on.gathered_bytes() as f64);
+    let others = on.others.all();
+    for named in OTHER_STATES {
+        let count = others.iter().filter(|o| o.state.as_str() == named).count();
+        PEERS.gauge(&[("state", named)]).set(count as f64);
+    }
+}
+
+fn observe_embedded(own: &Embedded, seen: &mut BTreeSet<String>) {
+    let shared = own.store.shared();
+    let (_, sum) = shared.digest();
     ENTRIES.set(sum.count as f64);
     DIGEST.set((sum.sum & ((1 << DIGEST_BITS) - 1)) as f64);
-    CHANGES.total(state.store.progress().borrow().n_changes);
+    CHANGES.total(own.store.progress().borrow().n_changes);
     JOURNAL.set(shared.journal().size_bytes() as f64);
     JOURNAL_FAILED.set(f64::from(u8::from(shared.journal().is_poisoned())));
     ENGINE_FAILED.set(f64::from(u8::from(shared.is_behind())));
-    dulse_replica::metrics::WAITING.set(state.store.n_waiting() as f64);
-    dulse_replica::metrics::PEERS_WAITING.set(state.store.n_awaited() as f64);
-    let clock = state.replicator.clock();
+    dulse_replica::metrics::WAITING.set(own.store.n_waiting() as f64);
+    dulse_replica::metrics::PEERS_WAITING.set(own.store.n_awaited() as f64);
+    let clock = own.replicator.clock();
     CLOCK_LEAD.set(lead_seconds(clock));
     CLOCK_REFUSES.set(f64::from(u8::from(clock.refuses())));
     let conflicts = shared.conflict_counts();
@@ -116,8 +147,7 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
         CONFLICTS.gauge(&[("kind", kind)]).set(count as f64);
     }
     CONFLICTS_PINNED.set(conflicts.pinned_bytes as f64);
-    SUBSCRIBERS.set(state.subscribers.list(&[]).len() as f64);
-    let peers = state.replicator.peers();
+    let peers = own.replicator.peers();
     for named in PEER_STATES {
         let count = peers.iter().filter(|p| p.state.as_str() == named).count();
         PEERS.gauge(&[("state", named)]).set(count as f64);
@@ -135,18 +165,18 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
             .gauge(&labels)
             .set(peer.map_or(0, |p| p.lag_bytes) as f64);
     }
-    let members = state.replicator.members();
+    let members = own.replicator.members();
     for named in MEMBER_STATES {
         let count = members.iter().filter(|m| m.state.as_str() == named).count();
         MEMBERS.gauge(&[("state", named)]).set(count as f64);
     }
-    STUCK.set(state.replicator.stuck().len() as f64);
-    LOG_HELD.set(crate::status::log_holder(state).map_or(0.0, |holder| holder.seconds));
+    STUCK.set(own.replicator.stuck().len() as f64);
+    LOG_HELD.set(crate::status::log_holder(own).map_or(0.0, |holder| holder.seconds));
     SAFE_TO_STOP.set(f64::from(u8::from(
-        state.replicator.why_not_stop().is_empty(),
+        own.replicator.why_not_stop().is_empty(),
     )));
-    FEEDS.set(state.replicator.n_feeds() as f64);
-    let transfer = state.replicator.transfer().unwrap_or_default();
+    FEEDS.set(own.replicator.n_feeds() as f64);
+    let transfer = own.replicator.transfer().unwrap_or_default();
     TRANSFER_ROWS.set(transfer.rows as f64);
     TRANSFER_ROWS_TOTAL.set(transfer.rows_total as f64);
 }

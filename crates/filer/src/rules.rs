@@ -9,13 +9,19 @@ use std::time::Duration;
 
 use dulse_blobs::views_of;
 use dulse_namespace::{RULES_LEN_MAX, RULES_PATH, Rules};
+use dulse_replica::Progress;
 use dulse_types::{Entry, FullPath};
 use futures::TryStreamExt;
+use tokio::sync::watch;
 
-use crate::state::FilerState;
+use crate::shared::News;
+use crate::state::{FilerState, Kept};
 
 /// Looks at the entry are at least this far apart.
 const LOOK_TIME_MIN: Duration = Duration::from_millis(500);
+
+/// How often it is looked at on a shared store when nothing is announced.
+const UNANNOUNCED_EVERY: Duration = Duration::from_secs(10);
 
 /// Pause after rules that could not be read.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -25,10 +31,10 @@ pub(crate) async fn follow(state: Arc<FilerState>) {
     let Ok(path) = FullPath::parse(RULES_PATH) else {
         return;
     };
-    let mut progress = state.store.progress();
+    let mut changes = Changes::of(&state.kept);
     let mut in_force: Option<Entry> = None;
     loop {
-        progress.borrow_and_update();
+        changes.mark_seen();
         match take_over(&state, &path, &in_force).await {
             Ok(entry) => in_force = entry,
             Err(error) => {
@@ -38,8 +44,44 @@ pub(crate) async fn follow(state: Arc<FilerState>) {
             }
         }
         tokio::time::sleep(LOOK_TIME_MIN).await;
-        if progress.changed().await.is_err() {
+        if !changes.next().await {
             return;
+        }
+    }
+}
+
+/// What says that the tree has changed.
+enum Changes {
+    Replica(watch::Receiver<Progress>),
+    /// And now and then without: upstream's filers on the same store announce nothing here.
+    Announced(News),
+}
+
+impl Changes {
+    fn of(kept: &Kept) -> Self {
+        match kept {
+            Kept::Embedded(own) => Self::Replica(own.store.progress()),
+            Kept::Shared(on) => Self::Announced(on.news()),
+        }
+    }
+
+    fn mark_seen(&mut self) {
+        match self {
+            Self::Replica(progress) => {
+                progress.borrow_and_update();
+            }
+            Self::Announced(news) => news.mark_seen(),
+        }
+    }
+
+    /// Returns at the next change; false when the filer stops.
+    async fn next(&mut self) -> bool {
+        match self {
+            Self::Replica(progress) => progress.changed().await.is_ok(),
+            Self::Announced(news) => {
+                let next = tokio::time::timeout(UNANNOUNCED_EVERY, news.next()).await;
+                next.unwrap_or(true)
+            }
         }
     }
 }

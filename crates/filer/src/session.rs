@@ -108,7 +108,8 @@ pub async fn wait(
     Ok(())
 }
 
-/// Waits for every write that a request's metadata names.
+/// Waits for every write that a request's metadata names; on shared stores, without a progress,
+/// there is nothing to wait for.
 ///
 /// # Errors
 ///
@@ -116,16 +117,16 @@ pub async fn wait(
 /// the client asks again, here or elsewhere.
 pub(crate) async fn wait_for_all(
     metadata: &MetadataMap,
-    progress: impl Fn() -> watch::Receiver<Progress>,
+    progress: Option<watch::Receiver<Progress>>,
 ) -> Result<(), Status> {
     let values = metadata.get_all(METADATA_KEY);
     let texts = values.iter().map(|v| v.to_str().unwrap_or("not ASCII"));
     let bad = |e: SessionError| Status::invalid_argument(e.to_string());
     let tokens = parse(texts).map_err(bad)?;
-    if tokens.is_empty() {
+    let Some(progress) = progress.filter(|_| !tokens.is_empty()) else {
         return Ok(());
-    }
-    let waited = wait(&tokens, &progress()).await;
+    };
+    let waited = wait(&tokens, &progress).await;
     waited.map_err(|e| Status::unavailable(e.to_string()))
 }
 

@@ -13,10 +13,13 @@ use dulse_replica::ReplicaStore;
 use dulse_replication::Replicator;
 use dulse_transport::Transport;
 use dulse_types::ServerAddress;
+use tokio::sync::watch;
 use tonic::Status;
 
 use crate::grpc::subscribers;
 use crate::http;
+use crate::shared::OnShared;
+use crate::shared::topology::Who;
 
 /// How a filer is run.
 #[derive(Clone, Debug)]
@@ -55,21 +58,100 @@ pub struct FilerState {
     pub namespace: Namespace,
     /// Contents.
     pub blobs: Arc<Blobs>,
-    /// The replica below the tree.
-    pub store: Arc<ReplicaStore>,
+    /// What is below the tree.
+    pub kept: Kept,
     /// The masters, for calls.
     pub masters: Masters,
-    /// Peers.
-    pub replicator: Arc<Replicator>,
     /// Live subscriptions.
     pub subscribers: subscribers::Subscribers,
+}
+
+/// Where a filer's entries are, and with that who tells of changes.
+pub enum Kept {
+    /// In a replica of its own, in step with those of its peers.
+    Embedded(Embedded),
+    /// In a database that other filers use as well.
+    Shared(Arc<OnShared>),
+}
+
+/// What a filer with an embedded store has. Cheap to clone.
+#[derive(Clone)]
+pub struct Embedded {
+    /// The replica.
+    pub store: Arc<ReplicaStore>,
+    /// Peers.
+    pub replicator: Arc<Replicator>,
 }
 
 impl FilerState {
     /// Why namespace calls are not served yet; `None` when they are.
     #[must_use]
     pub fn not_ready(&self) -> Option<String> {
-        self.replicator.ready().borrow().clone()
+        self.ready().borrow().clone()
+    }
+
+    /// Told the same whenever it changes.
+    #[must_use]
+    pub fn ready(&self) -> watch::Receiver<Option<String>> {
+        match &self.kept {
+            Kept::Embedded(own) => own.replicator.ready(),
+            Kept::Shared(on) => on.ready(),
+        }
+    }
+
+    /// Replica and peers, for what only they have.
+    ///
+    /// # Errors
+    ///
+    /// `FailedPrecondition` on a shared store, with what is asked instead.
+    pub fn embedded(&self) -> Result<&Embedded, Status> {
+        match &self.kept {
+            Kept::Embedded(own) => Ok(own),
+            Kept::Shared(on) => Err(Status::failed_precondition(format!(
+                "this filer is on a shared store ({}): all its filers read the same database, so \
+                 there are no members, conflicts, digests, repairs or transfers; the database's \
+                 own tools look after its copies",
+                on.store.name()
+            ))),
+        }
+    }
+
+    /// The shared store, for what only that has.
+    pub(crate) fn on_shared(&self) -> Result<&Arc<OnShared>, Status> {
+        match &self.kept {
+            Kept::Shared(on) => Ok(on),
+            Kept::Embedded(_) => Err(Status::failed_precondition(
+                "this filer has an embedded store: it replicates with its peers and announces \
+                 nothing to filers on a shared store",
+            )),
+        }
+    }
+
+    /// What this filer is, to others.
+    pub(crate) fn who(&self) -> Who {
+        match &self.kept {
+            Kept::Embedded(own) => Who::own(
+                &self.options,
+                self.namespace.origin(),
+                false,
+                own.store.shared().engine_name(),
+            ),
+            Kept::Shared(on) => on.who(),
+        }
+    }
+
+    /// Other filers that this one knows.
+    pub(crate) fn peer_addresses(&self) -> Vec<ServerAddress> {
+        match &self.kept {
+            Kept::Embedded(own) => {
+                let peers = own.replicator.peers().into_iter();
+                peers.map(|peer| peer.address).collect()
+            }
+            Kept::Shared(on) => {
+                let others = on.others.all().into_iter();
+                others.map(|other| other.address).collect()
+            }
+        }
     }
 
     /// A client of the first master that answers.

@@ -2,6 +2,7 @@
 //! What an operator asks: served at once, also before the filer is ready.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dulse_proto::status::filer_status_server::FilerStatus;
@@ -18,7 +19,8 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::grpc::{Answers, now_ns};
-use crate::state::FilerState;
+use crate::shared::{OnShared, State};
+use crate::state::{Embedded, FilerState, Kept};
 
 /// Dropped chunks counted for the status at most; more show as this number.
 const GARBAGE_COUNT_MAX: usize = 100_000;
@@ -40,11 +42,11 @@ impl StatusService {
     }
 }
 
-fn progress(state: &FilerState, scrub: ScrubStatus) -> ScrubProgress {
+fn progress(own: &Embedded, scrub: ScrubStatus) -> ScrubProgress {
     ScrubProgress {
         is_running: scrub.is_running,
         rows: scrub.n_rows,
-        entries: state.store.shared().n_entries(),
+        entries: own.store.shared().n_entries(),
         found: scrub.n_found,
         unrepaired: scrub.n_left,
         last_pass_ns: scrub.last_pass_ns,
@@ -90,8 +92,8 @@ fn conflicts(counts: ConflictCounts) -> Conflicts {
 }
 
 /// The member for which the logs are kept longest, if there is one.
-pub(crate) fn log_holder(state: &FilerState) -> Option<LogHolder> {
-    let members = state.replicator.members();
+pub(crate) fn log_holder(own: &Embedded) -> Option<LogHolder> {
+    let members = own.replicator.members();
     let holding = members.iter().filter(|member| member.holds_back.is_some());
     let holder = holding.min_by_key(|member| member.holds_back)?;
     let newest = members.iter().map(|member| member.last_known).max();
@@ -105,6 +107,108 @@ pub(crate) fn log_holder(state: &FilerState) -> Option<LogHolder> {
     })
 }
 
+/// What a filer with a store of its own is.
+fn embedded(state: &FilerState, own: &Embedded) -> Result<StatusReply, Status> {
+    let shared = own.store.shared();
+    let (vector, sum) = shared.digest();
+    let not_ready = state.not_ready();
+    let peers = own.replicator.peers().into_iter().map(|peer| Peer {
+        origin: peer.origin.0,
+        address: peer.address.to_string(),
+        state: peer.state.as_str().to_owned(),
+        lag_changes: peer.lag_changes,
+        lag_seconds: peer.lag_seconds,
+        lag_bytes: peer.lag_bytes,
+        last_error: peer.last_error,
+    });
+    let gone = own.replicator.gone().into_iter().map(|gone| FormerMember {
+        origin: gone.origin.0,
+        address: gone.address.map(|a| a.to_string()).unwrap_or_default(),
+        state: gone.how.as_str().to_owned(),
+    });
+    let stuck = own.replicator.stuck().into_iter();
+    let stuck = stuck.map(|(origin, reason)| StuckOrigin {
+        origin: origin.0,
+        reason,
+    });
+    let garbage = shared.garbage(None, GARBAGE_COUNT_MAX).map_err(internal)?;
+    Ok(StatusReply {
+        conflicts: Some(conflicts(shared.conflict_counts())),
+        address: state.options.address.to_string(),
+        origin: shared.origin().0,
+        engine: shared.engine_name().to_owned(),
+        group: state.options.group.clone(),
+        ready: not_ready.is_none(),
+        not_ready_reason: not_ready.unwrap_or_default(),
+        vector: components(&vector),
+        durable_vector: components(&shared.durable_vector()),
+        digest: sum.sum.to_be_bytes().to_vec().into(),
+        entries: u64::try_from(sum.count).unwrap_or(0),
+        peers: peers.collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        now_ns: now_ns(),
+        garbage_chunks: garbage.len() as u64,
+        changes_applied: own.store.progress().borrow().n_changes,
+        repairs: Some(Repairs {
+            divergent_peers: u32::try_from(own.replicator.n_divergent()).unwrap_or(u32::MAX),
+            scrub: Some(progress(own, own.replicator.scrub_status())),
+        }),
+        transfer: own.replicator.transfer().map(|t| Transfer {
+            rows: t.rows,
+            rows_total: t.rows_total,
+            bytes: t.bytes,
+            eta_seconds: t.eta_seconds(),
+        }),
+        gone: gone.collect(),
+        tree_changes: shared.trees().iter().map(tree_change).collect(),
+        stuck: stuck.collect(),
+        log_holder: log_holder(own),
+        not_safe_to_stop: own.replicator.why_not_stop(),
+        clock_lead_seconds: crate::metrics::lead_seconds(own.replicator.clock()),
+        clock_refuses: own.replicator.clock().refuses(),
+        writes_awaited: own.store.n_awaited() as u64,
+        log_failed: shared.journal().is_poisoned(),
+        engine_failed: shared.is_behind(),
+        store_kind: "embedded".to_owned(),
+        store_place: String::new(),
+    })
+}
+
+/// What a filer on a shared store is. What only replicas have is empty.
+fn on_shared(state: &FilerState, on: &OnShared) -> StatusReply {
+    let not_ready = state.not_ready();
+    let limit = *on.store.announced().borrow();
+    let peers = on.others.all().into_iter().map(|other| Peer {
+        origin: other.origin.map_or(0, |origin| origin.0),
+        address: other.address.to_string(),
+        state: other.state.as_str().to_owned(),
+        // Of promises: nothing is missing here but what it announced since.
+        lag_seconds: match other.state {
+            State::Following => (limit.0 - other.promise.0).max(0) as f64 / 1e9,
+            _ => 0.0,
+        },
+        last_error: other.last_error,
+        ..Peer::default()
+    });
+    StatusReply {
+        address: state.options.address.to_string(),
+        origin: on.origin().0,
+        engine: on.store.name().to_owned(),
+        group: state.options.group.clone(),
+        ready: not_ready.is_none(),
+        not_ready_reason: not_ready.unwrap_or_default(),
+        vector: components(&on.readable()),
+        peers: peers.collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        now_ns: now_ns(),
+        garbage_chunks: on.n_dropped.load(Ordering::Relaxed),
+        log_failed: on.store.journal_failed(),
+        store_kind: "shared".to_owned(),
+        store_place: on.settings.place.clone(),
+        ..StatusReply::default()
+    }
+}
+
 fn internal(error: dulse_store::Error) -> Status {
     Status::internal(error.to_string())
 }
@@ -112,76 +216,20 @@ fn internal(error: dulse_store::Error) -> Status {
 #[tonic::async_trait]
 impl FilerStatus for StatusService {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        let state = &self.state;
-        let shared = state.store.shared();
-        let (vector, sum) = shared.digest();
-        let not_ready = state.not_ready();
-        let peers = state.replicator.peers().into_iter().map(|peer| Peer {
-            origin: peer.origin.0,
-            address: peer.address.to_string(),
-            state: peer.state.as_str().to_owned(),
-            lag_changes: peer.lag_changes,
-            lag_seconds: peer.lag_seconds,
-            lag_bytes: peer.lag_bytes,
-            last_error: peer.last_error,
-        });
-        let gone = state
-            .replicator
-            .gone()
-            .into_iter()
-            .map(|gone| FormerMember {
-                origin: gone.origin.0,
-                address: gone.address.map(|a| a.to_string()).unwrap_or_default(),
-                state: gone.how.as_str().to_owned(),
-            });
-        let stuck = state.replicator.stuck().into_iter();
-        let stuck = stuck.map(|(origin, reason)| StuckOrigin {
-            origin: origin.0,
-            reason,
-        });
-        let garbage = shared.garbage(None, GARBAGE_COUNT_MAX).map_err(internal)?;
-        Ok(Response::new(StatusReply {
-            conflicts: Some(conflicts(shared.conflict_counts())),
-            address: state.options.address.to_string(),
-            origin: shared.origin().0,
-            engine: shared.engine_name().to_owned(),
-            group: state.options.group.clone(),
-            ready: not_ready.is_none(),
-            not_ready_reason: not_ready.unwrap_or_default(),
-            vector: components(&vector),
-            durable_vector: components(&shared.durable_vector()),
-            digest: sum.sum.to_be_bytes().to_vec().into(),
-            entries: u64::try_from(sum.count).unwrap_or(0),
-            peers: peers.collect(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            now_ns: now_ns(),
-            garbage_chunks: garbage.len() as u64,
-            changes_applied: state.store.progress().borrow().n_changes,
-            repairs: Some(Repairs {
-                divergent_peers: u32::try_from(state.replicator.n_divergent()).unwrap_or(u32::MAX),
-                scrub: Some(progress(state, state.replicator.scrub_status())),
-            }),
-            transfer: state.replicator.transfer().map(|t| Transfer {
-                rows: t.rows,
-                rows_total: t.rows_total,
-                bytes: t.bytes,
-                eta_seconds: t.eta_seconds(),
-            }),
-            gone: gone.collect(),
-            tree_changes: shared.trees().iter().map(tree_change).collect(),
-            stuck: stuck.collect(),
-            log_holder: log_holder(state),
-            not_safe_to_stop: state.replicator.why_not_stop(),
-            clock_lead_seconds: crate::metrics::lead_seconds(state.replicator.clock()),
-            clock_refuses: state.replicator.clock().refuses(),
-            writes_awaited: state.store.n_awaited() as u64,
-            log_failed: shared.journal().is_poisoned(),
-            engine_failed: shared.is_behind(),
-        }))
+        match &self.state.kept {
+            Kept::Embedded(own) => embedded(&self.state, own).map(Response::new),
+            Kept::Shared(on) => Ok(Response::new(on_shared(&self.state, on))),
+        }
     }
 
     async fn buckets(&self, _: Request<BucketsRequest>) -> Result<Response<BucketsReply>, Status> {
-        let sums = self.state.store.shared().bucket_digests().into_iter();
+        let sums = self
+            .state
+            .embedded()?
+            .store
+            .shared()
+            .bucket_digests()
+            .into_iter();
         let buckets = sums.map(|(bucket, sum)| BucketDigest {
             bucket: bucket.into(),
             sum: sum.sum.to_be_bytes().to_vec().into(),
@@ -203,7 +251,7 @@ impl FilerStatus for StatusService {
             0 => u16::MAX,
             until => u16::try_from(until).unwrap_or(u16::MAX),
         };
-        let store = Arc::clone(&self.state.store);
+        let store = Arc::clone(&self.state.embedded()?.store);
         let rows = pages(move |at| store.shared().digests_page(from, until, at));
         let rows = rows.map_ok(|(bucket, directory, sum)| DirectoryDigest {
             bucket: bucket.into(),
@@ -220,8 +268,9 @@ impl FilerStatus for StatusService {
         if let Some(why) = self.state.not_ready() {
             return Err(Status::unavailable(why));
         }
-        let watched = self.state.replicator.scrub();
-        let progress = until_over(Arc::clone(&self.state), watched);
+        let own = self.state.embedded()?;
+        let watched = own.replicator.scrub();
+        let progress = until_over(own.clone(), watched);
         Ok(Response::new(progress.boxed()))
     }
 
@@ -232,7 +281,7 @@ impl FilerStatus for StatusService {
         request: Request<DirectoryRowsRequest>,
     ) -> Result<Response<Self::DirectoryRowsStream>, Status> {
         let dir = request.into_inner().directory;
-        let store = Arc::clone(&self.state.store);
+        let store = Arc::clone(&self.state.embedded()?.store);
         let rows = pages(move |after| store.shared().names_page(&dir, after));
         let rows = rows.map_ok(|(name, identity, hash)| RowHash {
             name,
@@ -245,13 +294,13 @@ impl FilerStatus for StatusService {
 
 /// How far a pass is, at each change, until its end.
 fn until_over(
-    state: Arc<FilerState>,
+    own: Embedded,
     watched: watch::Receiver<ScrubStatus>,
 ) -> impl Stream<Item = Result<ScrubProgress, Status>> + Send {
     stream::try_unfold(
         (watched, false, false),
         move |(mut watched, has_begun, is_over)| {
-            let state = Arc::clone(&state);
+            let own = own.clone();
             async move {
                 if is_over {
                     return Ok(None);
@@ -264,7 +313,7 @@ fn until_over(
                 let now = *watched.borrow_and_update();
                 let is_over = has_begun && !now.is_running;
                 let has_begun = has_begun || now.is_running;
-                Ok(Some((progress(&state, now), (watched, has_begun, is_over))))
+                Ok(Some((progress(&own, now), (watched, has_begun, is_over))))
             }
         },
     )

@@ -34,6 +34,12 @@ pub mod conflicts {
     tonic::include_proto!("dulse.conflicts.v1");
 }
 
+/// What filers on one shared store tell one another.
+pub mod announcements {
+    #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+    tonic::include_proto!("dulse.announcements.v1");
+}
+
 /// What an operator asks a filer.
 pub mod status {
     #![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]

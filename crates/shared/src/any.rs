@@ -13,6 +13,9 @@ pub trait AnyShared: EntryStore {
     /// The section of `filer.toml` that it is configured by, such as `postgres`.
     fn name(&self) -> &'static str;
 
+    /// Whether the store was made when this filer opened it: nothing happened on it before.
+    fn is_new(&self) -> bool;
+
     /// What this filer did, behind a stamp and in order, up to about `max_bytes`; empty at the
     /// end. Cost: reads that much of the journal.
     ///

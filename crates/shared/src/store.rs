@@ -60,6 +60,8 @@ pub struct SharedStore<B: Backend> {
     /// Ends plans that were begun, where the database has no transactions.
     resuming: Option<JoinHandle<()>>,
     runtime: Option<Runtime>,
+    /// Whether opening it made it.
+    is_new: bool,
 }
 
 impl<B: Backend> SharedStore<B> {
@@ -88,10 +90,10 @@ impl<B: Backend> SharedStore<B> {
         let random = options.random;
         let opening = async move {
             let backend = connect().await?;
-            let id = store_id(&backend, random).await?;
-            Ok::<_, Error>((backend, id))
+            let (id, is_new) = store_id(&backend, random).await?;
+            Ok::<_, Error>((backend, id, is_new))
         };
-        let (backend, id) = wait(runtime.handle(), opening)?;
+        let (backend, id, is_new) = wait(runtime.handle(), opening)?;
         let (log, open) = open_log(options, id)?;
         let origin = log.origin();
         let committer = Arc::new(Committer {
@@ -124,6 +126,7 @@ impl<B: Backend> SharedStore<B> {
             commits: Arc::new(Semaphore::new(COMMITS_MAX)),
             resuming,
             runtime: Some(runtime),
+            is_new,
         })
     }
 
@@ -178,6 +181,10 @@ impl<B: Backend> SharedStore<B> {
 impl<B: Backend> AnyShared for SharedStore<B> {
     fn name(&self) -> &'static str {
         self.committer.backend.name()
+    }
+
+    fn is_new(&self) -> bool {
+        self.is_new
     }
 
     fn announcements(&self, after: Stamp, max_bytes: usize) -> Result<Vec<Announcement>, Error> {
@@ -350,14 +357,14 @@ async fn found<B: Backend>(backend: &B, row: Bytes) -> Result<Found, Error> {
     })
 }
 
-/// The id of the store: what the first filer on it wrote.
-async fn store_id<B: Backend>(backend: &B, random: u64) -> Result<u32, Error> {
+/// The id of the store: what the first filer on it wrote; and whether that was this one, now.
+async fn store_id<B: Backend>(backend: &B, random: u64) -> Result<(u32, bool), Error> {
     let key = Bytes::from_static(STORE_ID_KEY);
     for _ in 0..2 {
         if let Some(value) = backend.kv_get(&key).await? {
             let id: Option<[u8; 4]> = value[..].try_into().ok();
             let id = id.map(u32::from_be_bytes).filter(|id| *id != 0);
-            return id.ok_or_else(|| {
+            return id.map(|id| (id, false)).ok_or_else(|| {
                 let text = format!(
                     "filer.store.id has {} bytes; expected 4, not zero",
                     value.len()
@@ -376,7 +383,7 @@ async fn store_id<B: Backend>(backend: &B, random: u64) -> Result<u32, Error> {
         };
         let held: &Held<'_> = &|_| {};
         match backend.apply(&work, held).await {
-            Ok(()) => return Ok(id),
+            Ok(()) => return Ok((id, true)),
             // Another filer was faster, or nobody knows: it is read again.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
             Err(error) if backend.settle(work.ticket).await? == Settled::NotApplied => {

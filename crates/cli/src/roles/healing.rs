@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use dulse_filer::{Filer, FilerState};
+use dulse_filer::{Embedded, Filer, FilerState};
 use dulse_registry::{Rescue, Writes, open_with_clock};
 use dulse_replica::{Applied, Clock, ReplicaStore};
 use dulse_types::ServerAddress;
@@ -156,13 +156,14 @@ pub(super) fn rescue(filer: &Filer, dir: &Path) {
 }
 
 async fn rescue_from(state: &FilerState, aside: &Path) -> Result<()> {
-    let mut ready = state.replicator.ready();
+    let own = state.embedded()?;
+    let mut ready = state.ready();
     ready.wait_for(Option::is_none).await?;
     let path = aside.to_owned();
     let opened = tokio::task::spawn_blocking(move || Rescue::open(&path)).await??;
     if let Some(rescue) = opened {
         let old = rescue.origin();
-        let (n_rescued, n_lost) = merge(state, rescue).await?;
+        let (n_rescued, n_lost) = merge(own, rescue).await?;
         tracing::warn!(
             n_rescued,
             n_lost,
@@ -170,7 +171,7 @@ async fn rescue_from(state: &FilerState, aside: &Path) -> Result<()> {
             "went through the journal of the damaged store"
         );
         // A member that somebody removed before is no error.
-        if let Err(error) = state.replicator.remove(old, true).await {
+        if let Err(error) = own.replicator.remove(old, true).await {
             tracing::warn!(%error, origin = %old, "the damaged store's origin was not removed");
         }
     }
@@ -179,7 +180,7 @@ async fn rescue_from(state: &FilerState, aside: &Path) -> Result<()> {
 }
 
 /// How many changes were merged, and how many cannot be.
-async fn merge(state: &FilerState, mut rescue: Rescue) -> Result<(u64, u64)> {
+async fn merge(own: &Embedded, mut rescue: Rescue) -> Result<(u64, u64)> {
     let (mut n_rescued, mut n_lost) = (0, 0);
     loop {
         let read = tokio::task::spawn_blocking(move || {
@@ -192,7 +193,7 @@ async fn merge(state: &FilerState, mut rescue: Rescue) -> Result<(u64, u64)> {
         if changes.is_empty() {
             return Ok((n_rescued, n_lost));
         }
-        for result in state.store.apply_remote(changes).await? {
+        for result in own.store.apply_remote(changes).await? {
             match result {
                 Applied::Now => n_rescued += 1,
                 Applied::Already => {}

@@ -43,6 +43,10 @@ pub(crate) struct Filer {
     pub(crate) address: String,
     pub(crate) origin: String,
     pub(crate) engine: String,
+    /// embedded or shared.
+    pub(crate) store_kind: String,
+    /// Where the database of a shared store is; else empty.
+    pub(crate) store_place: String,
     pub(crate) ready: bool,
     pub(crate) not_ready_reason: String,
     /// Origin to stamp in nanoseconds; as text, since many readers of JSON round numbers of
@@ -200,14 +204,37 @@ impl Cluster {
         cluster
     }
 
-    /// Whether all that answered have the same vector.
+    /// Whether all that answered have the same vector. On a shared store, which has no vector,
+    /// whether each has heard what the others that are here announced.
     pub(crate) fn is_level(&self) -> bool {
+        if self.is_shared() {
+            let heard = |by: &Filer, of: &Filer| {
+                let told = of.vector.get(&of.origin);
+                told.is_none_or(|told| told == "0") || told == by.vector.get(&of.origin)
+            };
+            let mut pairs = self
+                .filers
+                .iter()
+                .flat_map(|by| self.filers.iter().map(move |of| (by, of)));
+            return pairs.all(|(by, of)| heard(by, of));
+        }
         self.filers.windows(2).all(|w| w[0].vector == w[1].vector)
+    }
+
+    /// Whether all that answered are on a shared store.
+    pub(crate) fn is_shared(&self) -> bool {
+        let mut filers = self.filers.iter();
+        !self.filers.is_empty() && filers.all(|filer| filer.is_shared())
     }
 
     /// The first reason why the filers do not agree; `None` when they do.
     pub(crate) fn why_not_converged(&self) -> Option<String> {
         let waiting = self.filers.iter().filter(|f| !f.ready).count();
+        let n_shared = self.filers.iter().filter(|f| f.is_shared()).count();
+        if n_shared > 0 && n_shared < self.filers.len() {
+            let text = "filers on a shared store beside embedded ones: their changes never meet";
+            return Some(text.to_owned());
+        }
         let is_alike = self.filers.windows(2).all(|w| w[0].digest == w[1].digest);
         if !self.unreachable.is_empty() {
             Some(format!("{} of the filers down", self.unreachable.len()))
@@ -237,6 +264,11 @@ fn is_same_server(a: &str, b: &str) -> bool {
 }
 
 impl Filer {
+    /// Whether its store is a database that others use as well.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.store_kind == "shared"
+    }
+
     /// The greatest lag behind any peer, in changes.
     pub(crate) fn lag_changes(&self) -> u64 {
         self.peers.iter().map(|p| p.lag_changes).max().unwrap_or(0)
@@ -279,6 +311,8 @@ impl Filer {
             address: reply.address,
             origin: name(reply.origin),
             engine: reply.engine,
+            store_kind: reply.store_kind,
+            store_place: reply.store_place,
             ready: reply.ready,
             not_ready_reason: reply.not_ready_reason,
             vector: vector.collect(),

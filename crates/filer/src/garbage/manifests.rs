@@ -10,7 +10,7 @@ use dulse_replica::Garbage;
 use dulse_types::{FileChunk, FileId, Vector};
 
 use super::{Counts, judge};
-use crate::state::FilerState;
+use crate::state::{Embedded, FilerState};
 
 /// Chunks of manifests kept in memory, some 200 bytes each: what a file still has is read
 /// once for all that it dropped.
@@ -39,6 +39,7 @@ impl Manifests {
     pub(super) async fn free(
         &mut self,
         state: &FilerState,
+        own: &Embedded,
         mut rows: Vec<Garbage>,
         aged: &Vector,
         retries: &mut Retries,
@@ -47,9 +48,9 @@ impl Manifests {
         let mut done = Vec::new();
         // Each look takes some manifests of those that are due.
         while !rows.is_empty() {
-            let mut resolving = state.store.shared().resolving(&rows, aged)?;
+            let mut resolving = own.store.shared().resolving(&rows, aged)?;
             self.worked.clear();
-            if !self.resolve(state, &mut resolving, retries).await? {
+            if !self.resolve(state, own, &mut resolving, retries).await? {
                 counts.unreadable += 1;
                 self.forget_worked(retries);
                 break;
@@ -88,6 +89,7 @@ impl Manifests {
     async fn resolve(
         &mut self,
         state: &FilerState,
+        own: &Embedded,
         resolving: &mut Resolving,
         retries: &mut Retries,
     ) -> Result<bool, dulse_store::Error> {
@@ -116,7 +118,7 @@ impl Manifests {
                     "a manifest is gone, so what it listed is not known"
                 );
             }
-            if !state.store.shared().listed(resolving, listing)? {
+            if !own.store.shared().listed(resolving, listing)? {
                 tracing::warn!(
                     manifest = chunk.file_id,
                     "a manifest tells too little or too much; what its file dropped is kept"

@@ -8,6 +8,7 @@ use dulse_merge::{Change as LogChange, Step, events};
 use dulse_namespace::{Caller, Change, Opened};
 use dulse_proto::filer as pb;
 use dulse_replica::ReplicaStore;
+use dulse_shared::Announcement;
 use dulse_telemetry::request;
 use dulse_types::{Entry, FullPath, Identity, Stamp};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -18,6 +19,7 @@ use tonic::{Response, Status};
 
 use super::{Answers, FilerService, convert};
 use crate::errors;
+use crate::state::Kept;
 
 /// What [`part_of`] says of the last part.
 const IS_LAST: bool = true;
@@ -103,7 +105,8 @@ impl FilerService {
         }));
         // Without an intent it is over when this fails: nobody is left who could tell.
         if let Ok(intent) = opened.await {
-            let notes = self.notes_of_parts(intent, renaming);
+            let store = Arc::clone(&self.state.embedded()?.store);
+            let notes = notes_of_parts(store, intent, renaming);
             return Ok(self.with_token(notes, Some(intent.stamp)));
         }
         let change = over(renaming).await?;
@@ -115,67 +118,21 @@ impl FilerService {
         Ok(self.with_token(stream::iter(notes).boxed(), change.stamp))
     }
 
-    /// The notes of a rename that takes several changes. One part is in memory at a time.
-    fn notes_of_parts(
-        &self,
-        intent: Identity,
-        renaming: Renaming,
-    ) -> Answers<pb::StreamRenameEntryResponse> {
-        let store = Arc::clone(&self.state.store);
-        let begin = Telling::Parts {
-            after: intent.stamp,
-            notes: Notes::default(),
-            renaming,
-        };
-        let parts = stream::try_unfold(begin, move |telling| {
-            let store = Arc::clone(&store);
-            async move {
-                let (after, mut notes, renaming) = match telling {
-                    Telling::Parts {
-                        after,
-                        notes,
-                        renaming,
-                    } => (after, notes, renaming),
-                    Telling::End(renaming) => {
-                        over(renaming).await?;
-                        return Ok(None);
-                    }
-                };
-                // Order: looked at before the log, so that what it wrote last is seen.
-                let is_over = renaming.is_finished();
-                let read = tokio::task::spawn_blocking(move || part_behind(&store, after));
-                let read = read.await.map_err(|e| Status::internal(e.to_string()))?;
-                let Some(change) = read.map_err(|e| errors::status(&e.into()))? else {
-                    if is_over {
-                        return Ok(Some((Vec::new(), Telling::End(renaming))));
-                    }
-                    // Not on disk yet, so not told: it is soon, whatever else happens.
-                    tokio::time::sleep(DURABLE_SOON).await;
-                    let again = Telling::Parts {
-                        after,
-                        notes,
-                        renaming,
-                    };
-                    return Ok(Some((Vec::new(), again)));
-                };
-                let part = part_of(&change, intent);
-                if part.is_some() {
-                    moved_by(&change).for_each(|moved| notes.moved(moved));
-                }
-                if part == Some(IS_LAST) {
-                    return Ok(Some((notes.end(), Telling::End(renaming))));
-                }
-                let told = notes.take();
-                let next = Telling::Parts {
-                    after: change.stamp,
-                    notes,
-                    renaming,
-                };
-                Ok::<_, Status>(Some((told, next)))
+    /// What the change with a stamp moved, if it is on disk.
+    fn logged(&self, stamp: Stamp) -> Result<Option<Vec<Moved>>, dulse_store::Error> {
+        let before = Stamp(stamp.0 - 1);
+        match &self.state.kept {
+            Kept::Embedded(own) => {
+                let logged = part_behind(&own.store, before)?;
+                let logged = logged.filter(|logged| logged.stamp == stamp);
+                Ok(logged.map(|logged| moved_by(&logged).collect()))
             }
-        });
-        let notes = parts.map_ok(|notes| stream::iter(notes.into_iter().map(Ok)));
-        notes.try_flatten().boxed()
+            Kept::Shared(on) => {
+                let logged = on.store.announcements(before, 1)?;
+                let logged = logged.first().filter(|logged| logged.stamp_of(0) == stamp);
+                Ok(logged.map(announced_moves))
+            }
+        }
     }
 
     /// Everything that a rename moved, from its record in the log; where that is not on disk
@@ -184,10 +141,9 @@ impl FilerService {
         let Some(stamp) = change.stamp else {
             return Ok(Vec::new());
         };
-        let logged = part_behind(&self.state.store, Stamp(stamp.0 - 1));
-        let logged = logged.map_err(|e| errors::status(&e.into()))?;
-        if let Some(logged) = logged.filter(|logged| logged.stamp == stamp) {
-            return Ok(moved_by(&logged).collect());
+        let logged = self.logged(stamp).map_err(|e| errors::status(&e.into()))?;
+        if let Some(moved) = logged {
+            return Ok(moved);
         }
         let moved = change.events.iter().filter_map(|event| {
             let ((from, _), (to, entry)) = (event.old.clone()?, event.new.clone()?);
@@ -200,6 +156,68 @@ impl FilerService {
         });
         Ok(moved.collect())
     }
+}
+
+/// The notes of a rename that takes several changes. One part is in memory at a time.
+fn notes_of_parts(
+    store: Arc<ReplicaStore>,
+    intent: Identity,
+    renaming: Renaming,
+) -> Answers<pb::StreamRenameEntryResponse> {
+    let begin = Telling::Parts {
+        after: intent.stamp,
+        notes: Notes::default(),
+        renaming,
+    };
+    let parts = stream::try_unfold(begin, move |telling| {
+        let store = Arc::clone(&store);
+        async move {
+            let (after, mut notes, renaming) = match telling {
+                Telling::Parts {
+                    after,
+                    notes,
+                    renaming,
+                } => (after, notes, renaming),
+                Telling::End(renaming) => {
+                    over(renaming).await?;
+                    return Ok(None);
+                }
+            };
+            // Order: looked at before the log, so that what it wrote last is seen.
+            let is_over = renaming.is_finished();
+            let read = tokio::task::spawn_blocking(move || part_behind(&store, after));
+            let read = read.await.map_err(|e| Status::internal(e.to_string()))?;
+            let Some(change) = read.map_err(|e| errors::status(&e.into()))? else {
+                if is_over {
+                    return Ok(Some((Vec::new(), Telling::End(renaming))));
+                }
+                // Not on disk yet, so not told: it is soon, whatever else happens.
+                tokio::time::sleep(DURABLE_SOON).await;
+                let again = Telling::Parts {
+                    after,
+                    notes,
+                    renaming,
+                };
+                return Ok(Some((Vec::new(), again)));
+            };
+            let part = part_of(&change, intent);
+            if part.is_some() {
+                moved_by(&change).for_each(|moved| notes.moved(moved));
+            }
+            if part == Some(IS_LAST) {
+                return Ok(Some((notes.end(), Telling::End(renaming))));
+            }
+            let told = notes.take();
+            let next = Telling::Parts {
+                after: change.stamp,
+                notes,
+                renaming,
+            };
+            Ok::<_, Status>(Some((told, next)))
+        }
+    });
+    let notes = parts.map_ok(|notes| stream::iter(notes.into_iter().map(Ok)));
+    notes.try_flatten().boxed()
 }
 
 /// This filer's next change behind a stamp that is on disk.
@@ -242,6 +260,21 @@ fn moved_by(change: &LogChange) -> impl Iterator<Item = Moved> {
             stamp: event.stamp,
         })
     })
+}
+
+/// What an announcement moved, parents first.
+fn announced_moves(of: &Announcement) -> Vec<Moved> {
+    let events = of.announced.events.iter().enumerate();
+    let moved = events.filter_map(|(n, event)| {
+        let ((from, _), (to, entry)) = (event.old.clone()?, event.new.clone()?);
+        (from != to).then_some(Moved {
+            from,
+            to,
+            entry,
+            stamp: of.stamp_of(n),
+        })
+    });
+    moved.collect()
 }
 
 /// Two notes per entry, those of what is below it between them. What moved comes parents

@@ -15,13 +15,13 @@ mod merging;
 mod reading;
 mod registry;
 mod replay;
+mod source;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dulse_proto::filer as pb;
-use dulse_replica::Shared;
 use dulse_store::Error;
 use dulse_types::Stamp;
 use futures::StreamExt;
@@ -30,14 +30,16 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 pub use self::hub::{Head, Hub};
+pub(crate) use self::log::{Page, Told};
 pub use self::reading::Reading;
 pub use self::replay::is_older_than_log;
+pub(crate) use self::source::Source;
 
 use self::hub::Seat;
 use self::registry::{Place, Registry};
 use self::replay::Replay;
 use super::{Answers, FilerService, now_ns};
-use crate::state::FilerState;
+use crate::state::{FilerState, Kept};
 
 /// A subscriber of this filer's own changes hears this often that there are none, if it
 /// asked for it: upstream's filers hold their own subscribers' events back until then.
@@ -65,15 +67,16 @@ const EVENTS_AT_ONCE: usize = 4_096;
 pub struct Subscribers {
     registry: Registry,
     hub: Arc<Hub>,
+    source: Arc<dyn Source>,
 }
 
 impl Subscribers {
-    /// None yet, over a replica's log.
-    #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
+    /// None yet, over a log.
+    pub(crate) fn new(source: Arc<dyn Source>) -> Self {
         Self {
             registry: Registry::default(),
-            hub: Arc::new(Hub::new(shared)),
+            hub: Arc::new(Hub::over(Arc::clone(&source))),
+            source,
         }
     }
 
@@ -87,7 +90,10 @@ impl Subscribers {
 /// Follows the log for all subscribers until the filer stops.
 pub async fn follow(state: Arc<FilerState>) {
     let hub = Arc::clone(&state.subscribers.hub);
-    hub::follow(state, hub).await;
+    match &state.kept {
+        Kept::Embedded(own) => hub::follow(own.clone(), hub).await,
+        Kept::Shared(on) => hub::follow_shared(Arc::clone(on), hub).await,
+    }
 }
 
 impl FilerService {
@@ -153,7 +159,8 @@ impl Feed {
         // Inclusive: an event at exactly `since_ns` may be repeated, never skipped.
         let since = Stamp(request.since_ns.max(0));
         let hub = &state.subscribers.hub;
-        let owes_state = is_older_than_log(state.store.shared(), since, is_local)?;
+        let source = &state.subscribers.source;
+        let owes_state = source.is_older_than_log(since, is_local)?;
         let own = is_local.then(|| state.namespace.origin());
         let mut reading = Reading::new(since, own);
         if !owes_state {
@@ -227,7 +234,10 @@ impl Feed {
             state is sent instead; deletes before now are not told");
         crate::metrics::SUBSCRIPTIONS_TOO_OLD.add(1);
         self.owes_state = false;
-        self.replay = Some(Replay::new(self.state.store.shared(), since));
+        self.replay = Some(Replay::new(
+            Arc::clone(&self.state.subscribers.source),
+            since,
+        ));
         true
     }
 

@@ -176,8 +176,8 @@ impl FilerService {
             now_ns()
         } else {
             let known = |address: &ServerAddress| address.to_string() == r.target;
-            let peers = self.state.replicator.peers();
-            let peer = peers.iter().map(|peer| &peer.address).find(|a| known(a));
+            let peers = self.state.peer_addresses();
+            let peer = peers.iter().find(|a| known(a));
             let master = options.masters.iter().find(|a| known(a));
             match (r.target_type.as_str(), peer, master) {
                 ("filer", Some(peer), _) => {

@@ -18,7 +18,9 @@ use tokio::time::Instant;
 
 use super::HEARTBEAT_EVERY;
 use super::log::Log;
-use crate::state::FilerState;
+use super::source::Source;
+use crate::shared::OnShared;
+use crate::state::Embedded;
 
 /// Looks at the log are at least this far apart: what happens between counts as one.
 const ROUND_TIME_MIN: Duration = Duration::from_millis(1);
@@ -68,11 +70,16 @@ pub struct Hub {
 pub(super) struct Seat(Arc<Hub>);
 
 impl Hub {
-    /// Nothing is told yet.
+    /// Nothing is told yet, of a replica's log.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
+        Self::over(shared)
+    }
+
+    /// The same of any log.
+    pub(super) fn over(source: Arc<dyn Source>) -> Self {
         Self {
-            log: Log::new(shared),
+            log: Log::new(source),
             heads: watch::Sender::new(Arc::default()),
             late: Mutex::default(),
             n_streams: AtomicUsize::new(0),
@@ -192,18 +199,55 @@ fn readable(limit: Stamp, applied: &Vector, durable: &Vector) -> Stamp {
     behind.map(|(on_disk, _)| on_disk).fold(limit, Stamp::min)
 }
 
+/// Follows the announcements on a shared store until the filer stops.
+pub(super) async fn follow_shared(on: Arc<OnShared>, hub: Arc<Hub>) {
+    let mut news = on.news();
+    let mut last = Instant::now();
+    loop {
+        let has_subscribers = hub.n_streams.load(Ordering::Relaxed) > 0;
+        on.has_subscribers.send_if_modified(|has| {
+            let is_new = *has != has_subscribers;
+            *has = has_subscribers;
+            is_new
+        });
+        if !has_subscribers {
+            hub.arrived.notified().await;
+            continue;
+        }
+        news.mark_seen();
+        // Order: what can be read is asked for behind the limit, so it holds all below it.
+        let limit = on.limit();
+        let durable = on.readable();
+        let head = hub.head(limit, &durable, durable.clone());
+        let before = Arc::clone(&hub.heads.borrow());
+        let is_news = head.durable != before.durable || head.limit > before.limit;
+        if is_news || last.elapsed() >= HEARTBEAT_EVERY {
+            last = Instant::now();
+            if let Err(error) = hub.publish(head) {
+                tracing::error!(%error, "subscribers wait: the announcements cannot be read");
+            }
+        }
+        tokio::time::sleep(ROUND_TIME_MIN).await;
+        tokio::select! {
+            goes_on = news.next() => if !goes_on { return },
+            () = hub.arrived.notified() => {}
+            () = tokio::time::sleep(HEARTBEAT_EVERY) => {}
+        }
+    }
+}
+
 /// Follows the log until the filer stops.
-pub(super) async fn follow(state: Arc<FilerState>, hub: Arc<Hub>) {
-    let mut progress = state.store.progress();
+pub(super) async fn follow(own: Embedded, hub: Arc<Hub>) {
+    let mut progress = own.store.progress();
     let mut last = Instant::now();
     loop {
         if hub.n_streams.load(Ordering::Relaxed) == 0 {
             hub.arrived.notified().await;
         }
         progress.borrow_and_update();
-        let limit = Stamp(state.replicator.low_watermark().await);
-        let applied = state.store.shared().vector();
-        let durable = state.store.shared().durable_vector();
+        let limit = Stamp(own.replicator.low_watermark().await);
+        let applied = own.store.shared().vector();
+        let durable = own.store.shared().durable_vector();
         let before = Arc::clone(&hub.heads.borrow());
         let waits = |head: &Head| head.durable.iter().any(|(_, stamp)| stamp > head.limit);
         let head = hub.head(limit, &applied, durable);

@@ -16,6 +16,7 @@ use dulse_types::{FullPath, Origin, Stamp};
 use parking_lot::Mutex;
 
 use super::super::convert;
+use super::source::Source;
 
 /// Bytes of changes that are kept for all subscribers together.
 const RECENT_BYTES_MAX: usize = 32 << 20;
@@ -27,7 +28,7 @@ const READ_BYTES: usize = 256 << 10;
 const READS_MAX: usize = 8;
 
 /// One change as its events.
-pub(super) struct Told {
+pub(crate) struct Told {
     /// The last stamp of the change.
     pub(super) stamp: Stamp,
     /// Its events with their stamps, in order; none for changes of keys and members.
@@ -36,19 +37,28 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// A change with these events.
-    #[cfg(test)]
-    pub(super) fn of(stamp: Stamp, events: Vec<(Stamp, SubscribeMetadataResponse)>) -> Self {
+    /// A change with these events, which take about `bytes` in memory.
+    pub(crate) fn new(
+        stamp: Stamp,
+        events: Vec<(Stamp, SubscribeMetadataResponse)>,
+        bytes: usize,
+    ) -> Self {
         Self {
             stamp,
             events,
-            bytes: 1,
+            bytes,
         }
+    }
+
+    /// A change with these events.
+    #[cfg(test)]
+    pub(super) fn of(stamp: Stamp, events: Vec<(Stamp, SubscribeMetadataResponse)>) -> Self {
+        Self::new(stamp, events, 1)
     }
 }
 
 /// Changes of one origin behind a stamp, and how far they reach.
-pub(super) struct Page {
+pub(crate) struct Page {
     pub(super) changes: Vec<Arc<Told>>,
     pub(super) reached: Stamp,
     /// ⚠ I9: what follows the stamp is no longer kept; the log goes on behind this one.
@@ -56,8 +66,17 @@ pub(super) struct Page {
 }
 
 impl Page {
+    /// Changes, and how far they reach.
+    pub(crate) fn whole(changes: Vec<Told>, reached: Stamp) -> Self {
+        Self {
+            changes: changes.into_iter().map(Arc::new).collect(),
+            reached,
+            cut: None,
+        }
+    }
+
     /// What follows is no longer kept.
-    fn cut(at: Stamp) -> Self {
+    pub(crate) fn cut(at: Stamp) -> Self {
         Self {
             changes: Vec::new(),
             reached: at,
@@ -77,14 +96,14 @@ struct Recent {
 
 /// The log as events.
 pub(super) struct Log {
-    shared: Arc<Shared>,
+    source: Arc<dyn Source>,
     recent: Mutex<BTreeMap<Origin, Recent>>,
 }
 
 impl Log {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(source: Arc<dyn Source>) -> Self {
         Self {
-            shared,
+            source,
             recent: Mutex::default(),
         }
     }
@@ -111,7 +130,7 @@ impl Log {
             if recent.end >= until {
                 break;
             }
-            let read = self.read(origin, recent.end, until, READ_BYTES)?;
+            let read = self.source.read(origin, recent.end, until, READ_BYTES)?;
             recent.end = read.reached;
             if read.cut.is_some() {
                 // The shared end begins where the log does; who is behind it is told below.
@@ -136,49 +155,46 @@ impl Log {
             return Ok(recent.page(after, until, max_bytes));
         }
         drop(all);
-        self.read(origin, after, until, max_bytes)
+        self.source.read(origin, after, until, max_bytes)
     }
+}
 
-    fn read(
-        &self,
-        origin: Origin,
-        after: Stamp,
-        until: Stamp,
-        max_bytes: usize,
-    ) -> Result<Page, Error> {
-        let records = match self.shared.following(origin, after, max_bytes)? {
-            Following::Changes(records) => records,
-            Following::Cut(at) => return Ok(Page::cut(at)),
-        };
-        let mut changes = Vec::with_capacity(records.len());
-        // None left: everything up to `until` was read.
-        let mut reached = if records.is_empty() { until } else { after };
-        for record in records {
-            if record.stamp > until {
-                reached = until;
-                break;
-            }
-            let change = Change::decode(&record.payload).map_err(|e| {
-                Error::new(Operation::Transfer, ErrorKind::Corrupt)
-                    .with("stamp", record.stamp)
-                    .source(e)
-            })?;
-            reached = change.stamp;
-            changes.push(Arc::new(Told {
-                stamp: change.stamp,
-                events: events(&change)
-                    .into_iter()
-                    .map(|event| (event.stamp, message(&change, event)))
-                    .collect(),
-                bytes: record.payload.len(),
-            }));
+/// Reads a replica's journal.
+pub(super) fn read_replica(
+    shared: &Shared,
+    origin: Origin,
+    after: Stamp,
+    until: Stamp,
+    max_bytes: usize,
+) -> Result<Page, Error> {
+    let records = match shared.following(origin, after, max_bytes)? {
+        Following::Changes(records) => records,
+        Following::Cut(at) => return Ok(Page::cut(at)),
+    };
+    let mut changes = Vec::with_capacity(records.len());
+    // None left: everything up to `until` was read.
+    let mut reached = if records.is_empty() { until } else { after };
+    for record in records {
+        if record.stamp > until {
+            reached = until;
+            break;
         }
-        Ok(Page {
-            changes,
-            reached,
-            cut: None,
-        })
+        let change = Change::decode(&record.payload).map_err(|e| {
+            Error::new(Operation::Transfer, ErrorKind::Corrupt)
+                .with("stamp", record.stamp)
+                .source(e)
+        })?;
+        reached = change.stamp;
+        changes.push(Told {
+            stamp: change.stamp,
+            events: events(&change)
+                .into_iter()
+                .map(|event| (event.stamp, message(&change, event)))
+                .collect(),
+            bytes: record.payload.len(),
+        });
     }
+    Ok(Page::whole(changes, reached))
 }
 
 impl Recent {
@@ -285,7 +301,7 @@ mod tests {
         let (origin, last) = (shared.origin(), shared.vector().get(shared.origin()));
         replica.checkpoint().unwrap();
         replica.stable(shared.vector()).unwrap();
-        let log = Log::new(Arc::clone(&shared));
+        let log = Log::new(shared.clone());
         let behind = log.page(origin, Stamp::ZERO, last, 1 << 20).unwrap();
         let cut = behind.cut.expect("the log was cut");
         assert!(cut > Stamp::ZERO && behind.changes.is_empty());

@@ -11,6 +11,8 @@ use dulse_store::{Error, ListRange, Listed};
 use dulse_types::{Entry, FullPath, Stamp, Vector};
 
 use super::super::convert;
+use super::source::Source;
+
 /// Entries read at once.
 const PART_MAX: usize = 256;
 
@@ -43,7 +45,7 @@ pub fn is_older_than_log(shared: &Shared, since: Stamp, is_local: bool) -> Resul
 /// A walk over the tree as it is: directories before what is in them, a part of each
 /// directory of one path in memory.
 pub(super) struct Replay {
-    shared: Arc<Shared>,
+    source: Arc<dyn Source>,
     open: Vec<Open>,
     /// `ts_ns` of the last event; they count up from the cursor.
     ts: Stamp,
@@ -70,18 +72,18 @@ impl Open {
 }
 
 impl Replay {
-    pub(super) fn new(shared: &Arc<Shared>, since: Stamp) -> Self {
+    pub(super) fn new(source: Arc<dyn Source>, since: Stamp) -> Self {
         Self {
-            shared: Arc::clone(shared),
             open: vec![Open::new(FullPath::root())],
             ts: since,
-            vector: shared.durable_vector(),
+            vector: source.durable(),
+            source,
         }
     }
 
     /// The next entries as events; `None` at the end.
     pub(super) fn next_part(&mut self) -> Result<Option<Vec<SubscribeMetadataResponse>>, Error> {
-        let own = self.shared.origin();
+        let own = self.source.origin();
         let mut events = Vec::new();
         while events.len() < PART_MAX {
             let Some((path, entry)) = self.next_entry()? else {
@@ -120,7 +122,7 @@ impl Replay {
                 inclusive: false,
                 limit: PART_MAX,
             };
-            let rows = self.shared.list(&open.dir, &range)?;
+            let rows = self.source.list(&open.dir, &range)?;
             let last = rows.last().filter(|_| rows.len() >= PART_MAX);
             open.next = last.map(|row| row.name.clone());
             open.rows = rows.into();
@@ -219,7 +221,7 @@ mod tests {
         }
         let shared = replica.shared();
         let before = shared.durable_vector();
-        let mut replay = Replay::new(&shared, Stamp(10));
+        let mut replay = Replay::new(shared.clone(), Stamp(10));
         let part = replay.next_part().unwrap().expect("entries");
         assert_eq!(part.len(), 4, "the directory and what is in it");
         create(&mut replica, "/a");
