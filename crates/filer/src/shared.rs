@@ -112,7 +112,7 @@ impl OnShared {
     ) -> Result<Arc<Self>, Error> {
         let origin = store.origin();
         let gathered = Gathered::open(&settings.dir, origin.0 as u32)?;
-        // ⚠ I9: with a journal of its own that is new, on a store that is not, it must not say
+        // I9: with a journal of its own that is new, on a store that is not, it must not say
         // that nothing happened before.
         let begins = match store.is_new() {
             true => Stamp::ZERO,

@@ -130,7 +130,7 @@ impl Pending {
             let new = event.new.as_ref().map(|(_, entry)| chunks_of(entry));
             let new = new.unwrap_or_default();
             for id in new.iter().filter_map(FileChunk::id) {
-                // ⚠ It is named again.
+                // It is named again.
                 if self.chunks.get(&id).is_some_and(|drop| drop.at <= stamp) {
                     self.forget(id);
                 }

@@ -30,7 +30,7 @@ impl Source for OnShared {
         max_bytes: usize,
     ) -> Result<Page, Error> {
         let announcements = self.announcements(origin, after, max_bytes)?;
-        // ⚠ I9: behind the cursor, and not the next: what lies between is not kept.
+        // I9: behind the cursor, and not the next: what lies between is not kept.
         if let Some((first, _)) = announcements.first()
             && first.prev > after
             && self.whole_behind(origin)? > after

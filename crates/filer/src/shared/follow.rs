@@ -143,7 +143,7 @@ async fn take(
 ) -> Result<(), Failed> {
     let behind = Stamp(told.begins_behind);
     let last = told.announcements.last().map(|one| Stamp(one.stamp));
-    // ⚠ What this filer promises rises at once: subscribers elsewhere wait for it.
+    // Order: first, what this filer promises rises at once: subscribers elsewhere wait for it.
     on.saw(last.unwrap_or_default().max(Stamp(told.promise)));
     if !told.announcements.is_empty() || behind > Stamp::ZERO {
         let heard = told.announcements.into_iter().map(|one| Heard {

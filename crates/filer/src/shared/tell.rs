@@ -51,7 +51,7 @@ impl Announcements for AnnouncementsService {
             && topology::misfit(&ours, &Who::of(&theirs)).is_none()
             && let Ok(address) = theirs.address.parse::<ServerAddress>()
         {
-            // ⚠ Before it is answered: what it announces from then on is waited for here.
+            // Order: before it is answered: what it announces from then on is waited for here.
             on.others.greeted(&address);
             on.introduce(&address);
         }
