@@ -213,6 +213,26 @@ async fn follow(port: u16, client_id: i32, from_ns: i64) -> Result<Vec<Seen>> {
     bail!("no epoch is left")
 }
 
+/// Subscribes at a filer until it was told of a path.
+async fn told_of(shared: &Shared, filer: usize, from_ns: i64, path: &str) -> Result<()> {
+    let request = pb::SubscribeMetadataRequest {
+        client_name: "who waits".to_owned(),
+        client_id: 77,
+        path_prefix: "/".to_owned(),
+        since_ns: from_ns,
+        ..pb::SubscribeMetadataRequest::default()
+    };
+    let mut filer = shared.grpc(filer).await?;
+    let mut stream = filer.subscribe_metadata(request).await?.into_inner();
+    loop {
+        let event = stream.message().await?.context("the stream ended")?;
+        let new = seen(&event).and_then(|seen| seen.new);
+        if new.is_some_and(|(new, _)| new == path) {
+            return Ok(());
+        }
+    }
+}
+
 fn followers(shared: &Shared, from_ns: i64) -> Vec<tokio::task::JoinHandle<Result<Vec<Seen>>>> {
     let ports = shared.cluster.filer_ports.iter().enumerate();
     let follow = ports.map(|(i, port)| tokio::spawn(follow(*port, 100 + i as i32, from_ns)));
@@ -274,9 +294,9 @@ async fn one_filer(tables: Tables) -> Result<()> {
     // HTTP, contents on the volume server.
     let content = vec![7_u8; 5 << 20];
     cluster
-        .put(0, "/buckets/b/pic.jpg", content.clone())
+        .put(0, "/buckets/bucket/pic.jpg", content.clone())
         .await?;
-    ensure!(cluster.get(0, "/buckets/b/pic.jpg").await? == Some(content));
+    ensure!(cluster.get(0, "/buckets/bucket/pic.jpg").await? == Some(content));
     cluster.put(0, "/d/text", b"one".to_vec()).await?;
     cluster.put(0, "/d/text", b"two".to_vec()).await?;
     ensure!(cluster.get(0, "/d/text").await? == Some(b"two".to_vec()));
@@ -593,6 +613,7 @@ async fn chunks(filer: &mut Filer, dir: &str, name: &str) -> Result<Vec<String>>
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_expired_is_removed_from_the_database() -> Result<()> {
     let mut shared = Shared::start(Tables::One, 2, &[]).await?;
+    let from_ns = now_ns(&shared).await?;
     for (at, name) in [(0, "a"), (1, "b")] {
         let url = format!("/t/{name}");
         shared.cluster.put(at, &url, b"x".to_vec()).await?;
@@ -617,6 +638,11 @@ async fn what_has_expired_is_removed_from_the_database() -> Result<()> {
                 .is_empty()
         );
     }
+    // What dies with a filer before another heard it is found by the walk only.
+    let heard = told_of(&shared, 0, from_ns, "/t/b-soon");
+    tokio::time::timeout(PATIENCE, heard)
+        .await
+        .context("the other's entry")??;
     shared.cluster.filers[1].kill()?;
     let rows = || {
         let sql = "SELECT count(*) FROM filemeta WHERE directory = '/t'";

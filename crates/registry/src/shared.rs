@@ -56,6 +56,7 @@ pub struct SharedChoice {
 impl SharedChoice {
     /// - `place`: where the database is, for people and without secrets.
     /// - `open`: opens it; blocks.
+    #[allow(dead_code, reason = "a build may be without any shared store")]
     fn new(
         section: &Section,
         place: String,

@@ -3,6 +3,7 @@
 
 use dulse_namespace::{Caller, Change, CreateOptions, DeleteOptions, Error, UpdateOptions, texts};
 use dulse_proto::filer as pb;
+use dulse_replica::Shared;
 use dulse_types::{Entry, FullPath};
 use tonic::{Response, Status};
 
@@ -16,16 +17,16 @@ const LOOKUPS_MAX: usize = 10_000;
 /// Events of a filer with a stamp at or below it are in what is read after it was taken: a
 /// client drops them when they arrive late. The wall clock would not do, since a change that is
 /// stamped already may not be visible yet.
-fn fence(kept: &Kept) -> i64 {
-    match kept {
-        Kept::Embedded(own) => own.store.shared().promise().0,
-        Kept::Shared(on) => on.promise_now().0,
-    }
+fn fence(shared: &Shared) -> i64 {
+    shared.promise().0
 }
 
 impl FilerService {
     fn fence(&self) -> i64 {
-        fence(&self.state.kept)
+        match &self.state.kept {
+            Kept::Embedded(own) => fence(own.store.shared()),
+            Kept::Shared(on) => on.promise_now().0,
+        }
     }
 
     fn signature(&self) -> i32 {

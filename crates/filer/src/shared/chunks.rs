@@ -363,8 +363,10 @@ mod tests {
     use super::*;
 
     fn entry(keys: &[u64]) -> Entry {
-        let mut fields = EntryFields::default();
-        fields.chunks = keys.iter().map(|key| chunk(*key)).collect();
+        let fields = EntryFields {
+            chunks: keys.iter().map(|key| chunk(*key)).collect(),
+            ..EntryFields::default()
+        };
         fields.to_entry(&Default::default())
     }
 

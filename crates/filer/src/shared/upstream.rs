@@ -52,10 +52,11 @@ pub(super) async fn once(
         client_epoch: (crate::grpc::now_ns() / 1_000_000_000) as i32,
         ..pb::SubscribeMetadataRequest::default()
     };
-    let stream = within(ANSWER_TIME_MAX, client.subscribe_local_metadata(request)).await?;
-    let mut stream = stream.into_inner();
     on.others.ended(address, State::Foreign, "");
     tracing::info!(%address, "follows upstream's filer on this store");
+    // It answers with its first event, whenever that is; a connection that is dead is noticed
+    // below.
+    let mut stream = client.subscribe_local_metadata(request).await?.into_inner();
     while let Some(mut message) = stream.message().await? {
         let more = std::mem::take(&mut message.events);
         let mut heard = Vec::new();
