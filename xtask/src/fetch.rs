@@ -20,6 +20,7 @@ pub(crate) fn setup() -> Result<()> {
     crate::debian::setup()?;
     crate::postgres::setup()?;
     crate::redis::setup()?;
+    crate::etcd::setup()?;
     crate::mysql::setup()?;
     let weed = cache::weed();
     if weed.exists() {

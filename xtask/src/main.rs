@@ -11,6 +11,7 @@ mod check;
 mod compare;
 mod debian;
 mod dist;
+mod etcd;
 mod fetch;
 mod mutate;
 mod mysql;

@@ -104,6 +104,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             crate::postgres::setup()?;
             crate::mysql::setup()?;
             crate::redis::setup()?;
+            crate::etcd::setup()?;
             run(&mut cargo(&[
                 "test",
                 "--profile",

@@ -90,6 +90,7 @@ const ENGINES: &[(&str, &str)] = &[
     ("sqlite", "dulse-engine-sqlite"),
     ("memory", "dulse-kv"),
     ("replica", "dulse-replica"),
+    ("etcd", "dulse-store-etcd"),
     ("mysql", "dulse-store-mysql"),
     ("postgres", "dulse-store-postgres"),
     ("redis", "dulse-store-redis"),

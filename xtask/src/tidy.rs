@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("store-testkit", "types store"),
     ("shared", "types journal store"),
     ("shared-testkit", "types store store-testkit shared"),
+    ("stores/etcd", "types store shared"),
     ("stores/mysql", "types store shared"),
     ("stores/postgres", "types store shared"),
     ("stores/redis", "types store shared"),

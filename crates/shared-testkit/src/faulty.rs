@@ -2,11 +2,12 @@
 //! A real database behind a connection whose answers are lost on demand.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use dulse_shared::{Backend, Held, Settled, SharedStore, Work};
+use dulse_shared::{At, Backend, GroupMax, Held, RowWrite, Rows, Settled, SharedStore, Work};
 use dulse_store::{Error, ErrorKind, ListRange, Operation};
 use dulse_types::FullPath;
 
@@ -27,6 +28,12 @@ pub(crate) struct Faulty<B> {
     inner: B,
     fault: Arc<AtomicU8>,
     answer: Arc<AtomicU8>,
+    /// Rows whose write was lost, where rows are written one by one.
+    lost: Mutex<Vec<At>>,
+}
+
+fn lost() -> Error {
+    Error::new(Operation::Commit, ErrorKind::Unavailable).unknown_outcome()
 }
 
 impl<B: Backend> Backend for Faulty<B> {
@@ -47,7 +54,6 @@ impl<B: Backend> Backend for Faulty<B> {
         self.inner.kv_get(key)
     }
     async fn apply(&self, work: &Work, held: &Held<'_>) -> Result<(), Error> {
-        let lost = || Error::new(Operation::Commit, ErrorKind::Unavailable).unknown_outcome();
         match self.fault.swap(SOUND, Ordering::SeqCst) {
             MADE_AND_LOST => {
                 self.inner.apply(work, held).await?;
@@ -66,6 +72,79 @@ impl<B: Backend> Backend for Faulty<B> {
     }
     fn clock_ns(&self) -> impl Future<Output = Result<i64, Error>> + Send {
         self.inner.clock_ns()
+    }
+    fn rows(&self) -> Option<&impl Rows> {
+        self.inner.rows().is_some().then_some(self)
+    }
+}
+
+impl<B: Backend> Faulty<B> {
+    fn its_rows(&self) -> &impl Rows {
+        self.inner.rows().expect("asked of one that has them alone")
+    }
+
+    /// What became of a lost write is read from its rows: who says nothing lets nobody read them.
+    fn silent(&self, at: &At) -> Result<(), Error> {
+        let is_silent = self.answer.load(Ordering::SeqCst) == SILENT;
+        let lost = self.lost.lock().expect("no thread has panicked here");
+        match is_silent && lost.contains(at) {
+            true => Err(Error::new(Operation::Find, ErrorKind::Io)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Rows are written one by one where the database has no transactions: a fault is then one of the
+/// next write.
+impl<B: Backend> Rows for Faulty<B> {
+    fn name(&self) -> &'static str {
+        self.its_rows().name()
+    }
+    async fn get(&self, path: &FullPath) -> Result<Option<Bytes>, Error> {
+        self.silent(&At::Path(path.clone()))?;
+        self.its_rows().get(path).await
+    }
+    fn list(
+        &self,
+        directory: &FullPath,
+        range: &ListRange,
+    ) -> impl Future<Output = Result<Vec<(String, Bytes)>, Error>> + Send {
+        self.its_rows().list(directory, range)
+    }
+    async fn kv_get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.silent(&At::Key(Bytes::copy_from_slice(key)))?;
+        self.its_rows().kv_get(key).await
+    }
+    async fn write(&self, group: &[RowWrite]) -> Result<bool, Error> {
+        let fault = self.fault.swap(SOUND, Ordering::SeqCst);
+        if fault != LOST_BEFORE {
+            let made = self.its_rows().write(group).await?;
+            if fault == SOUND {
+                return Ok(made);
+            }
+        }
+        let mut rows = self.lost.lock().expect("no thread has panicked here");
+        rows.extend(group.iter().map(|row| row.at.clone()));
+        Err(lost())
+    }
+    fn group_max(&self) -> GroupMax {
+        self.its_rows().group_max()
+    }
+    fn groups(&self, directory: &FullPath) -> bool {
+        self.its_rows().groups(directory)
+    }
+    fn writes_max(&self) -> usize {
+        self.its_rows().writes_max()
+    }
+    /// What is lost here is lost at once.
+    fn late_max(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn raise(&self, filer: u32, stamp: i64) -> impl Future<Output = Result<(), Error>> + Send {
+        self.its_rows().raise(filer, stamp)
+    }
+    fn raised(&self) -> impl Future<Output = Result<Vec<(u32, i64)>, Error>> + Send {
+        self.its_rows().raised()
     }
 }
 
@@ -89,6 +168,7 @@ impl<S: Server> Broken<S> {
                 inner: connecting.await?,
                 fault: its_fault,
                 answer: its_answer,
+                lost: Mutex::default(),
             })
         };
         let store = SharedStore::open(&shared.options(1), connect).expect("it opens");

@@ -22,6 +22,10 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// Layouts that are tried under load; cases that need one take the first.
     const LAYOUTS: usize;
 
+    /// Whether a loser of a race always knows that nothing of it was made: not where the
+    /// database has no transactions.
+    const HAS_TRANSACTIONS: bool = true;
+
     /// What a client's message has in it that makes an attempt.
     const COMMIT: &'static [u8];
 

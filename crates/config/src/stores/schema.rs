@@ -150,7 +150,8 @@ const ETCD: Keys = &[
     ("servers", Text("localhost:2379")),
     ("username", Text("")),
     ("password", Text("")),
-    ("key_prefix", Text("seaweedfs.")),
+    // Only upstream's template names `seaweedfs.`: without the key its filer has no prefix.
+    ("key_prefix", Text("")),
     ("timeout", Text("3s")),
     ("tls_ca_file", Text("")),
     ("tls_client_crt_file", Text("")),

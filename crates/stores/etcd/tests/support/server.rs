@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An etcd server for tests: in a directory of its own, on loopback, ended by its own id.
+//!
+//! Its programs are Debian's, installed or unpacked into the cache by `cargo xtask setup`;
+//! `DULSE_ETCD` names the folder of `etcd` and `etcdctl` where they lie elsewhere.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// How long the server may take until it answers.
+const START_TIME_MAX: Duration = Duration::from_secs(180);
+
+pub(crate) struct Server {
+    dir: tempfile::TempDir,
+    programs: PathBuf,
+    pub(crate) port: u16,
+    peer_port: u16,
+    child: Child,
+    more: Vec<String>,
+    /// What its clients are told beside the address: how it is encrypted.
+    scheme: &'static str,
+}
+
+fn programs() -> Result<PathBuf> {
+    let named = std::env::var_os("DULSE_ETCD").map(PathBuf::from);
+    let cache = std::env::var_os("DULSE_CACHE").map(PathBuf::from);
+    let cache = cache
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/dulse")));
+    let cached = cache.map(|cache| cache.join("servers/etcd-3.4/root/usr/bin"));
+    let installed = Some(PathBuf::from("/usr/bin"));
+    let mut all = [named, installed, cached].into_iter().flatten();
+    all.find(|dir| dir.join("etcd").is_file() && dir.join("etcdctl").is_file())
+        .context("no etcd here; run `cargo xtask setup`")
+}
+
+/// Room in memory that a server is given where there is as much, in bytes.
+const MEMORY_BYTES: u64 = 4 << 30;
+
+/// Where a server lies: in memory, where there is room, since it syncs each write, and what is
+/// tested is that it ends, not that the machine does.
+fn place() -> Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let has_room = rustix::fs::statvfs(memory)
+        .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) > MEMORY_BYTES);
+    let dir = match has_room {
+        true => tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()),
+        false => tempfile::tempdir(),
+    };
+    Ok(dir?)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Server {
+    /// - `more`: options beside those that every test needs.
+    pub(crate) fn start(more: &[&str]) -> Result<Self> {
+        let programs = programs()?;
+        let (port, peer_port) = (free_port()?, free_port()?);
+        let dir = place()?;
+        let more: Vec<String> = more.iter().map(|&option| option.to_owned()).collect();
+        let child = run(&programs, dir.path(), [port, peer_port], "http", &more)?;
+        let mut server = Self {
+            dir,
+            programs,
+            port,
+            peer_port,
+            child,
+            more,
+            scheme: "http",
+        };
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// Kills it as a machine that loses power would end it.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        let ports = [self.port, self.peer_port];
+        self.child = run(
+            &self.programs,
+            self.dir.path(),
+            ports,
+            self.scheme,
+            &self.more,
+        )?;
+        self.wait()
+    }
+
+    /// Has it take encrypted connections only, of clients that its authority knows; it is started
+    /// again for that.
+    pub(crate) fn encrypt(&mut self, certificate: &str, key: &str, authority: &Path) -> Result<()> {
+        for (name, content) in [("server.crt", certificate), ("server.key", key)] {
+            let file = self.dir.path().join(name);
+            std::fs::write(&file, content)?;
+            let option = if name.ends_with("key") { "key" } else { "cert" };
+            self.more
+                .push(format!("--{option}-file={}", file.display()));
+        }
+        let authority = format!("--trusted-ca-file={}", authority.display());
+        self.more
+            .extend([authority, "--client-cert-auth=true".to_owned()]);
+        self.scheme = "https";
+        self.kill()?;
+        self.start_again()
+    }
+
+    /// Sends it a signal by its name.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &id])
+            .status()?;
+        ensure!(status.success(), "kill -{name}");
+        Ok(())
+    }
+
+    /// It says so itself, in its log, once it serves clients.
+    fn wait(&mut self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let said = std::fs::read_to_string(self.dir.path().join("log"))?;
+            let is_serving = said.contains("serving insecure client requests")
+                || said.contains("serving client requests")
+                || said.contains("serving client traffic");
+            if is_serving && TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                let last: Vec<&str> = said.lines().rev().take(5).collect();
+                bail!("etcd ended with {status}: {last:#?}");
+            }
+            ensure!(
+                began.elapsed() < START_TIME_MAX,
+                "etcd does not answer within {} s",
+                START_TIME_MAX.as_secs()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Runs its own client; gives what it printed.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Result<String> {
+        let said = Command::new(self.programs.join("etcdctl"))
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.address()])
+            .args(arguments)
+            .output()?;
+        ensure!(
+            said.status.success(),
+            "{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+        Ok(String::from_utf8(said.stdout)?)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing of it is kept.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run(
+    programs: &Path,
+    dir: &Path,
+    [port, peer_port]: [u16; 2],
+    scheme: &str,
+    more: &[String],
+) -> Result<Child> {
+    // Of this start alone: what was said before would be taken for it.
+    let log = std::fs::File::create(dir.join("log"))?;
+    let url = format!("{scheme}://127.0.0.1:{port}");
+    let peer = format!("http://127.0.0.1:{peer_port}");
+    let child = Command::new(programs.join("etcd"))
+        .arg("--data-dir")
+        .arg(dir.join("data"))
+        .args([
+            "--listen-client-urls",
+            &url,
+            "--advertise-client-urls",
+            &url,
+        ])
+        .args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        .args(more)
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()?;
+    Ok(child)
+}
