@@ -153,3 +153,30 @@ fn half_of_a_new_store_is_made_anew() {
     std::fs::remove_file(manifest(dir.path())).unwrap();
     assert!(keys(dir.path()).is_empty());
 }
+
+/// Names the store for the process that is started beside.
+const BESIDE: &str = "DULSE_TEST_BESIDE";
+
+/// RocksDB's own lock is one of `fcntl`: it ends when the process closes any descriptor of that
+/// file, as who copies or lists the store's files does.
+#[test]
+fn a_store_whose_own_lock_is_lost_is_refused_to_another_process() {
+    if let Some(dir) = std::env::var_os(BESIDE) {
+        let (kind, said) = refusal(Path::new(&dir));
+        assert_eq!(kind, ErrorKind::Locked, "{said}");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let engine = RocksdbEngine::open(dir.path()).unwrap();
+    drop(std::fs::File::open(dir.path().join("LOCK")).unwrap());
+    let test = "a_store_whose_own_lock_is_lost_is_refused_to_another_process";
+    let beside = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact"])
+        .env(BESIDE, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&beside.stdout);
+    assert!(beside.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "{said}");
+    drop(engine);
+}
