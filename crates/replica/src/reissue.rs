@@ -431,7 +431,12 @@ fn bear(
         return Ok(Done::Conflict);
     }
     builder.create(&path, &ours.entry())?;
-    for link in item.links.iter().filter(|_| row.is_linked) {
+    // ⚠ Of what somebody wrote a directory over no further name can be made, nor ever will be.
+    for link in item
+        .links
+        .iter()
+        .filter(|_| row.is_linked && !ours.is_dir())
+    {
         // A place that is taken is lost: that is no conflict.
         if builder.txn().shown(link)?.is_none() {
             builder.link(&path, link)?;
@@ -479,13 +484,7 @@ fn name_of_inode(
     }
     let paths = item.links.iter().chain(&item.paths);
     let found = located(builder, inode, inode, paths.cloned().collect())?;
-    let Some(row) = found.filter(|row| row.inode == inode) else {
-        return Ok(None);
-    };
-    // ⚠ Where it is hidden, by a directory say, no name can be made of it, nor ever will be here.
-    let shown = builder.txn().shown(&row.path)?;
-    let is_shown = shown.is_some_and(|shown| shown.name == row.name);
-    Ok(is_shown.then_some(row.path))
+    Ok(found.filter(|row| row.inode == inode).map(|row| row.path))
 }
 
 /// Records what cannot be put back, with its content.
