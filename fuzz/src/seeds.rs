@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What mutations start from: golden files, and good inputs made here.
 
+mod hbase;
 mod repair;
 mod shared;
 mod stores;
@@ -20,6 +21,7 @@ use prost::Message;
 
 use crate::targets::OPTIONS;
 
+pub(crate) use hbase::{hbase_frames, hbase_nodes, hbase_rows};
 pub(crate) use repair::{repair_answers, repair_requests, repair_rows};
 pub(crate) use shared::{payloads, skip_lists, stored};
 pub(crate) use stores::{items, stores, transactions};

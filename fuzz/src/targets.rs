@@ -3,6 +3,7 @@
 
 mod blobs;
 mod config;
+mod hbase;
 mod http;
 mod import;
 mod journal;
@@ -45,6 +46,9 @@ pub const TARGETS: &[Target] = &[
     of("shared_journal", shared::payload, seeds::payloads, 20_000),
     of("skip_list", shared::skip_list, seeds::skip_lists, 10_000),
     of("stored_entry", shared::stored, seeds::stored, 10_000),
+    of("hbase_frame", hbase::frame, seeds::hbase_frames, 20_000),
+    of("hbase_rows", hbase::rows, seeds::hbase_rows, 20_000),
+    of("hbase_nodes", hbase::nodes, seeds::hbase_nodes, 20_000),
     of("recovery", replica::recovery, seeds::recoveries, 1_500),
     of("transfer", replica::transfer, seeds::transfers, 1_500),
     of("store", replica::store, seeds::stores, 600),

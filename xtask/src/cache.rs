@@ -31,6 +31,11 @@ pub(crate) fn weed() -> PathBuf {
     cache().join("servers/weed-4.48/weed")
 }
 
+/// HBase's archives.
+pub(crate) fn hbase() -> PathBuf {
+    cache().join("servers/hbase-2.6.4-hadoop3")
+}
+
 /// The `dulse` program built with the test profile.
 pub(crate) fn dulse() -> PathBuf {
     target().join("ci/dulse")

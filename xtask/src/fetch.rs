@@ -22,6 +22,7 @@ pub(crate) fn setup() -> Result<()> {
     crate::redis::setup()?;
     crate::etcd::setup()?;
     crate::mysql::setup()?;
+    crate::hbase::setup()?;
     let weed = cache::weed();
     if weed.exists() {
         println!("upstream's program is there: {}", weed.display());

@@ -13,6 +13,7 @@ mod debian;
 mod dist;
 mod etcd;
 mod fetch;
+mod hbase;
 mod mutate;
 mod mysql;
 mod plan;

@@ -105,6 +105,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             crate::mysql::setup()?;
             crate::redis::setup()?;
             crate::etcd::setup()?;
+            crate::hbase::setup()?;
             run(&mut cargo(&[
                 "test",
                 "--profile",

@@ -94,6 +94,7 @@ const ENGINES: &[(&str, &str)] = &[
     ("mysql", "dulse-store-mysql"),
     ("postgres", "dulse-store-postgres"),
     ("redis", "dulse-store-redis"),
+    ("hbase", "dulse-store-hbase"),
 ];
 
 /// Runs one engine's or store's conformance suite, crashes and full disks of engines included.

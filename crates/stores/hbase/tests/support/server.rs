@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An HBase server for tests: master, region server and ZooKeeper in one process, in a directory
+//! of its own, on loopback, ended by its own id.
+//!
+//! Its archives are Maven Central's, laid into the cache by `cargo xtask setup`; `DULSE_HBASE`
+//! names their folder where they lie elsewhere. It needs Java 17 or later.
+//!
+//! Its log is on the local disk through a file system of Hadoop's that hands on what is flushed,
+//! so that what it has acknowledged survives its being killed.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use dulse_hbase_client::zookeeper::Address;
+use dulse_hbase_client::{Client, Options};
+use dulse_store_hbase::Config;
+
+/// Where `cargo xtask setup` lays the archives, below the cache.
+const ARCHIVES: &str = "servers/hbase-2.6.4-hadoop3";
+
+/// How long the server may take until it answers: most of a minute on a busy machine.
+const START_TIME_MAX: Duration = Duration::from_secs(180);
+
+/// Oldest Java that it is started with here.
+const JAVA_MIN: u32 = 17;
+
+/// What HBase reaches into of Java's own.
+const OPENED: [&str; 8] = [
+    "java.io",
+    "java.nio",
+    "sun.nio.ch",
+    "java.lang",
+    "jdk.internal.ref",
+    "java.lang.reflect",
+    "java.util",
+    "java.util.concurrent",
+];
+
+pub(crate) struct Server {
+    dir: tempfile::TempDir,
+    archives: PathBuf,
+    pub(crate) zookeeper: u16,
+    child: Option<Child>,
+}
+
+static SERVER: Mutex<Option<Server>> = Mutex::new(None);
+
+/// Starts the one server of this process.
+pub(crate) fn start() -> Result<()> {
+    let server = Server::start()?;
+    *SERVER.lock().expect("no thread has panicked here") = Some(server);
+    Ok(())
+}
+
+/// Ends it.
+pub(crate) fn stop() {
+    drop(SERVER.lock().expect("no thread has panicked here").take());
+}
+
+/// The table that belongs to a directory.
+pub(crate) fn table_of(dir: &Path) -> Config {
+    let server = SERVER.lock().expect("no thread has panicked here");
+    let server = server.as_ref().expect("a case runs only with a server");
+    server.table_of(dir)
+}
+
+fn archives() -> Result<PathBuf> {
+    let cache = std::env::var_os("DULSE_CACHE").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/dulse"));
+    let named = std::env::var_os("DULSE_HBASE").map(PathBuf::from);
+    let cached = cache.or(home).map(|cache| cache.join(ARCHIVES));
+    let dir = named.or(cached).context("no home, and no DULSE_HBASE")?;
+    // Laid down last.
+    ensure!(
+        dir.join("complete").is_file(),
+        "no HBase in {}; run `cargo xtask setup`",
+        dir.display()
+    );
+    Ok(dir)
+}
+
+fn java() -> Result<Command> {
+    let program = std::env::var_os("JAVA_HOME")
+        .map(|home| PathBuf::from(home).join("bin/java"))
+        .filter(|program| program.is_file())
+        .unwrap_or_else(|| "java".into());
+    let said = Command::new(&program)
+        .arg("-version")
+        .output()
+        .context("no Java, which HBase needs (Debian's package `openjdk-17-jre-headless`)")?;
+    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    // openjdk version "17.0.15" 2025-04-15
+    let version = text.split('"').nth(1).and_then(|it| it.split('.').next());
+    let version: u32 = version.and_then(|it| it.parse().ok()).unwrap_or(0);
+    ensure!(
+        version >= JAVA_MIN,
+        "Java {JAVA_MIN} or later is needed; here is: {text}"
+    );
+    Ok(Command::new(program))
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Server {
+    pub(crate) fn start() -> Result<Self> {
+        let archives = archives()?;
+        let dir = tempfile::tempdir()?;
+        let zookeeper = free_port()?;
+        std::fs::create_dir(dir.path().join("conf"))?;
+        let site = site(dir.path(), [zookeeper, free_port()?, free_port()?]);
+        std::fs::write(dir.path().join("conf/hbase-site.xml"), site)?;
+        std::fs::write(dir.path().join("conf/log4j.properties"), LOGGING)?;
+        let mut server = Self {
+            dir,
+            archives,
+            zookeeper,
+            child: None,
+        };
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// Kills it as a machine that loses power would end it.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Starts it where it is not running, and waits until it answers.
+    pub(crate) fn start_again(&mut self) -> Result<()> {
+        let log = self.dir.path().join("log");
+        let file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(&log)?;
+        let mut command = java()?;
+        command.args([
+            "-Xmx800m",
+            "-Xss512k",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+        ]);
+        command.arg("-Djava.net.preferIPv4Stack=true");
+        command.arg("-Dorg.apache.hbase.thirdparty.io.netty.tryReflectionSetAccessible=true");
+        for package in OPENED {
+            command.args(["--add-opens", &format!("java.base/{package}=ALL-UNNAMED")]);
+        }
+        for export in [
+            "java.base/jdk.internal.misc",
+            "java.security.jgss/sun.security.krb5",
+        ] {
+            command.args(["--add-exports", &format!("{export}=ALL-UNNAMED")]);
+        }
+        let path = format!(
+            "{}:{}/*",
+            self.dir.path().join("conf").display(),
+            self.archives.display()
+        );
+        let child = command
+            .args([
+                "-cp",
+                &path,
+                "org.apache.hadoop.hbase.master.HMaster",
+                "start",
+            ])
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()?;
+        self.child = Some(child);
+        self.wait().with_context(|| {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().rev().take(20).collect();
+            let lines: Vec<&str> = lines.into_iter().rev().collect();
+            format!("HBase's log ends with:\n{}", lines.join("\n"))
+        })
+    }
+
+    /// Asks for a table that every HBase has, until there is an answer.
+    fn wait(&mut self) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let client = Client::new(Options {
+            quorum: vec![Address {
+                host: "127.0.0.1".to_owned(),
+                port: self.zookeeper,
+            }],
+            root: "/hbase".to_owned(),
+            table: "hbase:namespace".to_owned(),
+            user: "root".to_owned(),
+            n_connections: 1,
+            time_max: Duration::from_secs(1),
+        });
+        let began = Instant::now();
+        loop {
+            let asked = runtime.block_on(async { client.get(b"default", b"info", b"d").await });
+            let why = match asked {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => "it has no namespace yet".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let child = self.child.as_mut().context("it was started")?;
+            if let Some(status) = child.try_wait()? {
+                bail!("HBase ended with {status}");
+            }
+            if began.elapsed() > START_TIME_MAX {
+                bail!(
+                    "HBase does not answer within {} s: {why}",
+                    START_TIME_MAX.as_secs()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// The table that belongs to a directory.
+    pub(crate) fn table_of(&self, dir: &Path) -> Config {
+        let name: String = dir
+            .display()
+            .to_string()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        Config {
+            zkquorum: format!("127.0.0.1:{}", self.zookeeper),
+            table: format!("t{name}"),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing of it is needed: its directory goes with it.
+        let _ = self.kill();
+    }
+}
+
+const LOGGING: &str = "log4j.rootLogger=INFO, A\n\
+    log4j.appender.A=org.apache.log4j.ConsoleAppender\n\
+    log4j.appender.A.layout=org.apache.log4j.PatternLayout\n\
+    log4j.appender.A.layout.ConversionPattern=%d{ISO8601} %p %c{1} %m%n\n";
+
+/// `hbase-site.xml`: everything in one process, on loopback.
+fn site(dir: &Path, [zookeeper, master, region_server]: [u16; 3]) -> String {
+    let dir = dir.display();
+    let settings = [
+        ("hbase.cluster.distributed", "false".to_owned()),
+        ("hbase.rootdir", format!("file://{dir}/root")),
+        ("hbase.tmp.dir", format!("{dir}/tmp")),
+        // The other local file system keeps what it was told to flush.
+        (
+            "fs.file.impl",
+            "org.apache.hadoop.fs.RawLocalFileSystem".to_owned(),
+        ),
+        ("hbase.wal.provider", "filesystem".to_owned()),
+        ("hbase.zookeeper.quorum", "127.0.0.1".to_owned()),
+        ("hbase.zookeeper.property.dataDir", format!("{dir}/zk")),
+        ("hbase.zookeeper.property.clientPort", zookeeper.to_string()),
+        (
+            "hbase.zookeeper.property.clientPortAddress",
+            "127.0.0.1".to_owned(),
+        ),
+        ("hbase.master.hostname", "127.0.0.1".to_owned()),
+        ("hbase.master.ipc.address", "127.0.0.1".to_owned()),
+        ("hbase.master.port", master.to_string()),
+        ("hbase.master.info.port", "-1".to_owned()),
+        ("hbase.regionserver.hostname", "127.0.0.1".to_owned()),
+        ("hbase.regionserver.ipc.address", "127.0.0.1".to_owned()),
+        ("hbase.regionserver.port", region_server.to_string()),
+        ("hbase.regionserver.info.port", "-1".to_owned()),
+        ("hbase.localcluster.assign.random.ports", "false".to_owned()),
+        // It starts sooner.
+        ("hbase.regionserver.msginterval", "500".to_owned()),
+        (
+            "hbase.master.wait.on.regionservers.interval",
+            "200".to_owned(),
+        ),
+    ];
+    let settings = settings.iter().map(|(name, value)| {
+        format!("<property><name>{name}</name><value>{value}</value></property>\n")
+    });
+    format!(
+        "<configuration>\n{}</configuration>\n",
+        settings.collect::<String>()
+    )
+}
