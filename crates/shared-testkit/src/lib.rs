@@ -12,7 +12,7 @@ mod faulty;
 mod filers;
 
 pub use authority::Authority;
-pub use cases::{Case, cases};
+pub use cases::{Case, cases, cases_of_rows};
 pub use cuts::Cuts;
 pub use filers::{Server, Shared, announced, as_store, create, one, shown, state, told};
 

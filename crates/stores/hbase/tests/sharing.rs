@@ -8,38 +8,32 @@
 #[path = "support/server.rs"]
 mod server;
 
-use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dulse_hbase_client::{Client, Family};
-use dulse_shared::{
-    Announcement, At, Backend, GroupMax, RowWrite, Rows, SharedOptions, SharedStore, Stepwise,
+use dulse_shared::{At, GroupMax, RowWrite, Rows, SharedStore, Stepwise};
+use dulse_shared_testkit::{
+    Case, Server as _, announced, as_store, cases_of_rows, create, one, run, shown, state, told,
+    trial,
 };
 use dulse_store::{EntryStore, Error, ErrorKind, ListRange, Operation, Outcome, Step, Transaction};
 use dulse_store_hbase::{Config, Hbase};
 use dulse_store_testkit::{commit, directory, entry, file, path};
-use dulse_types::{Entry, FullPath, Stamp};
-use libtest_mimic::{Arguments, Completion, Trial};
+use dulse_types::{Entry, FullPath};
 use server::Server;
 
-/// A sentence, and what it does with the server.
-type Case = (&'static str, fn(&mut Server));
+type Shared = dulse_shared_testkit::Shared<One>;
 
-const CASES: &[Case] = &[
-    ("filers_on_one_store_know_and_see_one_another", know),
-    ("a_journal_of_another_store_is_refused", refused_journal),
+/// What is asked of this server alone.
+const CASES: &[Case<One>] = &[
     (
-        "announcements_of_all_in_order_of_stamps_lead_to_the_state",
-        replay,
-    ),
-    (
-        "an_answer_that_was_lost_is_asked_for_and_not_guessed",
+        "an_answer_that_was_lost_is_looked_for_and_not_guessed",
         asked,
     ),
-    ("a_promise_holds_back_what_is_under_way", promised),
     (
         "what_is_made_where_something_was_just_deleted_is_there",
         anew,
@@ -59,42 +53,28 @@ const CASES: &[Case] = &[
         "listings_go_on_behind_the_last_row_when_the_server_was_killed",
         listed_on,
     ),
-    ("a_killed_server_loses_and_doubles_nothing", killed),
 ];
 
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 
 fn main() -> std::process::ExitCode {
-    let mut arguments = Arguments::from_args();
-    // One server for all, which some of them kill.
-    arguments.test_threads = Some(1);
-    let lacks = match arguments.list {
+    let is_listed = std::env::args().any(|argument| argument == "--list");
+    let lacks = match is_listed {
         true => None,
         false => Server::start()
             .map(|server| *held() = Some(server))
             .err()
             .map(|e| format!("{e:#}")),
     };
-    let trial = |(name, case): &Case| {
-        let (case, lacks) = (*case, lacks.clone());
-        Trial::ignorable_test(*name, move || {
-            if let Some(why) = lacks {
-                if std::env::var_os("CI").is_some() {
-                    return Err(why.into());
-                }
-                return Ok(Completion::ignored_with(why));
-            }
-            let mut server = held();
-            let began = Instant::now();
-            case(server.as_mut().expect("it was started"));
-            print!("{:.1} s ", began.elapsed().as_secs_f32());
-            Ok(Completion::Completed)
-        })
-    };
-    let code = libtest_mimic::run(&arguments, CASES.iter().map(trial).collect()).exit_code();
+    let of = |(name, case): (&str, _)| trial(name.to_owned(), case, || Ok(One), lacks.clone());
+    let all = cases_of_rows().into_iter().chain(CASES.iter().copied());
+    let code = run(all.map(of).collect());
     drop(held().take());
     code
 }
+
+/// The one server of all cases, each with tables of its own; some of them kill it.
+struct One;
 
 /// The server; a case that failed leaves it to the next.
 fn held() -> MutexGuard<'static, Option<Server>> {
@@ -103,50 +83,39 @@ fn held() -> MutexGuard<'static, Option<Server>> {
         .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-type Filer = Arc<SharedStore<Stepwise<Hbase>>>;
+impl dulse_shared_testkit::Server for One {
+    type Backend = Stepwise<Hbase>;
+    type Config = Config;
+    const LAYOUTS: usize = 1;
+    const HAS_TRANSACTIONS: bool = false;
+    const COMMIT: &'static [u8] = b"Mutate";
 
-/// A table, and journals of filers on it.
-struct Shared {
-    dir: tempfile::TempDir,
-    config: Config,
-}
-
-impl Shared {
-    fn on(server: &Server) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = server.table_of(dir.path());
-        Self { dir, config }
+    fn database(&self, _: usize, _: usize, dir: &Path) -> Config {
+        held().as_ref().expect("it was started").table_of(dir)
     }
-
-    fn options(&self, filer: u8) -> SharedOptions {
-        SharedOptions {
-            journal: self.dir.path().join(format!("journal-{filer}")),
-            random: u64::from(filer) << 40 | 0x1234_5678,
+    async fn connect(config: Config) -> Result<Self::Backend, Error> {
+        Hbase::connect(config).await.map(Stepwise)
+    }
+    /// ZooKeeper's, where a filer begins.
+    fn port(&self) -> u16 {
+        held().as_ref().expect("it was started").zookeeper
+    }
+    fn through(config: &Config, port: u16) -> Config {
+        Config {
+            zkquorum: format!("127.0.0.1:{port}"),
+            ..config.clone()
         }
     }
-
-    fn open(&self, filer: u8) -> Result<Filer, Error> {
-        dulse_store_hbase::open(self.config.clone(), &self.options(filer)).map(Arc::new)
+    fn kill(&mut self) -> anyhow::Result<()> {
+        held().as_mut().expect("it was started").kill()
     }
-
-    fn client(&self) -> Client {
-        Client::new(self.config.options().unwrap())
+    fn start_again(&mut self) -> anyhow::Result<()> {
+        held().as_mut().expect("it was started").start_again()
     }
 }
 
-fn as_store<B: Backend>(store: &Arc<SharedStore<B>>) -> Arc<dyn EntryStore> {
-    Arc::clone(store) as Arc<dyn EntryStore>
-}
-
-fn one(step: Step) -> Transaction {
-    Transaction {
-        steps: vec![step],
-        ..Transaction::default()
-    }
-}
-
-fn create(at: &str, content: &str) -> Transaction {
-    one(created(at, &file(content)))
+fn client(shared: &Shared) -> Client {
+    Client::new(shared.config.options().unwrap())
 }
 
 fn created(at: &str, entry: &Entry) -> Step {
@@ -161,38 +130,6 @@ fn delete(at: &str) -> Transaction {
         path: path(at),
         delete_chunks: true,
     })
-}
-
-fn shown(store: &Arc<dyn EntryStore>, at: &str) -> Option<Entry> {
-    store.find(&path(at)).unwrap().map(|found| found.entry)
-}
-
-fn announced<B: Backend>(store: &SharedStore<B>) -> Vec<Announcement> {
-    let (mut out, mut after) = (Vec::<Announcement>::new(), Stamp::ZERO);
-    loop {
-        let page = store.announcements(after, 4_096).unwrap();
-        let Some(last) = page.last() else {
-            return out;
-        };
-        after = last.stamp;
-        out.extend(page);
-    }
-}
-
-/// What subscribers of all filers know in the end.
-fn told(all: &[Vec<Announcement>]) -> BTreeMap<FullPath, Entry> {
-    let mut all: Vec<&Announcement> = all.iter().flatten().collect();
-    all.sort_by_key(|one| one.stamp);
-    let mut tree = BTreeMap::new();
-    for event in all.iter().flat_map(|one| &one.announced.events) {
-        if let Some((at, _)) = &event.old {
-            tree.remove(at);
-        }
-        if let Some((at, entry)) = &event.new {
-            tree.insert(at.clone(), entry.clone());
-        }
-    }
-    tree
 }
 
 fn list(store: &Arc<dyn EntryStore>, dir: &str, limit: usize) -> Result<Vec<String>, Error> {
@@ -211,98 +148,6 @@ fn list(store: &Arc<dyn EntryStore>, dir: &str, limit: usize) -> Result<Vec<Stri
             return Ok(out);
         }
     }
-}
-
-fn state(store: &Arc<dyn EntryStore>) -> BTreeMap<FullPath, Entry> {
-    let mut out = BTreeMap::new();
-    let mut open = vec![FullPath::root()];
-    while let Some(dir) = open.pop() {
-        for name in list(store, dir.as_str(), 10_000).unwrap() {
-            let at = FullPath::of(dir.as_str(), &name).unwrap();
-            let Some(found) = store.find(&at).unwrap() else {
-                continue;
-            };
-            if found.entry.is_dir() {
-                open.push(at.clone());
-            }
-            out.insert(at, found.entry);
-        }
-    }
-    out
-}
-
-fn know(server: &mut Server) {
-    let shared = Shared::on(server);
-    let (a, b) = (shared.open(1).unwrap(), shared.open(2).unwrap());
-    assert_eq!(a.origin().signature(), b.origin().signature());
-    assert_ne!(a.origin(), b.origin());
-    let (a, b) = (as_store(&a), as_store(&b));
-    for n in 0..50 {
-        let (writer, reader) = if n % 2 == 0 { (&a, &b) } else { (&b, &a) };
-        let at = format!("/{n}");
-        commit(writer, create(&at, "x")).unwrap();
-        assert_eq!(shown(reader, &at), Some(file("x")), "at once");
-    }
-}
-
-fn refused_journal(server: &mut Server) {
-    let (one, two) = (Shared::on(server), Shared::on(server));
-    drop(one.open(1).unwrap());
-    let options = SharedOptions {
-        random: 7 << 32 | 99,
-        ..two.options(1)
-    };
-    drop(dulse_store_hbase::open(two.config.clone(), &options).unwrap());
-    let opened = dulse_store_hbase::open(two.config.clone(), &one.options(1));
-    let error = opened.map(drop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
-    assert!(
-        error.to_string().contains("a directory of its own"),
-        "{error}"
-    );
-}
-
-fn replay(server: &mut Server) {
-    let shared = Shared::on(server);
-    let filers = [shared.open(1).unwrap(), shared.open(2).unwrap()];
-    commit(&as_store(&filers[0]), one(created("/d", &directory()))).unwrap();
-    std::thread::scope(|scope| {
-        for writer in 0..4_usize {
-            let store = as_store(&filers[writer % 2]);
-            scope.spawn(move || {
-                for n in 0..50_usize {
-                    // Few paths, so that writers of both filers meet.
-                    let at = path(&format!("/d/{}", (n * 7 + writer * 3) % 5));
-                    let there = store.find(&at).unwrap();
-                    let entry = file(&format!("{writer} {n}"));
-                    let step = match (there, n % 4) {
-                        (None, _) => Step::Create { path: at, entry },
-                        (Some(_), 0) => Step::Delete {
-                            path: at,
-                            delete_chunks: true,
-                        },
-                        (Some(_), 1) => Step::Rename {
-                            from: at,
-                            to: path(&format!("/d/m{writer}")),
-                        },
-                        (Some(_), _) => Step::Update {
-                            path: at,
-                            entry,
-                            delete_chunks: true,
-                        },
-                    };
-                    // Losing a race is fine.
-                    let _ = commit(&store, one(step));
-                }
-            });
-        }
-    });
-    let all = [announced(&filers[0]), announced(&filers[1])];
-    for log in &all {
-        assert!(!log.is_empty());
-        assert!(log.is_sorted_by(|a, b| a.stamp < b.stamp && b.prev == a.stamp));
-    }
-    assert_eq!(told(&all), state(&as_store(&filers[0])));
 }
 
 /// What happens to writes of a [`Faulty`] table.
@@ -362,8 +207,8 @@ impl Rows for Faulty {
     }
 }
 
-fn asked(server: &mut Server) {
-    let shared = Shared::on(server);
+fn asked(server: One) {
+    let shared = Shared::on(&server);
     let fault = Arc::new(AtomicU8::new(SOUND));
     let (config, its_fault) = (shared.config.clone(), Arc::clone(&fault));
     let connect = move || async move {
@@ -374,56 +219,29 @@ fn asked(server: &mut Server) {
     };
     let broken = Arc::new(SharedStore::open(&shared.options(1), connect).unwrap());
     let store = as_store(&broken);
-    for (n, lost) in [MADE_AND_LOST, LOST_BEFORE, SOUND].into_iter().enumerate() {
-        let at = format!("/{n}");
-        for transaction in [create(&at, "x"), delete(&at), create(&at, "y")] {
-            fault.store(lost, Ordering::SeqCst);
-            // Made, or made at the second try: the caller is told what is true.
-            commit(&store, transaction).unwrap();
-        }
-        assert_eq!(shown(&store, &at), Some(file("y")));
-    }
+    let told_of = |lost, transaction| {
+        fault.store(lost, Ordering::SeqCst);
+        commit(&store, transaction)
+            .map(drop)
+            .map_err(|e| e.outcome())
+    };
+    // A value says whose it is; what is not there may never have been, or have been removed.
+    assert_eq!(told_of(MADE_AND_LOST, create("/a", "x")), Ok(()));
+    assert_eq!(told_of(MADE_AND_LOST, delete("/a")), Err(Outcome::Unknown));
+    assert_eq!(shown(&store, "/a"), None);
+    assert_eq!(
+        told_of(LOST_BEFORE, create("/a", "y")),
+        Err(Outcome::Unknown)
+    );
+    assert_eq!(shown(&store, "/a"), None);
+    assert_eq!(told_of(SOUND, create("/a", "z")), Ok(()));
+    // It is still there, so it was not made, and is made at the second try.
+    assert_eq!(told_of(LOST_BEFORE, delete("/a")), Ok(()));
+    assert_eq!(shown(&store, "/a"), None);
     let log = announced(&broken);
-    assert_eq!(log.len(), 9, "each once");
+    // The one that nobody knows of is told as it is: others may have seen it.
+    assert_eq!(log.len(), 5, "each once");
     assert_eq!(told(&[log]), state(&store));
-}
-
-fn promised(server: &mut Server) {
-    let shared = Shared::on(server);
-    let filer = shared.open(1).unwrap();
-    let store = as_store(&filer);
-    let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for writer in 0..4 {
-            let (store, is_over) = (&store, &is_over);
-            scope.spawn(move || {
-                for n in 0.. {
-                    if is_over.load(Ordering::SeqCst) {
-                        break;
-                    }
-                    commit(store, create(&format!("/{writer}-{n}"), "x")).unwrap();
-                }
-            });
-        }
-        // The writers end also when this fails.
-        let _over = Over(&is_over);
-        let mut last = Stamp::ZERO;
-        for _ in 0..100 {
-            let promise = filer.promise().unwrap();
-            assert!(promise >= last, "a promise is not taken back");
-            last = promise;
-            let known = announced(&filer).len();
-            let after = filer.announcements(promise, 1 << 20).unwrap();
-            let behind = announced(&filer);
-            // What came since the promise is above it: nothing slipped in below.
-            let below = behind.iter().filter(|one| one.stamp <= promise).count();
-            assert!(
-                below <= known,
-                "{below} at or below the promise, {known} were known"
-            );
-            assert!(after.iter().all(|one| one.stamp > promise));
-        }
-    });
 }
 
 struct Over<'a>(&'a AtomicBool);
@@ -436,8 +254,8 @@ impl Drop for Over<'_> {
 
 /// A deletion hides versions by their time, in milliseconds: nothing made in the same one may be
 /// hidden with them. Row by row, so that there is no time between.
-fn anew(server: &mut Server) {
-    let shared = Shared::on(server);
+fn anew(server: One) {
+    let shared = Shared::on(&server);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let table = Hbase::connect(shared.config.clone()).await.unwrap();
@@ -460,8 +278,8 @@ fn anew(server: &mut Server) {
     });
 }
 
-fn expires(server: &mut Server) {
-    let shared = Shared::on(server);
+fn expires(server: One) {
+    let shared = Shared::on(&server);
     let filer = shared.open(1).unwrap();
     let store = as_store(&filer);
     let lasting = |seconds: i32| {
@@ -508,15 +326,15 @@ const FAMILIES: [Family; 2] = [
 /// A table made beforehand.
 fn make(shared: &Shared, splits: &[&[u8]]) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let client = shared.client();
+    let client = client(shared);
     let making = client.create_table(&FAMILIES, &[], splits);
     runtime.block_on(making).unwrap();
 }
 
-fn too_large(server: &mut Server) {
+fn too_large(server: One) {
     let large = entry(|fields| fields.content = vec![7; 11 << 20].into());
     // A table of upstream's has HBase's own limit.
-    let shared = Shared::on(server);
+    let shared = Shared::on(&server);
     make(&shared, &[]);
     let filer = shared.open(1).unwrap();
     let refused = commit(&as_store(&filer), one(created("/large", &large)));
@@ -533,14 +351,14 @@ fn too_large(server: &mut Server) {
     assert_eq!(shown(&as_store(&filer), "/large"), None);
     assert!(announced(&filer).is_empty());
     // One that is made here takes what any store takes.
-    let shared = Shared::on(server);
+    let shared = Shared::on(&server);
     let filer = shared.open(1).unwrap();
     commit(&as_store(&filer), one(created("/large", &large))).unwrap();
     assert!(shown(&as_store(&filer), "/large") == Some(large));
 }
 
-fn several_regions(server: &mut Server) {
-    let shared = Shared::on(server);
+fn several_regions(server: One) {
+    let shared = Shared::on(&server);
     // In the middle of a directory, of a name, and of what is below one.
     make(&shared, &[b"/d/3", b"/d/5555", b"/d/7/x", b"/e"]);
     let filer = shared.open(1).unwrap();
@@ -575,8 +393,8 @@ fn several_regions(server: &mut Server) {
     assert_eq!(list(&store, "/", 1_000).unwrap(), ["e"]);
 }
 
-fn much_below(server: &mut Server) {
-    let shared = Shared::on(server);
+fn much_below(server: One) {
+    let shared = Shared::on(&server);
     let filer = shared.open(1).unwrap();
     let store = as_store(&filer);
     // Names around the slash, which all that is below comes behind.
@@ -608,10 +426,10 @@ fn much_below(server: &mut Server) {
 }
 
 /// What `docs/stores.md` says of speed; nothing is asked of it here.
-fn figures(server: &mut Server) {
+fn figures(server: One) {
     const N_WRITERS: usize = 16;
     const EACH: usize = 50;
-    let shared = Shared::on(server);
+    let shared = Shared::on(&server);
     let filer = shared.open(1).unwrap();
     let store = as_store(&filer);
     commit(&store, one(created("/d", &directory()))).unwrap();
@@ -641,8 +459,8 @@ fn figures(server: &mut Server) {
     assert!(list(&store, "/d", 10).unwrap().is_empty());
 }
 
-fn listed_on(server: &mut Server) {
-    let shared = Shared::on(server);
+fn listed_on(mut server: One) {
+    let shared = Shared::on(&server);
     let filer = shared.open(1).unwrap();
     let store = as_store(&filer);
     let content = "x".repeat(8 << 10);
@@ -696,74 +514,5 @@ fn listed_on(server: &mut Server) {
     println!("{n_whole:?} whole listings, {n_failed:?} refused");
 }
 
-fn killed(server: &mut Server) {
-    let shared = Shared::on(server);
-    let filers = [shared.open(1).unwrap(), shared.open(2).unwrap()];
-    let (is_over, n_made) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let results = std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..4_usize)
-            .map(|writer| {
-                let store = as_store(&filers[writer % 2]);
-                let (is_over, n_made) = (&is_over, &n_made);
-                scope.spawn(move || {
-                    let mut results = Vec::new();
-                    for n in 0.. {
-                        if is_over.load(Ordering::SeqCst) {
-                            break;
-                        }
-                        let at = format!("/{writer}-{n}");
-                        let result = commit(&store, create(&at, &at));
-                        n_made.fetch_add(usize::from(result.is_ok()), Ordering::SeqCst);
-                        results.push((path(&at), result.map(drop)));
-                    }
-                    results
-                })
-            })
-            .collect();
-        let _over = Over(&is_over);
-        let more = |n: usize| {
-            let until = n_made.load(Ordering::SeqCst) + n;
-            while n_made.load(Ordering::SeqCst) < until {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        };
-        for _ in 0..2 {
-            more(100);
-            server.kill().unwrap();
-            server.start_again().unwrap();
-        }
-        more(100);
-        is_over.store(true, Ordering::SeqCst);
-        let joined = writers.into_iter().map(|writer| writer.join().unwrap());
-        joined.flatten().collect::<Vec<_>>()
-    });
-    // What is unknown is known at the next start.
-    drop(filers);
-    let filers = [shared.open(1).unwrap(), shared.open(2).unwrap()];
-    let there = state(&as_store(&filers[0]));
-    let mut n_unknown = 0;
-    for (at, result) in &results {
-        match result {
-            Ok(()) => assert!(there.contains_key(at), "{at} was acknowledged and is lost"),
-            Err(error) if error.outcome() == Outcome::NotApplied => {
-                assert!(
-                    !there.contains_key(at),
-                    "{at} was refused and is there: {error}"
-                );
-            }
-            Err(_) => n_unknown += 1,
-        }
-    }
-    println!("{} writes, {n_unknown} unknown", results.len());
-    let all = [announced(&filers[0]), announced(&filers[1])];
-    let n_events: usize = all
-        .iter()
-        .flatten()
-        .map(|one| one.announced.events.len())
-        .sum();
-    assert_eq!(n_events, there.len(), "each change is announced once");
-    assert_eq!(told(&all), there);
-}
-
 /// The helpers of other tests are used in parts.
-const _: fn(&std::path::Path) -> Config = server::table_of;
+const _: fn(&Path) -> Config = server::table_of;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An HBase server for tests: master, region server and ZooKeeper in one process, in a directory
-//! of its own, on loopback, ended by its own id.
+//! of its own, on loopback. A shell stands between: it ends the server by its id as soon as the
+//! pipe to it closes, so that none outlives its test, however that ends.
 //!
 //! Its archives are Maven Central's, laid into the cache by `cargo xtask setup`; `DULSE_HBASE`
 //! names their folder where they lie elsewhere. It needs Java 17 or later.
@@ -9,6 +10,7 @@
 //! so that what it has acknowledged survives its being killed.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -41,11 +43,15 @@ const OPENED: [&str; 8] = [
     "java.util.concurrent",
 ];
 
+/// What the shell does: tells the id of what it started, and ends that when its input ends.
+const GUARD: &str = "\"$@\" </dev/null >>log 2>&1 & echo $!; cat >/dev/null; kill -9 $!; wait";
+
 pub(crate) struct Server {
     dir: tempfile::TempDir,
     archives: PathBuf,
     pub(crate) zookeeper: u16,
-    child: Option<Child>,
+    /// The shell, and the id of the server.
+    child: Option<(Child, u32)>,
 }
 
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
@@ -84,7 +90,7 @@ fn archives() -> Result<PathBuf> {
     Ok(dir)
 }
 
-fn java() -> Result<Command> {
+fn java() -> Result<PathBuf> {
     let program = std::env::var_os("JAVA_HOME")
         .map(|home| PathBuf::from(home).join("bin/java"))
         .filter(|program| program.is_file())
@@ -101,7 +107,7 @@ fn java() -> Result<Command> {
         version >= JAVA_MIN,
         "Java {JAVA_MIN} or later is needed; here is: {text}"
     );
-    Ok(Command::new(program))
+    Ok(program)
 }
 
 fn free_port() -> Result<u16> {
@@ -129,9 +135,9 @@ impl Server {
 
     /// Kills it as a machine that loses power would end it.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill()?;
-            child.wait()?;
+        if let Some((mut shell, _)) = self.child.take() {
+            drop(shell.stdin.take());
+            shell.wait()?;
         }
         Ok(())
     }
@@ -139,13 +145,14 @@ impl Server {
     /// Starts it where it is not running, and waits until it answers.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         let log = self.dir.path().join("log");
-        let file = std::fs::File::options()
-            .append(true)
-            .create(true)
-            .open(&log)?;
-        let mut command = java()?;
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARD, "sh"]).arg(java()?);
+        // About 1.3 GiB in all, however much it is asked for.
         command.args([
             "-Xmx800m",
+            "-XX:MaxMetaspaceSize=192m",
+            "-XX:MaxDirectMemorySize=192m",
+            "-XX:ReservedCodeCacheSize=64m",
             "-Xss512k",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
@@ -166,7 +173,7 @@ impl Server {
             self.dir.path().join("conf").display(),
             self.archives.display()
         );
-        let child = command
+        let mut shell = command
             .args([
                 "-cp",
                 &path,
@@ -174,11 +181,15 @@ impl Server {
                 "start",
             ])
             .current_dir(self.dir.path())
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()?;
-        self.child = Some(child);
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("no `sh`")?;
+        let mut told = String::new();
+        let stdout = shell.stdout.take().context("it is piped")?;
+        BufReader::new(stdout).read_line(&mut told)?;
+        let id = told.trim().parse();
+        self.child = Some((shell, id.with_context(|| format!("`sh` said `{told}`"))?));
         self.wait().with_context(|| {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let lines: Vec<&str> = text.lines().rev().take(20).collect();
@@ -211,10 +222,10 @@ impl Server {
                 Ok(None) => "it has no namespace yet".to_owned(),
                 Err(error) => error.to_string(),
             };
-            let child = self.child.as_mut().context("it was started")?;
-            if let Some(status) = child.try_wait()? {
-                bail!("HBase ended with {status}");
-            }
+            let (_, id) = self.child.as_ref().context("it was started")?;
+            // One that has ended has no arguments any more.
+            let arguments = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            ensure!(!arguments.is_empty(), "HBase ended");
             if began.elapsed() > START_TIME_MAX {
                 bail!(
                     "HBase does not answer within {} s: {why}",
