@@ -73,7 +73,7 @@ const SOCKETS: &[&str] = &[
 ];
 
 /// Clients of databases that no crate of others has: they dial those, and listen to nobody.
-const DRIVERS: &[&str] = &["crates/hbase-client/"];
+const DRIVERS: &[&str] = &["crates/hbase-client/", "crates/stores/etcd/"];
 
 /// Directories whose files are sources of this repository.
 const SOURCES: &[&str] = &["crates", "sim", "bench", "tests", "fuzz", "xtask"];

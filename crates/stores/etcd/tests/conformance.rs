@@ -26,6 +26,7 @@ fn main() -> std::process::ExitCode {
     let address = server.as_ref().map(|server| server.address());
     let address = address.unwrap_or_default();
     let opener = opener(move |dir| open(&address, dir));
+    // Not `million`: this store writes row by row, and that would take longer than all the rest.
     let suites = [
         testkit::core::SUITE,
         testkit::listing::SUITE,

@@ -14,6 +14,7 @@ use dulse_store_testkit::{self as testkit, opener};
 fn main() -> std::process::ExitCode {
     let lacks = server::start().err().map(|e| format!("{e:#}"));
     let opener = opener(open);
+    // Not `million`: this store writes row by row, and that would take longer than all the rest.
     let suites = [
         testkit::core::SUITE,
         testkit::listing::SUITE,
