@@ -31,11 +31,22 @@ type Open = Box<dyn FnOnce(&SharedOptions) -> Result<Arc<dyn AnyShared>, Error> 
 
 /// Section and what it becomes.
 const STORES: &[(&str, Prepare)] = &[
+    #[cfg(feature = "store-hbase")]
+    ("hbase", hbase),
     #[cfg(feature = "store-postgres")]
     ("postgres", postgres),
     #[cfg(feature = "store-postgres")]
     ("postgres2", postgres),
 ];
+
+#[cfg(feature = "store-hbase")]
+fn hbase(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
+    let config = dulse_store_hbase::Config::of(section, options)?;
+    Ok(SharedChoice::new(section, config.place(), move |options| {
+        let store = dulse_store_hbase::open(config, options)?;
+        Ok(Arc::new(store))
+    }))
+}
 
 #[cfg(feature = "store-postgres")]
 fn postgres(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
