@@ -299,7 +299,7 @@ fn sockets(shown: &str, text: &str, wrong: &mut Vec<String>) {
     for word in SOCKETS
         .iter()
         .filter(|word| is_bound && code.contains(**word))
-        .filter(|word| !(is_driver && **word == "TcpStream::connect"))
+        .filter(|word| !(is_driver && ["TcpStream::connect", "Endpoint::"].contains(word)))
     {
         wrong.push(format!("{shown}: `{word}` belongs into crates/transport"));
     }
