@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How RocksDB is set up.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, LogLevel};
 
 /// Tables in level 0 from which on writers are slowed down, and from which on they wait. Each
 /// checkpoint makes one.
@@ -13,6 +13,9 @@ const MEMTABLES_MAX: i32 = 4;
 
 /// Threads that make tables and compact them.
 const BACKGROUND_JOBS: i32 = 2;
+
+/// A part of an index or a filter, in bytes.
+const METADATA_BLOCK_BYTES: usize = 4 << 10;
 
 /// RocksDB's diary `LOG`: files, and bytes of each.
 const DIARIES: usize = 4;
@@ -63,6 +66,12 @@ impl Options {
         tables.set_block_cache(&Cache::new_lru_cache(self.block_cache_size_bytes));
         // Else they grow with the store.
         tables.set_cache_index_and_filter_blocks(true);
+        // In parts: the cache is many small ones, none of which takes an index or a filter of a
+        // big table, and each lookup would read it from the file.
+        tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        tables.set_partition_filters(true);
+        tables.set_metadata_block_size(METADATA_BLOCK_BYTES);
+        tables.set_pin_top_level_index_and_filter(true);
         tables.set_pin_l0_filter_and_index_blocks_in_cache(true);
         tables.set_bloom_filter(10.0, false);
         options.set_block_based_table_factory(&tables);
