@@ -23,7 +23,7 @@ use crate::targets::OPTIONS;
 
 pub(crate) use hbase::{hbase_frames, hbase_nodes, hbase_rows};
 pub(crate) use repair::{repair_answers, repair_requests, repair_rows};
-pub(crate) use shared::{payloads, skip_lists, stored};
+pub(crate) use shared::{notes, payloads, skip_lists, stored};
 pub(crate) use stores::{items, stores, transactions};
 pub(crate) use texts::{leaves, manifests, rules, sealed, sessions, settings};
 

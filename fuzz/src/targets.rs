@@ -44,6 +44,7 @@ pub const TARGETS: &[Target] = &[
     of("journal", journal::journal, seeds::journals, 3_000),
     of("leveldb", leveldb::files, seeds::leveldb_files, 3_000),
     of("shared_journal", shared::payload, seeds::payloads, 20_000),
+    of("shared_notes", shared::notes, seeds::notes, 20_000),
     of("skip_list", shared::skip_list, seeds::skip_lists, 10_000),
     of("stored_entry", shared::stored, seeds::stored, 10_000),
     of("hbase_frame", hbase::frame, seeds::hbase_frames, 20_000),

@@ -21,6 +21,8 @@ pub mod status;
 
 pub use garbage::CHUNK_GRACE;
 pub use shared::SharedSettings;
+#[doc(hidden)]
+pub use shared::check_notes;
 pub use state::{Embedded, FilerOptions, FilerState, Kept};
 
 use std::net::SocketAddr;

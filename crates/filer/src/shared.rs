@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod expiry;
 mod follow;
 mod gathered;
+mod notes;
 mod others;
 pub(crate) mod tell;
 pub(crate) mod topology;
@@ -34,6 +35,8 @@ use tokio::task::JoinHandle;
 
 use crate::state::FilerOptions;
 use gathered::Gathered;
+#[doc(hidden)]
+pub use notes::check_notes;
 use others::Others;
 pub(crate) use others::State;
 use topology::Who;

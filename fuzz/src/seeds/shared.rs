@@ -2,7 +2,7 @@
 //! Payloads of a shared store's journal, and values of upstream's stores.
 
 use dulse_shared::value;
-use dulse_types::Entry;
+use dulse_types::{Entry, Origin};
 
 use super::{entries, golden};
 
@@ -18,6 +18,13 @@ pub(crate) fn skip_lists() -> Vec<Vec<u8>> {
 /// Golden payloads.
 pub(crate) fn payloads() -> Vec<Vec<u8>> {
     golden(PAYLOADS)
+}
+
+/// Small files of a filer on a shared store.
+pub(crate) fn notes() -> Vec<Vec<u8>> {
+    let (a, b) = (Origin(0x1234_5678_9abc_def1), Origin(2 << 32 | 7));
+    let floors = format!("{b} 0\n{a} 1764143580123456789\n");
+    vec![floors.into_bytes(), b"1764143580123456789\n".to_vec()]
 }
 
 /// Entries as they are stored.

@@ -25,6 +25,13 @@ pub(crate) fn stored(input: &[u8]) {
     assert_eq!(again.fields().ok(), Some(fields));
 }
 
+/// The small files of a filer on a shared store.
+pub(crate) fn notes(input: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(input) {
+        dulse_filer::check_notes(text);
+    }
+}
+
 /// A list of names in Redis that is read is written alike.
 pub(crate) fn skip_list(input: &[u8]) {
     dulse_store_redis::check_skip_list(input);

@@ -21,6 +21,7 @@ use dulse_types::{Entry, FileChunk, FileId, FullPath, Stamp};
 
 use super::OnShared;
 use super::events::Cursor;
+use super::notes::parse_freed;
 use crate::garbage::{judge, look_every};
 use crate::metrics;
 use crate::state::FilerState;
@@ -100,7 +101,7 @@ impl Pending {
         let file = on.settings.dir.join(FREED);
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         // Without it everything is looked at again, which frees nothing that is named.
-        let freed = Stamp(text.trim().parse().unwrap_or(0));
+        let freed = parse_freed(&text).unwrap_or(Stamp::ZERO);
         on.freed.store(freed.0, Ordering::Relaxed);
         Self {
             chunks: BTreeMap::new(),

@@ -17,6 +17,8 @@ use dulse_types::{Origin, Stamp, Vector};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::notes::{floors_text, parse_floors};
+
 /// Bytes of a segment.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
@@ -240,27 +242,20 @@ impl Gathered {
     }
 }
 
-/// Lines of `origin stamp`.
 fn read_floors(path: &Path) -> Result<BTreeMap<Origin, Stamp>, Error> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(e) => return Err(Error::new(Operation::Open, ErrorKind::Io).source(e)),
     };
-    let parse = |line: &str| {
-        let (origin, stamp) = line.split_once(' ')?;
-        Some((origin.parse().ok()?, Stamp(stamp.parse().ok()?)))
-    };
-    let lines: Option<_> = text.lines().map(parse).collect();
-    lines.ok_or_else(|| {
+    parse_floors(&text).ok_or_else(|| {
         let what = format!("`{}` has lines that are no `origin stamp`", path.display());
         Error::new(Operation::Open, ErrorKind::Corrupt).with("because", what)
     })
 }
 
 fn write_floors(path: &Path, floors: &BTreeMap<Origin, Stamp>) -> Result<(), Error> {
-    let lines = floors.iter().map(|(o, s)| format!("{o} {}\n", s.0));
-    let text: String = lines.collect();
+    let text = floors_text(floors);
     let write = || {
         let beside = path.with_extension("new");
         let mut file = std::fs::File::create(&beside)?;
