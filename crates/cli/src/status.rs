@@ -71,7 +71,18 @@ fn text(cluster: &Cluster) -> String {
             gone.state, gone.origin
         ),
     });
-    let mut text: String = filers.chain(missing).chain(gone).collect();
+    let foreign = cluster.foreign.iter().map(|foreign| {
+        let store = match cluster.is_on_our_store(foreign) {
+            true => "on the same store",
+            false => "on a store of its own",
+        };
+        format!(
+            "{}  upstream's filer {}, {store} (store id {})\n",
+            foreign.address, foreign.version, foreign.store_id
+        )
+    });
+    let all = filers.chain(foreign).chain(missing).chain(gone);
+    let mut text: String = all.collect();
     match cluster.why_not_converged() {
         None => text.push_str("converged: true"),
         Some(why) => text.push_str(&format!("converged: false ({why})")),

@@ -104,7 +104,7 @@ async fn look(args: &VerifyArgs) -> Result<report::Cluster> {
         filers
             .push(answer.with_context(|| format!("cannot compare: the filer {address} is down"))?);
     }
-    Ok(report::Cluster::new(filers, Vec::new()))
+    Ok(report::Cluster::new(filers, Vec::new(), Vec::new()))
 }
 
 fn vectors(cluster: &report::Cluster) -> Vec<(&str, &std::collections::BTreeMap<String, String>)> {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use dulse_proto::cluster::KnownMembersRequest;
 use dulse_proto::cluster::cluster_client::ClusterClient;
+use dulse_proto::filer::GetFilerConfigurationRequest;
+use dulse_proto::filer::seaweed_filer_client::SeaweedFilerClient;
 use dulse_proto::master::{ListClusterNodesRequest, seaweed_client::SeaweedClient};
 use dulse_proto::status::StatusRequest;
 use dulse_proto::status::filer_status_client::FilerStatusClient;
@@ -20,7 +22,7 @@ use tonic::transport::Channel;
 
 use crate::edges;
 
-use super::report::{Cluster, Filer, Missing, name};
+use super::report::{Cluster, Filer, Foreign, Missing, name};
 
 /// A filer that was heard of late is given this much at least.
 const ANSWER_TIME_MIN: Duration = Duration::from_millis(300);
@@ -44,18 +46,26 @@ pub(crate) async fn cluster(
     until: Instant,
 ) -> Result<Cluster> {
     let mut known = of_masters(masters, group, until).await?;
-    let mut answers = Vec::new();
-    let mut missing = Vec::new();
-    ask_all(&known, until, &mut answers, &mut missing).await;
-    let told = told_by(&answers, &known);
+    let mut said = Said::default();
+    said.ask_all(&known, until).await;
+    let told = told_by(&said.filers, &known);
     known.extend(told.iter().cloned());
-    ask_all(&told, until, &mut answers, &mut missing).await;
+    said.ask_all(&told, until).await;
+    let Said {
+        mut filers,
+        foreign,
+        mut missing,
+    } = said;
     // One that moved answers at its new address.
-    missing.retain(|m: &Missing| {
-        m.origin.is_empty() || !answers.iter().any(|f: &Filer| f.origin == m.origin)
-    });
-    answers.sort_by(|a, b| a.address.cmp(&b.address));
-    Ok(Cluster::new(answers, missing))
+    missing.retain(|m| m.origin.is_empty() || !filers.iter().any(|f| f.origin == m.origin));
+    filers.sort_by(|a, b| a.address.cmp(&b.address));
+    Ok(Cluster::new(filers, foreign, missing))
+}
+
+/// What one filer answers.
+enum Answer {
+    Ours(Box<Filer>),
+    Upstreams(Foreign),
 }
 
 /// Asks one filer; `address` is its HTTP address or the full form.
@@ -64,14 +74,34 @@ pub(crate) async fn cluster(
 ///
 /// When it does not answer by `until`.
 pub(crate) async fn filer(address: &ServerAddress, until: Instant) -> Result<Filer> {
+    match any_filer(address, until).await? {
+        Answer::Ours(filer) => Ok(*filer),
+        Answer::Upstreams(_) => anyhow::bail!("it is upstream's filer, which has no such status"),
+    }
+}
+
+async fn any_filer(address: &ServerAddress, until: Instant) -> Result<Answer> {
+    let said = |status: tonic::Status| anyhow::anyhow!("{}", status.message().to_owned());
     let asked = async {
-        let mut client = FilerStatusClient::new(dial(address).await?);
-        let reply = client.status(StatusRequest {}).await;
-        reply.map_err(|status| anyhow::anyhow!("{}", status.message()))
+        let channel = dial(address).await?;
+        let mut client = FilerStatusClient::new(channel.clone());
+        match client.status(StatusRequest {}).await {
+            Ok(reply) => Ok(Answer::Ours(Box::new(Filer::of(reply.into_inner())))),
+            Err(status) if status.code() == tonic::Code::Unimplemented => {
+                let mut client = SeaweedFilerClient::new(channel);
+                let asked = client.get_filer_configuration(GetFilerConfigurationRequest {});
+                let reply = asked.await.map_err(said)?.into_inner();
+                Ok(Answer::Upstreams(Foreign {
+                    address: address.to_string(),
+                    version: reply.version,
+                    store_id: reply.signature,
+                }))
+            }
+            Err(status) => Err(said(status)),
+        }
     };
-    let reply = tokio::time::timeout_at(until.into(), asked).await;
-    let reply = reply.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))?;
-    Ok(Filer::of(reply.into_inner()))
+    let answer = tokio::time::timeout_at(until.into(), asked).await;
+    answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in time")))
 }
 
 /// A connection to a server's gRPC port.
@@ -85,22 +115,28 @@ pub(crate) async fn dial(address: &ServerAddress) -> Result<Channel> {
     Ok(edges::client()?.connect(&address.grpc(), dial).await?)
 }
 
-async fn ask_all(
-    known: &[Known],
-    until: Instant,
-    answers: &mut Vec<Filer>,
-    missing: &mut Vec<Missing>,
-) {
-    let until = until.max(Instant::now() + ANSWER_TIME_MIN);
-    let asked = known.iter().map(|k| filer(&k.address, until));
-    for (known, answer) in known.iter().zip(futures::future::join_all(asked).await) {
-        match answer {
-            Ok(answer) => answers.push(answer),
-            Err(error) => missing.push(Missing {
-                address: known.address.to_string(),
-                origin: known.origin.clone(),
-                error: format!("{error:#}"),
-            }),
+/// What was answered, and who did not.
+#[derive(Default)]
+struct Said {
+    filers: Vec<Filer>,
+    foreign: Vec<Foreign>,
+    missing: Vec<Missing>,
+}
+
+impl Said {
+    async fn ask_all(&mut self, known: &[Known], until: Instant) {
+        let until = until.max(Instant::now() + ANSWER_TIME_MIN);
+        let asked = known.iter().map(|k| any_filer(&k.address, until));
+        for (known, answer) in known.iter().zip(futures::future::join_all(asked).await) {
+            match answer {
+                Ok(Answer::Ours(filer)) => self.filers.push(*filer),
+                Ok(Answer::Upstreams(foreign)) => self.foreign.push(foreign),
+                Err(error) => self.missing.push(Missing {
+                    address: known.address.to_string(),
+                    origin: known.origin.clone(),
+                    error: format!("{error:#}"),
+                }),
+            }
         }
     }
 }

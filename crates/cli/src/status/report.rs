@@ -10,9 +10,12 @@ use serde::Serialize;
 /// The answers of all filers.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub(crate) struct Cluster {
-    /// All filers answered, are ready, have equal vectors and equal digests.
+    /// All filers answered, are ready, have equal vectors and equal digests; upstream's are on the
+    /// same store.
     pub(crate) converged: bool,
     pub(crate) filers: Vec<Filer>,
+    /// Upstream's filers.
+    pub(crate) foreign: Vec<Foreign>,
     /// Known to the master or to a filer, without an answer.
     pub(crate) unreachable: Vec<Missing>,
     /// Members no more: nobody waits for them.
@@ -26,6 +29,15 @@ pub(crate) struct Former {
     pub(crate) origin: String,
     /// left, fenced or removed.
     pub(crate) state: String,
+}
+
+/// A filer of upstream's, which says less.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(crate) struct Foreign {
+    pub(crate) address: String,
+    pub(crate) version: String,
+    /// `filer.store.id`.
+    pub(crate) store_id: i32,
 }
 
 /// A filer that did not answer.
@@ -180,7 +192,11 @@ pub(crate) struct TreeChange {
 }
 
 impl Cluster {
-    pub(crate) fn new(filers: Vec<Filer>, mut unreachable: Vec<Missing>) -> Self {
+    pub(crate) fn new(
+        filers: Vec<Filer>,
+        foreign: Vec<Foreign>,
+        mut unreachable: Vec<Missing>,
+    ) -> Self {
         let mut gone: Vec<Former> = Vec::new();
         for former in filers.iter().filter(|f| f.ready).flat_map(|f| &f.gone) {
             if !gone.contains(former) {
@@ -197,6 +213,7 @@ impl Cluster {
         let mut cluster = Self {
             converged: false,
             filers,
+            foreign,
             unreachable,
             gone,
         };
@@ -227,6 +244,12 @@ impl Cluster {
         !self.filers.is_empty() && filers.all(|filer| filer.is_shared())
     }
 
+    /// Whether one of upstream's filers is on the store that all of ours are on.
+    pub(crate) fn is_on_our_store(&self, foreign: &Foreign) -> bool {
+        let mut filers = self.filers.iter();
+        self.is_shared() && filers.all(|filer| filer.store_id() == Some(foreign.store_id))
+    }
+
     /// The first reason why the filers do not agree; `None` when they do.
     pub(crate) fn why_not_converged(&self) -> Option<String> {
         let waiting = self.filers.iter().filter(|f| !f.ready).count();
@@ -244,6 +267,11 @@ impl Cluster {
             Some(format!("{waiting} of the filers not ready"))
         } else if !self.is_level() {
             Some("changes are on their way".to_owned())
+        } else if let Some(foreign) = self.foreign.iter().find(|f| !self.is_on_our_store(f)) {
+            Some(format!(
+                "upstream's filer {} has a store of its own: its changes never meet ours",
+                foreign.address
+            ))
         } else if !is_alike {
             Some(
                 "equal vectors with different digests, a defect that is being repaired; \
@@ -267,6 +295,11 @@ impl Filer {
     /// Whether its store is a database that others use as well.
     pub(crate) fn is_shared(&self) -> bool {
         self.store_kind == "shared"
+    }
+
+    /// `filer.store.id`; `None` while nobody knows.
+    pub(crate) fn store_id(&self) -> Option<i32> {
+        self.origin.parse::<Origin>().ok().map(Origin::signature)
     }
 
     /// The greatest lag behind any peer, in changes.
@@ -391,7 +424,7 @@ mod tests {
 
     #[test]
     fn filers_agree_when_all_answer_are_ready_and_have_the_same() {
-        let why = |filers, missing| Cluster::new(filers, missing).why_not_converged();
+        let why = |filers, missing| Cluster::new(filers, Vec::new(), missing).why_not_converged();
         assert_eq!(why(vec![filer(5, 1), filer(5, 1)], Vec::new()), None);
         let moved = why(vec![filer(5, 1), filer(6, 2)], Vec::new());
         assert_eq!(moved.as_deref(), Some("changes are on their way"));
@@ -408,7 +441,34 @@ mod tests {
             origin: String::new(),
             error: String::new(),
         };
-        assert!(!Cluster::new(vec![filer(5, 1)], vec![missing]).converged);
+        assert!(!Cluster::new(vec![filer(5, 1)], Vec::new(), vec![missing]).converged);
+    }
+
+    #[test]
+    fn upstreams_filer_is_no_filer_that_is_down_and_agrees_on_the_same_shared_store_alone() {
+        let foreign = |store_id| Foreign {
+            address: "h:9.19".to_owned(),
+            version: "4.48".to_owned(),
+            store_id,
+        };
+        let shared = |id: u64| Filer {
+            store_kind: "shared".to_owned(),
+            origin: name(1 << 32 | id),
+            ..filer(5, 1)
+        };
+        let why = |filers, id| {
+            let cluster = Cluster::new(filers, vec![foreign(id)], Vec::new());
+            cluster.why_not_converged().unwrap_or_default()
+        };
+        assert_eq!(why(vec![shared(7), shared(7)], 7), "");
+        for (filers, id) in [
+            (vec![shared(7)], 8),
+            (vec![shared(7), shared(8)], 7),
+            (vec![filer(5, 1)], 7),
+        ] {
+            let text = why(filers, id);
+            assert!(text.contains("h:9.19 has a store of its own"), "{text}");
+        }
     }
 
     #[test]
@@ -428,10 +488,10 @@ mod tests {
             ..filer(5, 1)
         };
         let both = vec![missing(&name(7), "h:9.19"), missing("", "h:7.17")];
-        let cluster = Cluster::new(vec![says.clone()], both);
+        let cluster = Cluster::new(vec![says.clone()], Vec::new(), both);
         assert!(cluster.converged && cluster.unreachable.is_empty());
         assert_eq!(cluster.gone, [removed]);
         let another = vec![missing(&name(8), "h:7.17")];
-        assert!(!Cluster::new(vec![says], another).converged);
+        assert!(!Cluster::new(vec![says], Vec::new(), another).converged);
     }
 }
