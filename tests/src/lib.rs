@@ -13,6 +13,7 @@ pub mod peer;
 mod ports;
 pub mod raw;
 pub mod secured;
+pub mod shared;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

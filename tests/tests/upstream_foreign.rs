@@ -50,6 +50,13 @@ async fn upstreams_filer_under_our_master_is_foreign_and_holds_nobody_back() -> 
         status(master_port).is_ok_and(|s| states_of(&s, port) == ["foreign", "foreign"])
     };
     wait_for("both of our filers to show it as foreign", both_show_it).await?;
+    let shown = status(master_port)?;
+    let foreign = shown["foreign"][0]["address"].as_str();
+    ensure!(
+        foreign.is_some_and(|a| a.starts_with(&format!("127.0.0.1:{port}")))
+            && shown["unreachable"].as_array().is_some_and(Vec::is_empty),
+        "it is not down: {shown}"
+    );
     let replicated = || async { cluster.get(1, "/ours").await.ok().flatten().is_some() };
     wait_for("our filers to replicate all the same", replicated).await?;
     let theirs = cluster.get(0, "/theirs").await?;

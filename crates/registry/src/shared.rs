@@ -37,6 +37,18 @@ const STORES: &[(&str, Prepare)] = &[
     ("postgres", postgres),
     #[cfg(feature = "store-postgres")]
     ("postgres2", postgres),
+    #[cfg(feature = "store-mysql")]
+    ("mysql", mysql),
+    #[cfg(feature = "store-mysql")]
+    ("mysql2", mysql),
+    #[cfg(feature = "store-redis")]
+    ("redis2", redis),
+    #[cfg(feature = "store-redis")]
+    ("redis2_sentinel", redis),
+    #[cfg(feature = "store-redis")]
+    ("redis3", redis),
+    #[cfg(feature = "store-redis")]
+    ("redis3_sentinel", redis),
 ];
 
 #[cfg(feature = "store-hbase")]
@@ -53,6 +65,24 @@ fn postgres(section: &Section, options: &StoreOptions) -> Result<SharedChoice, W
     let config = dulse_store_postgres::Config::of(section, options)?;
     Ok(SharedChoice::new(section, config.place(), move |options| {
         let store = dulse_store_postgres::open(config, options)?;
+        Ok(Arc::new(store))
+    }))
+}
+
+#[cfg(feature = "store-mysql")]
+fn mysql(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
+    let config = dulse_store_mysql::Config::of(section, options)?;
+    Ok(SharedChoice::new(section, config.place(), move |options| {
+        let store = dulse_store_mysql::open(config, options)?;
+        Ok(Arc::new(store))
+    }))
+}
+
+#[cfg(feature = "store-redis")]
+fn redis(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
+    let config = dulse_store_redis::Config::of(section, options)?;
+    Ok(SharedChoice::new(section, config.place(), move |options| {
+        let store = dulse_store_redis::open(config, options)?;
         Ok(Arc::new(store))
     }))
 }

@@ -95,10 +95,13 @@ fn a_shared_store_is_chosen_by_its_section_and_a_wrong_value_names_its_key() {
         let text = format!(
             "[{section}]\nenabled = true\n{}",
             match section {
-                "postgres" | "postgres2" => {
+                "postgres" | "postgres2" | "mysql" | "mysql2" => {
                     "hostname = \"db\"\nusername = \"u\"\npassword = \"secret\"\ndatabase = \"d\"\n"
                 }
-                _ => "",
+                "redis2_sentinel" | "redis3_sentinel" => {
+                    "addresses = [\"a:1\"]\nmasterName = \"m\"\npassword = \"secret\"\n"
+                }
+                _ => "password = \"secret\"\n",
             }
         );
         let Some(Choice::Shared(chosen)) = choose(&stores(&text)).unwrap() else {

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Filers on one database, as real processes, whatever the database: one, two and three of them,
+//! with subscribers at each, killed under load, and beside filers that do not go with them.
+//!
+//! A test program says how its server is reached ([`Database`]) and runs all cases ([`run`]).
+
+mod calls;
+mod follow;
+mod groups;
+mod kills;
+mod serving;
+pub mod upstream;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use dulse_proto::filer::seaweed_filer_client::SeaweedFilerClient;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tonic::transport::Channel;
+
+use crate::Cluster;
+
+type Filer = SeaweedFilerClient<Channel>;
+
+/// A server under test.
+pub trait Database: Send + Sized + 'static {
+    /// The sections of `filer.toml` that name it; cases that need one take the first.
+    const SECTIONS: &'static [&'static str];
+
+    /// Starts it, in a directory of its own.
+    ///
+    /// # Errors
+    ///
+    /// When there is none on this machine, or it does not start.
+    fn start() -> Result<Self>;
+
+    /// An empty store on it.
+    ///
+    /// - `section`: one of [`Database::SECTIONS`].
+    /// - `name`: stores of different names have nothing in common.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not make it.
+    fn make(&self, section: &str, name: &str) -> Result<Place>;
+
+    /// Whether a store has an entry, expired or not.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not say.
+    fn has_row(&self, place: &Place, directory: &str, name: &str) -> Result<bool>;
+
+    /// Ends the server at once, as if its power were cut.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be ended.
+    fn kill(&mut self) -> Result<()>;
+
+    /// Starts it on what it left, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// When it does not.
+    fn start_again(&mut self) -> Result<()>;
+}
+
+/// A store on a server.
+pub struct Place {
+    /// Its section of `filer.toml`, with all keys that upstream's filer needs, too.
+    pub toml: String,
+    /// What the status shows of it.
+    pub shown: String,
+    /// What the server calls it.
+    pub database: String,
+}
+
+/// A cluster whose filers are on one store.
+pub struct Shared {
+    pub(crate) cluster: Cluster,
+    pub(crate) place: Place,
+    config: PathBuf,
+}
+
+impl Shared {
+    /// Starts a master, a volume server and filers.
+    pub(crate) async fn start<D: Database>(
+        server: &D,
+        section: &str,
+        n_filers: usize,
+        flags: &[&str],
+    ) -> Result<Self> {
+        let cluster = Cluster::start(&[]).await?;
+        // A directory of its own names it as nothing else does.
+        let name = cluster.dir.path().display().to_string();
+        let place = server.make(section, &name)?;
+        let config = cluster.dir.path().join("config");
+        configure(&config, &place)?;
+        let mut shared = Self {
+            cluster,
+            place,
+            config,
+        };
+        for _ in 0..n_filers {
+            shared.add(flags).await?;
+        }
+        Ok(shared)
+    }
+
+    /// One more filer on the store, ready.
+    pub(crate) async fn add(&mut self, flags: &[&str]) -> Result<usize> {
+        let n = self.cluster.add_filer_on(&self.config, flags)?;
+        self.cluster.wait_ready(n).await?;
+        Ok(n)
+    }
+
+    pub(crate) async fn grpc(&self, filer: usize) -> Result<Filer> {
+        self.cluster.grpc(filer).await
+    }
+}
+
+/// Writes the configuration of filers on a store.
+fn configure(dir: &std::path::Path, place: &Place) -> Result<()> {
+    std::fs::create_dir_all(dir)?;
+    Ok(std::fs::write(dir.join("filer.toml"), &place.toml)?)
+}
+
+/// A test of one section.
+pub type Case<D> =
+    for<'a> fn(&'a mut D, &'static str) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+/// Runs every case on a database.
+#[must_use]
+pub fn run<D: Database>() -> ExitCode {
+    let everywhere: [(&str, Case<D>); 2] = [
+        ("one_filer_serves_grpc_and_http", |server, section| {
+            Box::pin(serving::one_filer(server, section))
+        }),
+        (
+            "what_one_of_two_filers_does_shows_at_the_other_and_to_subscribers_of_both",
+            |server, section| Box::pin(serving::two_filers(server, section)),
+        ),
+    ];
+    let once: [(&str, Case<D>); 7] = [
+        (
+            "subscribers_at_three_filers_see_one_sequence_through_a_kill",
+            |server, section| Box::pin(kills::a_filer(server, section)),
+        ),
+        (
+            "the_database_is_killed_under_load_and_nothing_acknowledged_is_lost",
+            |server, section| Box::pin(kills::the_database(server, section)),
+        ),
+        (
+            "chunks_that_were_dropped_are_freed_and_no_others",
+            |server, section| Box::pin(serving::chunks(server, section)),
+        ),
+        (
+            "what_has_expired_is_removed_from_the_database",
+            |server, section| Box::pin(serving::expiry(server, section)),
+        ),
+        (
+            "rules_of_directories_are_read_again_when_another_filer_changes_them",
+            |server, section| Box::pin(serving::rules(server, section)),
+        ),
+        (
+            "a_filer_that_does_not_go_with_the_others_does_not_start",
+            |server, section| Box::pin(groups::odd_ones(server, section)),
+        ),
+        (
+            "who_changes_to_a_filer_that_is_new_is_told_everything",
+            |server, section| Box::pin(groups::a_new_one(server, section)),
+        ),
+    ];
+    let everywhere = everywhere
+        .into_iter()
+        .flat_map(|(name, case)| D::SECTIONS.iter().map(move |of| (name, *of, case)));
+    let once = once
+        .into_iter()
+        .map(|(name, case)| (name, D::SECTIONS[0], case));
+    run_trials(trials(everywhere.chain(once).collect()))
+}
+
+/// Runs tests one by one.
+#[must_use]
+pub fn run_trials(trials: Vec<Trial>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Cases, each with its section, as tests. They share one server, which the first of them
+/// starts; without it they are ignored with the reason, in CI failed.
+#[must_use]
+pub fn trials<D: Database>(cases: Vec<(&'static str, &'static str, Case<D>)>) -> Vec<Trial> {
+    let server = Arc::new(Mutex::new(None));
+    let trials = cases.into_iter().map(|(name, section, case)| {
+        let server = Arc::clone(&server);
+        Trial::ignorable_test(format!("{section}::{name}"), move || {
+            // A case that panicked has failed; the server is as good as before.
+            let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
+            if server.is_none() {
+                match D::start() {
+                    Ok(started) => *server = Some(started),
+                    Err(error) if std::env::var_os("CI").is_some() => return Err(failed(&error)),
+                    Err(error) => return Ok(Completion::ignored_with(format!("{error:#}"))),
+                }
+            }
+            let Some(server) = server.as_mut() else {
+                return Err(Failed::from("it was started"));
+            };
+            let runtime = tokio::runtime::Runtime::new()?;
+            let done = runtime.block_on(case(server, section));
+            done.map(|()| Completion::Completed)
+                .map_err(|error| failed(&error))
+        })
+    });
+    trials.collect()
+}
+
+fn failed(error: &anyhow::Error) -> Failed {
+    Failed::from(format!("{error:?}"))
+}
