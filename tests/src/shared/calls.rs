@@ -54,7 +54,8 @@ pub(super) async fn shown(filer: &mut Filer, dir: &str, name: &str) -> Result<Op
             let entry = found.into_inner().entry.context("an entry")?;
             Ok(Some(String::from_utf8(entry.fields()?.content.to_vec())?))
         }
-        Err(status) if status.code() == Code::NotFound => Ok(None),
+        // Upstream's words, which its clients look for, with the code that it has.
+        Err(status) if status.message().contains("no entry is found") => Ok(None),
         Err(status) => bail!("{status}"),
     }
 }

@@ -26,7 +26,7 @@ impl Database for MariaDb {
             "mysql2" => Tables::PerBucket,
             _ => Tables::One,
         };
-        let config = self.0.database_of(tables, Path::new(name));
+        let config = apart(|| self.0.database_of(tables, Path::new(name)));
         let mut toml = format!(
             "[{section}]\nenabled = true\nhostname = \"{}\"\nport = {}\nusername = \"root\"\n\
              password = \"\"\ndatabase = \"{}\"\nconnection_max_idle = 10\n\
@@ -50,7 +50,7 @@ impl Database for MariaDb {
         let sql = format!(
             "SELECT count(*) FROM filemeta WHERE directory = '{directory}' AND name = '{name}'"
         );
-        let said = self.0.sql(&place.database, &sql)?;
+        let said = apart(|| self.0.sql(&place.database, &sql))?;
         Ok(said.first().context("a count")? != "0")
     }
 
@@ -61,4 +61,12 @@ impl Database for MariaDb {
     fn start_again(&mut self) -> Result<()> {
         self.0.start_again()
     }
+}
+
+/// Runs what has a runtime of its own outside the case's.
+fn apart<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(run).join();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
