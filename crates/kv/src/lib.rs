@@ -7,6 +7,7 @@
 
 mod engine;
 mod error;
+pub mod files;
 mod memory;
 mod read;
 

@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use dulse_kv::{Batch, Engine, Error, ErrorKind, Order, Read, Usage, Visitor};
+use dulse_kv::{Batch, Engine, Error, ErrorKind, Order, Read, Usage, Visitor, files};
 use dulse_leveldb::{Cursor, Db, ReadOptions, Snapshot};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::error::{NAME, fail, io as io_error};
 use crate::opening;
 use crate::recovery::{at, logs};
-use crate::room::free_bytes;
 
 /// Whether there is a library to load; without one nothing should be made for the engine.
 ///
@@ -113,7 +112,7 @@ impl LeveldbEngine {
     /// As [`LeveldbEngine::open`].
     pub fn open_with(dir: &Path, options: Options) -> Result<Self, Error> {
         let dir_file = File::open(dir).map_err(|e| at("open", dir, e))?;
-        let lock = opening::lock(dir)?;
+        let lock = files::lock(NAME, &dir.join("LOCK"))?;
         let db = opening::open(dir, &options.raw())?;
         Ok(Self {
             writer: Mutex::new(Writer {
@@ -165,7 +164,7 @@ impl LeveldbEngine {
 
     /// Refuses what would fill the disk.
     fn check_room(&self, needed: u64) -> Result<(), Error> {
-        match free_bytes(&self.dir_file) {
+        match files::free_bytes(&self.dir_file) {
             Some(free) if free < needed => {
                 let context = format!("write with {free} bytes free on the disk, {needed} needed");
                 Err(Error::new(NAME, ErrorKind::DiskFull, context))

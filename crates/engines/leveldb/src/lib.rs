@@ -37,7 +37,6 @@ mod engine;
 mod error;
 mod opening;
 mod recovery;
-mod room;
 
 pub use engine::{LeveldbEngine, Options, library};
 pub use opening::MARKER;

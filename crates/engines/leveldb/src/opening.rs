@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opening the files: a new store, one that was closed, one that a crash left.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use dulse_kv::{Error, ErrorKind};
+use dulse_kv::Error;
+use dulse_kv::files::sync_dir;
 use dulse_leveldb::{Db, Options};
 
-use crate::error::{NAME, corrupt, fail, io as io_error};
-use crate::recovery::{self, at, sync_dir};
+use crate::error::{NAME, corrupt, fail};
+use crate::recovery::{self, at};
 
 /// The file that says that a directory is such a store, and what must not be done with it. It is
 /// made last.
@@ -34,26 +35,6 @@ const SPARE: &str = "before.";
 
 /// Says that all files have their second names.
 const SPARES_COMPLETE: &str = "before.complete";
-
-/// Locks a store for this process.
-///
-/// # Errors
-///
-/// `Locked`, `Io`.
-pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join("LOCK");
-    let mut how = File::options();
-    let opened = how.create(true).truncate(false).write(true).open(&path);
-    let file = opened.map_err(|e| at("open", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let context = format!("open a store that is open already: `{}`", dir.display());
-            Err(Error::new(NAME, ErrorKind::Locked, context))
-        }
-        Err(TryLockError::Error(error)) => Err(io_error("lock the store", error)),
-    }
-}
 
 /// Opens what is there or makes it. The caller holds the lock.
 ///
@@ -106,7 +87,7 @@ fn make(dir: &Path, options: &Options) -> Result<Db, Error> {
     };
     let db = Db::open(dir, &options).map_err(|e| fail("make the store", e))?;
     // Order: what the marker vouches for before the marker, and its content before its name.
-    sync_dir(dir)?;
+    sync_dir(NAME, dir)?;
     let half = dir.join("STORE.half");
     let written = File::create(&half).and_then(|mut file| {
         file.write_all(MARKED.as_bytes())?;
@@ -114,7 +95,7 @@ fn make(dir: &Path, options: &Options) -> Result<Db, Error> {
         fs::rename(&half, dir.join(MARKER))
     });
     written.map_err(|e| at("write", &half, e))?;
-    sync_dir(dir)?;
+    sync_dir(NAME, dir)?;
     Ok(db)
 }
 
@@ -125,7 +106,7 @@ fn reopen(dir: &Path, options: &Options) -> Result<Db, Error> {
     spare(dir, &live.files)?;
     let db = Db::open(dir, options).map_err(|e| fail("open the store", e))?;
     // Order: the new `CURRENT` is on disk before anything the old one needs has no name.
-    sync_dir(dir)?;
+    sync_dir(NAME, dir)?;
     forget_spares(dir)?;
     Ok(db)
 }
@@ -147,7 +128,11 @@ fn restore(dir: &Path) -> Result<(), Error> {
         second_name(&path, &place).map_err(|e| at("give back", &place, e))?;
         is_changed = true;
     }
-    if is_changed { sync_dir(dir) } else { Ok(()) }
+    if is_changed {
+        sync_dir(NAME, dir)
+    } else {
+        Ok(())
+    }
 }
 
 /// Gives second names to what opening may delete.
@@ -158,10 +143,10 @@ fn spare(dir: &Path, live: &[PathBuf]) -> Result<(), Error> {
         second_name(path, &spare).map_err(|e| at("keep", &spare, e))?;
     }
     // Order: all of them are on disk before that is said.
-    sync_dir(dir)?;
+    sync_dir(NAME, dir)?;
     let complete = dir.join(SPARES_COMPLETE);
     File::create(&complete).map_err(|e| at("make", &complete, e))?;
-    sync_dir(dir)
+    sync_dir(NAME, dir)
 }
 
 /// A link, or a copy where the file system has none. Nobody writes to these files any more.
@@ -184,7 +169,7 @@ fn forget_spares(dir: &Path) -> Result<(), Error> {
     if complete.exists() {
         // Order: that they are complete is taken back before the first of them goes.
         remove(&complete)?;
-        sync_dir(dir)?;
+        sync_dir(NAME, dir)?;
     }
     for path in spares(dir)? {
         remove(&path)?;

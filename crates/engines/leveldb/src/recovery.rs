@@ -8,9 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use dulse_kv::Error;
+use dulse_kv::files::sync_dir;
 use dulse_leveldb::records::{Records, goes_on_behind};
 
-use crate::error::{corrupt, io as io_error};
+use crate::error::{NAME, corrupt, io as io_error};
 
 /// What a store that is about to be opened is made of, besides its tables.
 pub(crate) struct Live {
@@ -89,7 +90,7 @@ fn logs_that_follow(dir: &Path, first: u64) -> Result<Vec<PathBuf>, Error> {
         kept.push(path.clone());
     }
     if is_changed {
-        sync_dir(dir)?;
+        sync_dir(NAME, dir)?;
     }
     Ok(kept)
 }
@@ -212,11 +213,6 @@ fn cut(path: &Path, len: usize) -> Result<(), Error> {
         file.sync_all()
     });
     cut.map_err(|e| at("cut", path, e))
-}
-
-pub(crate) fn sync_dir(dir: &Path) -> Result<(), Error> {
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|e| at("sync", dir, e))
 }
 
 pub(crate) fn at(verb: &str, path: &Path, error: io::Error) -> Error {

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dulse_kv::{Batch, Engine, Error, ErrorKind, Order, Read, Usage, Visitor};
+use dulse_kv::{Batch, Engine, Error, ErrorKind, Order, Read, Usage, Visitor, files};
 use parking_lot::Mutex;
 use rocksdb::{DB, ReadOptions, WriteBatch, WriteOptions};
 
 use crate::error::{NAME, at, fail, io as io_error};
 use crate::opening;
 use crate::options::Options;
-use crate::room::free_bytes;
 use crate::snapshot::{RocksdbSnapshot, get, read_options, visit};
 
 /// How long a batch waits before it tries again, where compaction does not keep up.
@@ -67,7 +66,7 @@ impl RocksdbEngine {
     /// As [`RocksdbEngine::open`].
     pub fn open_with(dir: &Path, options: Options) -> Result<Self, Error> {
         let dir_file = File::open(dir).map_err(|e| at("open", dir, e))?;
-        let lock = opening::lock(dir)?;
+        let lock = files::lock(NAME, &dir.join("store.lock"))?;
         let db = opening::open(dir, options)?;
         let mut writes = WriteOptions::default();
         writes.disable_wal(true);
@@ -109,7 +108,7 @@ impl RocksdbEngine {
 
     /// Refuses what would fill the disk: there must be room for tables of all memtables.
     fn check_room(&self, batch: &Batch) -> Result<(), Error> {
-        let Some(free) = free_bytes(&self.dir_file) else {
+        let Some(free) = files::free_bytes(&self.dir_file) else {
             return Ok(());
         };
         let rows = batch.writes.iter().map(|(key, value)| {

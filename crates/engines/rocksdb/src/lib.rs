@@ -37,7 +37,6 @@ mod error;
 mod manifest;
 mod opening;
 mod options;
-mod room;
 mod snapshot;
 
 pub use engine::RocksdbEngine;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opening the files: a new store, one that was closed, one that a crash left.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use dulse_kv::{Error, ErrorKind};
+use dulse_kv::Error;
+use dulse_kv::files::sync_dir;
 use rocksdb::DB;
 
-use crate::error::{NAME, at, corrupt, fail, io as io_error};
+use crate::error::{NAME, at, corrupt, fail};
 use crate::manifest;
 use crate::options::Options;
 
@@ -28,29 +29,6 @@ To look at them, copy the directory while the filer is stopped, and open the
 copy. To get rid of a damaged store, stop the filer and remove all of its
 directory, not single files in it: it is filled again from the other filers.
 ";
-
-/// Locked for as long as the store is open.
-const LOCK: &str = "store.lock";
-
-/// Locks a store for this process.
-///
-/// # Errors
-///
-/// `Locked`, `Io`.
-pub(crate) fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(LOCK);
-    let mut how = File::options();
-    let opened = how.create(true).truncate(false).write(true).open(&path);
-    let file = opened.map_err(|e| at("open", &path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let context = format!("open a store that is open already: `{}`", dir.display());
-            Err(Error::new(NAME, ErrorKind::Locked, context))
-        }
-        Err(TryLockError::Error(error)) => Err(io_error("lock the store", error)),
-    }
-}
 
 /// Opens what is there or makes it. The caller holds the lock.
 ///
@@ -102,7 +80,7 @@ fn make(dir: &Path, options: Options) -> Result<DB, Error> {
     }
     let db = DB::open(&options.raw(true), dir).map_err(|e| fail("make the store", e))?;
     // Order: what the marker vouches for before the marker, and its content before its name.
-    sync_dir(dir)?;
+    sync_dir(NAME, dir)?;
     let half = dir.join("STORE.half");
     let written = File::create(&half).and_then(|mut file| {
         file.write_all(MARKED.as_bytes())?;
@@ -110,7 +88,7 @@ fn make(dir: &Path, options: Options) -> Result<DB, Error> {
         fs::rename(&half, dir.join(MARKER))
     });
     written.map_err(|e| at("write", &half, e))?;
-    sync_dir(dir)?;
+    sync_dir(NAME, dir)?;
     Ok(db)
 }
 
@@ -126,9 +104,4 @@ pub(crate) fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
 fn name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
-}
-
-fn sync_dir(dir: &Path) -> Result<(), Error> {
-    let synced = File::open(dir).and_then(|dir| dir.sync_all());
-    synced.map_err(|e| at("sync", dir, e))
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dulse_kv::{Batch, Engine, Error, ErrorKind, Order, Read, Usage, Visitor};
+use dulse_kv::{Batch, Engine, Error, ErrorKind, Order, Read, Usage, Visitor, files};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, params};
 
@@ -59,7 +59,7 @@ impl SqliteEngine {
     ///
     /// `Locked` when it is open already, `Corrupt`, `DiskFull`, `Io`.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let lock = lock(&dir.join("store.lock"))?;
+        let lock = files::lock(NAME, &dir.join("store.lock"))?;
         let path = dir.join("store.sqlite");
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
@@ -107,20 +107,6 @@ impl SqliteEngine {
 
     fn wal(&self) -> PathBuf {
         self.path.with_extension("sqlite-wal")
-    }
-}
-
-fn lock(path: &Path) -> Result<File, Error> {
-    let mut how = File::options();
-    let opened = how.create(true).truncate(false).write(true).open(path);
-    let file = opened.map_err(|e| io_error(&format!("open `{}`", path.display()), e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            let context = format!("open a store that is open already: `{}`", path.display());
-            Err(Error::new(NAME, ErrorKind::Locked, context))
-        }
-        Err(TryLockError::Error(error)) => Err(io_error("lock the store", error)),
     }
 }
 
