@@ -101,6 +101,8 @@ fn a_shared_store_is_chosen_by_its_section_and_a_wrong_value_names_its_key() {
                 "redis2_sentinel" | "redis3_sentinel" => {
                     "addresses = [\"a:1\"]\nmasterName = \"m\"\npassword = \"secret\"\n"
                 }
+                // It has no password.
+                "hbase" => "zkquorum = \"z:2181\"\ntable = \"seaweedfs\"\n",
                 _ => "password = \"secret\"\n",
             }
         );
