@@ -6,7 +6,8 @@
 //! and nothing else: an answer that came is a promise, one that did not come may be either.
 //!
 //! - *Registers*: each client writes growing numbers to files of its own at one filer. In
-//!   the end a file holds the last acknowledged number, or one that was tried after it.
+//!   the end a file holds the last acknowledged number, or one without an answer that may
+//!   have been carried out after it.
 //! - *Sets*: each client adds names to shared directories and removes some of its own. What
 //!   was added is there, what was removed is not, nothing is there that nobody asked for.
 //! - *Trees*: clients move directories to new names of their own choice at different filers.
@@ -17,6 +18,7 @@
 mod clients;
 mod faults;
 mod judge;
+mod register;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +30,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::Cluster;
 pub use faults::Faults;
+use register::Register;
 
 /// Engines of the filers: they must agree whatever they are.
 const ENGINES: [&str; 3] = ["redb", "sqlite", "leveldb"];
@@ -44,8 +47,8 @@ const AFTER_VERIFY: Duration = Duration::from_secs(5);
 /// What was asked and answered.
 #[derive(Default, Debug)]
 struct Ledger {
-    /// Of each register: the last number acknowledged, and the last one tried.
-    registers: BTreeMap<String, (u64, u64)>,
+    /// What each register may hold.
+    registers: BTreeMap<String, Register>,
     /// Paths in sets: what is certain of each, `None` when nothing is.
     sets: BTreeMap<String, Option<bool>>,
     /// Every path whose addition was acknowledged, whatever became of it.

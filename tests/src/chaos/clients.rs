@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rand::rngs::StdRng;
@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use reqwest::{Client, Method};
 use tokio::task::JoinHandle;
 
+use super::register::Register;
 use super::{Ledger, lock};
 use crate::Cluster;
 
@@ -142,17 +143,24 @@ impl ClientOf {
                 self.id,
                 self.rng.random_range(0..REGISTERS)
             );
-            lock(&self.ledger)
-                .registers
-                .entry(path.clone())
-                .or_default()
-                .1 = n;
+            self.of_register(&path, |register| register.send(n, Instant::now()));
             let answer = self.ask(Method::PUT, &path, n.to_string()).await;
-            if answer == Answer::Done {
-                lock(&self.ledger).registers.entry(path).or_default().0 = n;
+            match answer {
+                Answer::Done => self.of_register(&path, |register| register.acknowledge(n)),
+                Answer::Refused => self.of_register(&path, |register| register.refuse(n)),
+                Answer::None => {}
             }
             self.rest(answer).await;
         }
+    }
+
+    fn of_register(&self, path: &str, note: impl FnOnce(&mut Register)) {
+        note(
+            lock(&self.ledger)
+                .registers
+                .entry(path.to_owned())
+                .or_default(),
+        );
     }
 
     /// Names added to shared directories, a third of them removed again.
