@@ -74,7 +74,7 @@ pub struct GroupMax {
 /// - a read or a write that starts after a write was answered, at whatever filer, sees it;
 /// - an error of `write` is `NotApplied` only when nothing of it can appear later, too; any
 ///   other says `unknown_outcome`, and then nothing of it appears any more once `late_max` has
-///   passed;
+///   passed – where it is a `Conflict`, at once – and `settle` was called behind that;
 /// - a value is read back as the bytes that were written.
 ///
 /// Every call is bounded in time; one that cannot reach the database is `Unavailable`.
@@ -115,6 +115,13 @@ pub trait Rows: Send + Sync + 'static {
 
     /// How long after an answer was lost the write may still appear.
     fn late_max(&self) -> Duration;
+
+    /// Sees to it that nothing appears any more of what was asked of rows before `late_max`, at
+    /// whatever run of this filer; most databases have nothing to do then. Where it fails, it is
+    /// done again.
+    fn settle(&self, _rows: &[At]) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
 
     /// Raises the number of a filer to `stamp`, unless it is there already. Only that filer
     /// raises it, each time higher; an error leaves it open whether it was.

@@ -84,6 +84,8 @@ impl<'a, R: Rows> Runner<'a, R> {
     /// it shows nothing where something was to come before it went.
     pub(crate) async fn look_back(&mut self) -> Result<bool, Error> {
         self.is_resumed = true;
+        let all: Vec<At> = self.steps.rows.iter().map(|row| row.at.clone()).collect();
+        self.settle(&all).await?;
         let now = self.read_all().await?;
         let rows = &self.steps.rows;
         let is_as_planned = |i: usize| now[i] == rows[i].after && !rows[i].stays();

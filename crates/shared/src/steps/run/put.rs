@@ -72,6 +72,8 @@ impl<R: Rows> Runner<'_, R> {
                 }
                 is_lost = true;
                 self.was_lost.store(true, Ordering::SeqCst);
+                let rows: Vec<At> = group.iter().map(|row| row.at.clone()).collect();
+                self.settle(&rows).await.map_err(Error::unknown_outcome)?;
                 match self.seen(group).await.map_err(Error::unknown_outcome)? {
                     // A value says whose it is; that nothing is there does not.
                     Some(Put::Made) if group.iter().all(RowWrite::goes) => return Ok(Put::Gone),
@@ -106,6 +108,19 @@ impl<R: Rows> Runner<'_, R> {
             (true, _) => None,
             _ => Some(Put::Lost),
         })
+    }
+
+    /// Sees to it that nothing that was asked of rows before appears any more.
+    pub(super) async fn settle(&self, rows: &[At]) -> Result<(), Error> {
+        let began = Instant::now();
+        loop {
+            match self.rows.settle(rows).await {
+                Err(error) if error.is_retryable() && began.elapsed() < STEP_TIME_MAX => {
+                    tokio::time::sleep(STEP_PAUSE).await;
+                }
+                settled => return settled,
+            }
+        }
     }
 
     /// What is in a row.
