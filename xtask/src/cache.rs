@@ -31,6 +31,11 @@ pub(crate) fn weed() -> PathBuf {
     cache().join("servers/weed-4.48/weed")
 }
 
+/// Cassandra's archives.
+pub(crate) fn cassandra() -> PathBuf {
+    cache().join("servers/cassandra-5.0.8")
+}
+
 /// HBase's archives.
 pub(crate) fn hbase() -> PathBuf {
     cache().join("servers/hbase-2.6.4-hadoop3")

@@ -23,6 +23,7 @@ pub(crate) fn setup() -> Result<()> {
     crate::etcd::setup()?;
     crate::mysql::setup()?;
     crate::hbase::setup()?;
+    crate::cassandra::setup()?;
     let weed = cache::weed();
     if weed.exists() {
         println!("upstream's program is there: {}", weed.display());

@@ -6,6 +6,7 @@
 
 mod bench;
 mod cache;
+mod cassandra;
 mod chaos;
 mod check;
 mod compare;
@@ -14,6 +15,7 @@ mod dist;
 mod etcd;
 mod fetch;
 mod hbase;
+mod maven;
 mod mutate;
 mod mysql;
 mod plan;

@@ -98,7 +98,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
     push(
         "unit, property, conformance, crash",
         Ring::Quick,
-        270,
+        400,
         Box::new(|| {
             // The stores' suites run against them.
             crate::postgres::setup()?;
@@ -106,6 +106,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             crate::redis::setup()?;
             crate::etcd::setup()?;
             crate::hbase::setup()?;
+            crate::cassandra::setup()?;
             run(&mut cargo(&[
                 "test",
                 "--profile",

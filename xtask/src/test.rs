@@ -95,6 +95,7 @@ const ENGINES: &[(&str, &str)] = &[
     ("postgres", "dulse-store-postgres"),
     ("redis", "dulse-store-redis"),
     ("hbase", "dulse-store-hbase"),
+    ("cassandra", "dulse-store-cassandra"),
 ];
 
 /// Runs one engine's or store's conformance suite, crashes and full disks of engines included.

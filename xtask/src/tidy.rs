@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("hbase-client", ""),
     ("stores/hbase", "types store shared hbase-client"),
     ("shared-testkit", "types store store-testkit shared"),
+    ("stores/cassandra", "types store shared"),
     ("stores/etcd", "types store shared"),
     ("stores/mysql", "types store shared"),
     ("stores/postgres", "types store shared"),

@@ -104,8 +104,8 @@ pub trait Rows: Send + Sync + 'static {
     /// How much one write may hold.
     fn group_max(&self) -> GroupMax;
 
-    /// Whether rows directly in this directory may be in one write; most databases keep all
-    /// directories alike.
+    /// Whether rows directly in this directory may be in one write, and are listed; most
+    /// databases keep all directories alike. One whose rows are not is never moved.
     fn groups(&self, _directory: &FullPath) -> bool {
         true
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dulse_store::{Error, ErrorKind, Outcome};
-use dulse_types::Stamp;
+use dulse_types::{FullPath, Stamp};
 
 use super::{Attempt, Committer, commit_of};
 use crate::backend::Backend;
@@ -50,6 +50,12 @@ impl<B: Backend> Committer<B> {
         mut plan: Plan,
         held: &mut Vec<Locked>,
     ) -> Attempt {
+        if let Some(path) = unlisted_move(&plan.announced, rows) {
+            let text = format!(
+                "nobody knows what is in `{path}`, whose names are not listed, so it cannot be moved"
+            );
+            return Attempt::Failed(failed(ErrorKind::Invalid).with("because", text));
+        }
         let work = std::mem::take(&mut plan.work);
         let steps = Steps::of(work, &plan.announced, rows);
         let n_events = plan.announced.events.len() as u32;
@@ -363,6 +369,15 @@ fn as_it_is(
     Ok(Announced {
         events,
         ..announced
+    })
+}
+
+/// A directory that moves and whose names are not listed: what is in it would stay behind.
+fn unlisted_move<R: Rows>(announced: &Announced, rows: &R) -> Option<FullPath> {
+    announced.events.iter().find_map(|event| {
+        let ((from, old), (to, _)) = (event.old.as_ref()?, event.new.as_ref()?);
+        let is_unlisted = from != to && old.is_dir() && !rows.groups(from);
+        is_unlisted.then(|| from.clone())
     })
 }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dulse_shared::sql::{dirhash, key_row};
 use dulse_shared::At;
+use dulse_shared::sql::{dirhash, key_row};
 use dulse_store::{Error, ErrorKind, ListRange, Operation};
 use md5::{Digest, Md5};
 
@@ -164,7 +164,12 @@ mod tests {
             ("/big", 7_378_810_950_367_401_542, "/", "big"),
             ("/big/one", -6_052_401_445_023_078_420, "42deone", ""),
             ("/big/sub", 8_413_094_726_248_481_009, "42desub", ""),
-            ("/big/sub/two", -7_609_772_745_376_848_251, "/big/sub", "two"),
+            (
+                "/big/sub/two",
+                -7_609_772_745_376_848_251,
+                "/big/sub",
+                "two",
+            ),
         ] {
             assert_eq!(placed(at), (dirhash, directory.into(), name.into()), "{at}");
         }
@@ -214,7 +219,10 @@ mod tests {
         assert_eq!(place.dirhash, numbers().dirhash);
         let value = 9_i64.to_be_bytes();
         assert_eq!(number(&place.name, &value).unwrap(), Some((7, 9)));
-        assert_eq!(number(&key_place(b"dulse.filth").name, &value).unwrap(), None);
+        assert_eq!(
+            number(&key_place(b"dulse.filth").name, &value).unwrap(),
+            None
+        );
         assert_eq!(number("no base", &value).unwrap(), None);
         let error = number(&place.name, b"short").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);

@@ -98,7 +98,10 @@ pub(crate) async fn connect(config: &Config) -> Result<(Session, Statements), Er
 async fn make_table(session: &Session, config: &Config) -> Result<(), Error> {
     if columns(session, &config.keyspace).await?.is_empty() {
         let keyspaces = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
-        if texts(session, keyspaces, (&config.keyspace,)).await?.is_empty() {
+        if texts(session, keyspaces, (&config.keyspace,))
+            .await?
+            .is_empty()
+        {
             let text = format!(
                 "there is no keyspace `{0}`; make it, such as with CREATE KEYSPACE \"{0}\" WITH \
                  replication = {{'class': 'NetworkTopologyStrategy', 'DATACENTER': 3}}",
@@ -145,7 +148,9 @@ async fn texts(
     values: impl scylla::serialize::row::SerializeRow,
 ) -> Result<Vec<String>, Error> {
     let asked = session.query_unpaged(query, values).await;
-    let rows = asked.map_err(|e| of(Operation::Open, e))?.into_rows_result();
+    let rows = asked
+        .map_err(|e| of(Operation::Open, e))?
+        .into_rows_result();
     let rows = rows.map_err(|e| crate::error::answer(Operation::Open, e))?;
     let rows = rows.rows::<scylla::value::Row>();
     let rows = rows.map_err(|e| crate::error::answer(Operation::Open, e))?;

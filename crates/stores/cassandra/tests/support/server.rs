@@ -110,7 +110,9 @@ fn archives() -> Result<PathBuf> {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/dulse"));
     let named = std::env::var_os("DULSE_CASSANDRA").map(PathBuf::from);
     let cached = cache.or(home).map(|cache| cache.join(ARCHIVES));
-    let dir = named.or(cached).context("no home, and no DULSE_CASSANDRA")?;
+    let dir = named
+        .or(cached)
+        .context("no home, and no DULSE_CASSANDRA")?;
     // Laid down last.
     ensure!(
         dir.join("complete").is_file(),
@@ -183,6 +185,15 @@ impl Server {
         Ok(())
     }
 
+    /// Sends it a signal, such as `STOP`.
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
+        let (_, id) = self.child.as_ref().context("it was started")?;
+        let mut kill = Command::new("kill");
+        let sent = kill.args(["-s", signal, &id.to_string()]).status()?;
+        ensure!(sent.success(), "no signal was sent");
+        Ok(())
+    }
+
     /// Starts it where it is not running, and waits until it answers.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         let dir = self.dir.path();
@@ -213,7 +224,10 @@ impl Server {
             "-Dcassandra.skip_wait_for_gossip_to_settle=0",
             "-Dcassandra.ring_delay_ms=1",
         ]);
-        command.arg(format!("-Dcassandra.config=file://{}", path("conf/cassandra.yaml")));
+        command.arg(format!(
+            "-Dcassandra.config=file://{}",
+            path("conf/cassandra.yaml")
+        ));
         command.arg(format!("-Dcassandra.storagedir={}", path("data")));
         command.arg("-cp");
         command.arg(format!("{}:{}/*", path("conf"), self.archives.display()));
@@ -319,7 +333,9 @@ impl Server {
             Some((name, _)) => name.clone(),
             None => {
                 let mut all = self.keyspaces.iter();
-                let name = all.find(|(_, of)| !of.exists()).map(|(name, _)| name.clone());
+                let name = all
+                    .find(|(_, of)| !of.exists())
+                    .map(|(name, _)| name.clone());
                 let name = match name {
                     Some(name) => {
                         self.run(&[&format!("TRUNCATE {name}.filemeta")])?;
