@@ -376,6 +376,8 @@ impl Run<'_> {
         first.open();
         second.open();
         first.open();
+        // What nobody ended comes late.
+        table.data.lock().unwrap().end();
         self.verify(&before, &results, is_dead, [&first, &second]);
         is_long
     }
@@ -762,7 +764,7 @@ fn every_fault_at_every_call_ends_in_one_state() {
             // The other filer works before the fault, behind it, or not until all is over.
             let others = [(1, usize::MAX), (0, usize::MAX), (0, 0)];
             let n = match fault {
-                Fault::CrashBefore | Fault::CrashBehind => 3,
+                Fault::CrashBefore | Fault::CrashBehind | Fault::CrashProposed => 3,
                 _ => 2,
             };
             for (before, n_second) in others.into_iter().take(n) {

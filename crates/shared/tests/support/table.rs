@@ -24,15 +24,22 @@ pub(crate) enum Fault {
     LostBefore,
     /// It is made, and the answer does not come.
     LostBehind,
+    /// It is proposed and not made, and the answer does not come: whoever writes next, or settles,
+    /// makes it.
+    LostProposed,
+    /// The filer dies when it is proposed.
+    CrashProposed,
     /// It is not made, and the answer says so.
     Away,
 }
 
-pub(crate) const FAULTS: [Fault; 5] = [
+pub(crate) const FAULTS: [Fault; 7] = [
     Fault::CrashBefore,
     Fault::CrashBehind,
     Fault::LostBefore,
     Fault::LostBehind,
+    Fault::LostProposed,
+    Fault::CrashProposed,
     Fault::Away,
 ];
 
@@ -42,6 +49,36 @@ pub(crate) struct Data {
     pub(crate) rows: BTreeMap<FullPath, Bytes>,
     keys: BTreeMap<Bytes, Bytes>,
     pub(crate) clocks: BTreeMap<u32, i64>,
+    /// Writes that nobody ended.
+    proposed: Vec<Vec<RowWrite>>,
+}
+
+impl Data {
+    /// Makes what was proposed, where it still may be.
+    pub(crate) fn end(&mut self) {
+        for group in std::mem::take(&mut self.proposed) {
+            self.write(&group);
+        }
+    }
+
+    fn write(&mut self, group: &[RowWrite]) -> bool {
+        let is_same = group.iter().all(|row| {
+            let now = match &row.at {
+                At::Path(path) => self.rows.get(path),
+                At::Key(key) => self.keys.get(key),
+            };
+            now == row.before.as_ref()
+        });
+        for row in group.iter().filter(|_| is_same) {
+            match (&row.at, row.after.clone()) {
+                (At::Path(path), Some(value)) => drop(self.rows.insert(path.clone(), value)),
+                (At::Path(path), None) => drop(self.rows.remove(path)),
+                (At::Key(key), Some(value)) => drop(self.keys.insert(key.clone(), value)),
+                (At::Key(key), None) => drop(self.keys.remove(key)),
+            }
+        }
+        is_same
+    }
 }
 
 /// The database.
@@ -152,12 +189,27 @@ pub(crate) struct Link {
 
 impl Link {
     async fn call<T>(&self, work: impl FnOnce(&mut Data) -> T + Send) -> Result<T, Error> {
+        self.proposing(&[], work).await
+    }
+
+    /// - `group`: what is proposed by it.
+    async fn proposing<T>(
+        &self,
+        group: &[RowWrite],
+        work: impl FnOnce(&mut Data) -> T + Send,
+    ) -> Result<T, Error> {
         let fault = self.gate.turn().await;
+        if let Some(Fault::LostProposed | Fault::CrashProposed) = fault
+            && !group.is_empty()
+        {
+            let mut data = self.table.data.lock().unwrap();
+            data.proposed.push(group.to_vec());
+        }
         let error = |kind| Err(Error::new(Operation::Commit, kind).unknown_outcome());
         match fault {
             None => Ok(work(&mut self.table.data.lock().unwrap())),
             Some(Fault::Away) => Err(Error::new(Operation::Commit, ErrorKind::Unavailable)),
-            Some(Fault::LostBefore) => error(ErrorKind::Unavailable),
+            Some(Fault::LostBefore | Fault::LostProposed) => error(ErrorKind::Unavailable),
             Some(Fault::LostBehind) => {
                 work(&mut self.table.data.lock().unwrap());
                 error(ErrorKind::Unavailable)
@@ -229,25 +281,20 @@ impl Rows for Link {
             group.len() <= self.group_max,
             "more than one write may hold"
         );
-        self.call(|data| {
-            let is_same = group.iter().all(|row| {
-                let now = match &row.at {
-                    At::Path(path) => data.rows.get(path),
-                    At::Key(key) => data.keys.get(key),
-                };
-                now == row.before.as_ref()
-            });
-            for row in group.iter().filter(|_| is_same) {
-                match (&row.at, row.after.clone()) {
-                    (At::Path(path), Some(value)) => drop(data.rows.insert(path.clone(), value)),
-                    (At::Path(path), None) => drop(data.rows.remove(path)),
-                    (At::Key(key), Some(value)) => drop(data.keys.insert(key.clone(), value)),
-                    (At::Key(key), None) => drop(data.keys.remove(key)),
-                }
-            }
-            is_same
+        self.proposing(group, |data| {
+            data.end();
+            data.write(group)
         })
         .await
+    }
+
+    async fn settle(&self, _: &[At]) -> Result<(), Error> {
+        let dead = || Error::new(Operation::Find, ErrorKind::Io);
+        if self.gate.is_dead() {
+            return Err(dead());
+        }
+        self.table.data.lock().unwrap().end();
+        Ok(())
     }
 
     fn group_max(&self) -> GroupMax {
