@@ -31,6 +31,8 @@ type Open = Box<dyn FnOnce(&SharedOptions) -> Result<Arc<dyn AnyShared>, Error> 
 
 /// Section and what it becomes.
 const STORES: &[(&str, Prepare)] = &[
+    #[cfg(feature = "store-cassandra")]
+    ("cassandra2", cassandra),
     #[cfg(feature = "store-hbase")]
     ("hbase", hbase),
     #[cfg(feature = "store-postgres")]
@@ -50,6 +52,15 @@ const STORES: &[(&str, Prepare)] = &[
     #[cfg(feature = "store-redis")]
     ("redis3_sentinel", redis),
 ];
+
+#[cfg(feature = "store-cassandra")]
+fn cassandra(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
+    let config = dulse_store_cassandra::Config::of(section, options)?;
+    Ok(SharedChoice::new(section, config.place(), move |options| {
+        let store = dulse_store_cassandra::open(config, options)?;
+        Ok(Arc::new(store))
+    }))
+}
 
 #[cfg(feature = "store-hbase")]
 fn hbase(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {

@@ -102,6 +102,7 @@ fn a_shared_store_is_chosen_by_its_section_and_a_wrong_value_names_its_key() {
                     "addresses = [\"a:1\"]\nmasterName = \"m\"\npassword = \"secret\"\n"
                 }
                 // It has no password.
+                "cassandra2" => "keyspace = \"k\"\nhosts = [\"c:1\"]\npassword = \"secret\"\n",
                 "hbase" => "zkquorum = \"z:2181\"\ntable = \"seaweedfs\"\n",
                 _ => "password = \"secret\"\n",
             }
