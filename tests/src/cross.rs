@@ -2,7 +2,8 @@
 //! Upstream's filer and a store of ours on one database: each reads what the other wrote.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -32,6 +33,15 @@ const DIRS: [&str; 7] = [
     "/buckets/two.b-2",
     "/buckets/.hidden",
 ];
+
+/// Seconds that outlast every test; Cassandra takes no more than 20 years, and none past 2038.
+const TTL_S: i32 = 200_000_000;
+
+/// When the tests began, in seconds since 1970.
+static BEGAN_S: LazyLock<i64> = LazyLock::new(|| {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("it is later than 1970").as_secs() as i64
+});
 
 /// The n-th entry of a side: of every kind there is.
 fn varied(side: &str, n: usize) -> (FullPath, Entry) {
@@ -93,7 +103,10 @@ fn varied(side: &str, n: usize) -> (FullPath, Entry) {
                 ..FuseAttributes::default()
             };
         }
-        6 => fields.attrs_mut().ttl_sec = 2_000_000_000,
+        6 => {
+            fields.attrs_mut().crtime = *BEGAN_S;
+            fields.attrs_mut().ttl_sec = TTL_S;
+        }
         _ => fields.attrs_mut().md5 = Bytes::from(vec![n as u8; 16]),
     }
     let size = fields.size();
@@ -378,11 +391,9 @@ pub async fn cross_read(
         "http://127.0.0.1:{}{bucket}?recursive=true",
         beside.upstream.filer_port
     );
-    reqwest::Client::new()
-        .delete(url)
-        .send()
-        .await?
-        .error_for_status()?;
+    let deleted = reqwest::Client::new().delete(url).send().await?;
+    let status = deleted.status();
+    ensure!(status.is_success(), "{status}: {}", deleted.text().await?);
     ensure!(
         beside.store.find(&FullPath::parse(bucket)?)?.is_none(),
         "the bucket is gone"
