@@ -37,8 +37,9 @@ const BANNED: &[(&str, &str)] = &[
     ("rsa", "RUSTSEC-2023-0071, no fix"),
 ];
 
-/// Crates of which two versions are known and bearable.
-const DUPLICATES_MAX: usize = 24;
+/// Crates of which two versions are known and bearable; eight of them are of Windows alone, and
+/// not built here.
+const DUPLICATES_MAX: usize = 28;
 
 /// Checks every package of the lock file.
 ///
