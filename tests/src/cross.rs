@@ -43,9 +43,27 @@ static BEGAN_S: LazyLock<i64> = LazyLock::new(|| {
     since.expect("it is later than 1970").as_secs() as i64
 });
 
+/// The directories of both sides, topmost first; entries are in the second ones.
+///
+/// - `n_parts`: into how many more each is divided, if any.
+fn directories(n_parts: usize) -> (Vec<String>, Vec<String>) {
+    let whole = DIRS.into_iter().filter(|dir| *dir != "/buckets");
+    let whole: Vec<String> = whole.map(str::to_owned).collect();
+    let all = DIRS.into_iter().map(str::to_owned);
+    if n_parts == 0 {
+        return (all.collect(), whole);
+    }
+    let divided = |dir: &String| {
+        (0..n_parts)
+            .map(move |part| format!("{dir}/part {part}"))
+            .collect::<Vec<_>>()
+    };
+    let parts: Vec<String> = whole.iter().flat_map(divided).collect();
+    (all.chain(parts.iter().cloned()).collect(), parts)
+}
+
 /// The n-th entry of a side: of every kind there is.
-fn varied(side: &str, n: usize) -> (FullPath, Entry) {
-    let dirs: Vec<&str> = DIRS.into_iter().filter(|dir| *dir != "/buckets").collect();
+fn varied(side: &str, n: usize, dirs: &[String]) -> (FullPath, Entry) {
     let odd = [
         "plain",
         "per%cent",
@@ -57,7 +75,7 @@ fn varied(side: &str, n: usize) -> (FullPath, Entry) {
         "back\\slash",
     ];
     let name = format!("{side}-{}-{n}", odd[n % odd.len()]);
-    let path = FullPath::of(dirs[n / 3 % dirs.len()], &name).expect("a name");
+    let path = FullPath::of(&dirs[n / 3 % dirs.len()], &name).expect("a name");
     let mut fields = EntryFields {
         attributes: Some(FuseAttributes {
             file_mode: 0o644,
@@ -147,6 +165,8 @@ struct Beside {
     upstream: Upstream,
     store: Arc<dyn EntryStore>,
     client: SeaweedFilerClient<Channel>,
+    /// Upstream lists a directory over and over, until as many names were given as asked for.
+    begins_again: bool,
 }
 
 impl Beside {
@@ -167,6 +187,7 @@ impl Beside {
             upstream,
             store,
             client,
+            begins_again: false,
         })
     }
 
@@ -189,6 +210,9 @@ impl Beside {
             while let Some(row) = rows.message().await? {
                 let (entry, name) = row.entry.context("an entry")?.take_name()?;
                 let path = FullPath::of(dir.as_str(), &name)?;
+                if self.begins_again && out.contains_key(&path) {
+                    break;
+                }
                 if entry.is_dir() {
                     open.push(path.clone());
                 }
@@ -288,6 +312,30 @@ pub async fn cross_read(
     open: impl FnOnce() -> Result<Arc<dyn EntryStore>> + Send + 'static,
 ) -> Result<()> {
     let beside = Beside::start(filer_toml, open).await?;
+    cross_read_of(&beside, 0).await
+}
+
+/// The same where upstream's listings begin again at the front behind each page: directories are
+/// divided so that none is above a page, and a name that comes once more is the end of one.
+///
+/// - `n_parts`: into how many.
+///
+/// # Errors
+///
+/// As [`cross_read`].
+pub async fn cross_read_in_parts(
+    filer_toml: &str,
+    n_parts: usize,
+    open: impl FnOnce() -> Result<Arc<dyn EntryStore>> + Send + 'static,
+) -> Result<()> {
+    let mut beside = Beside::start(filer_toml, open).await?;
+    beside.begins_again = true;
+    cross_read_of(&beside, n_parts).await
+}
+
+async fn cross_read_of(beside: &Beside, n_parts: usize) -> Result<()> {
+    let (all_dirs, dirs) = directories(n_parts);
+    let n_dirs = all_dirs.len();
     let mut client = beside.client.clone();
     let request = dulse_proto::filer::GetFilerConfigurationRequest {};
     let answer = client.get_filer_configuration(request).await?;
@@ -302,7 +350,7 @@ pub async fn cross_read(
         entry: Some(entry.with_name(path.name())),
         ..CreateEntryRequest::default()
     };
-    for dir in DIRS {
+    for dir in &all_dirs {
         let request = create(&FullPath::parse(dir)?, &made_directory());
         let made = beside
             .client
@@ -313,7 +361,7 @@ pub async fn cross_read(
         ensure!(made.error.is_empty(), "{dir}: {}", made.error);
     }
     let writes = futures::stream::iter((0..N_ENTRIES).map(|n| {
-        let (path, entry) = varied("weed", n);
+        let (path, entry) = varied("weed", n, &dirs);
         let mut client = beside.client.clone();
         let request = create(&path, &entry);
         async move {
@@ -325,10 +373,10 @@ pub async fn cross_read(
     let made: Vec<Result<()>> = writes.buffer_unordered(8).collect().await;
     made.into_iter().collect::<Result<()>>()?;
     // Upstream wrote, ours reads every one of them as upstream shows it.
-    beside.agree(N_ENTRIES + DIRS.len() - 2).await?;
+    beside.agree(N_ENTRIES + n_dirs - 2).await?;
 
     // And the reverse.
-    let all: Vec<(FullPath, Entry)> = (0..N_ENTRIES).map(|n| varied("ours", n)).collect();
+    let all: Vec<(FullPath, Entry)> = (0..N_ENTRIES).map(|n| varied("ours", n, &dirs)).collect();
     for part in all.chunks(100) {
         let steps = part.iter().map(|(path, entry)| Step::Create {
             path: path.clone(),
@@ -336,7 +384,7 @@ pub async fn cross_read(
         });
         beside.commit(steps.collect()).await?;
     }
-    beside.agree(2 * N_ENTRIES + DIRS.len() - 2).await?;
+    beside.agree(2 * N_ENTRIES + n_dirs - 2).await?;
     let theirs = beside.upstreams("/d").await?;
     for (path, entry) in all
         .iter()
@@ -385,7 +433,7 @@ pub async fn cross_read(
         to: FullPath::parse("/d/moved")?,
     };
     beside.commit(vec![rename]).await?;
-    beside.agree(2 * N_ENTRIES + DIRS.len() - 2).await?;
+    beside.agree(2 * N_ENTRIES + n_dirs - 2).await?;
     let bucket = "/buckets/two.b-2";
     let url = format!(
         "http://127.0.0.1:{}{bucket}?recursive=true",

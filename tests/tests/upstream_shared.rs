@@ -2,6 +2,8 @@
 //! Upstream's real filer and ours on one database, under one master: each serves what the other
 //! wrote, and our subscribers are told of both.
 
+#[path = "databases/hbase.rs"]
+mod hbase;
 #[path = "databases/mysql.rs"]
 mod mysql;
 #[path = "databases/postgres.rs"]
@@ -22,11 +24,13 @@ fn main() -> std::process::ExitCode {
     let of_mysql = trials(vec![(NAME, "mysql", beside::<mysql::MariaDb>())]);
     let redis = ["redis2", "redis3"].map(|section| (NAME, section, beside::<redis::Redis>()));
     let of_redis = trials(redis.to_vec());
+    let of_hbase = trials(vec![(NAME, "hbase", beside::<hbase::Hbase>())]);
     run_trials(
         of_postgres
             .into_iter()
             .chain(of_mysql)
             .chain(of_redis)
+            .chain(of_hbase)
             .collect(),
     )
 }
