@@ -102,7 +102,7 @@ fn what_cannot_be_used_is_refused_in_one_sentence() -> Result<()> {
         ),
         (
             "[sqlite]\nenabled = true\n[redis2.tmp]\nenabled = true\nlocation = \"/tmp\"\n",
-            "line 3: [redis2.tmp] is enabled for `/tmp`, and this version keeps all directories in one store",
+            "line 3: [redis2.tmp] is enabled for `/tmp`, and [sqlite], the default store, is embedded; a directory",
         ),
         (
             "[sqlite]\nenable = true\n",

@@ -86,7 +86,11 @@ impl Entries {
             }
             Self::Shared(store, _) => (store.origin(), true, store.name()),
         };
-        Who::own(options, origin, is_shared, name)
+        let locations = match self {
+            Self::Embedded(_) => &[],
+            Self::Shared(store, _) => store.locations(),
+        };
+        Who::own(options, origin, is_shared, name).with_locations(locations)
     }
 }
 
@@ -137,7 +141,11 @@ impl Filer {
             Kept::Embedded(own) => {
                 Namespace::new(own.store.clone(), namespace_options).with_trees(own.store.clone())
             }
-            Kept::Shared(on) => Namespace::new(on.store.clone(), namespace_options),
+            Kept::Shared(on) => {
+                let locations = on.store.locations().iter().map(|l| l.path.clone());
+                Namespace::new(on.store.clone(), namespace_options)
+                    .with_locations(locations.collect())
+            }
         };
         let control = GrpcControl::new(options.masters.clone(), &transport);
         let blobs = Arc::new(Blobs::new(Arc::new(control), &transport));

@@ -124,7 +124,7 @@ impl OnShared {
         gathered.begin_self(origin, begins)?;
         let last = *store.announced().borrow();
         Ok(Arc::new_cyclic(|own| Self {
-            who: Who::own(options, origin, true, store.name()),
+            who: Who::own(options, origin, true, store.name()).with_locations(store.locations()),
             gathered,
             others: Others::new(!options.masters.is_empty()),
             transport: options.transport.clone(),

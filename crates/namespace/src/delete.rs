@@ -50,6 +50,7 @@ impl Namespace {
         if path.is_root() {
             return Ok(Change::default());
         }
+        self.check_stays(path)?;
         let Some(found) = self.store.find(path)? else {
             return Ok(Change::default());
         };

@@ -13,6 +13,7 @@ mod delete;
 mod entry;
 mod error;
 mod expire;
+mod locations;
 mod parents;
 mod rename;
 mod restore;
@@ -109,6 +110,8 @@ pub struct Namespace {
     rules: Arc<RwLock<Arc<Rules>>>,
     /// The store again, when it changes trees itself.
     trees: Option<Arc<dyn Trees>>,
+    /// Directories whose entries are in stores of their own.
+    locations: Arc<[FullPath]>,
 }
 
 impl Namespace {
@@ -128,7 +131,16 @@ impl Namespace {
             queues: Queues::default(),
             rules: Arc::default(),
             trees: None,
+            locations: Arc::default(),
         }
+    }
+
+    /// Says which directories have their entries in stores of their own: those stay where they
+    /// are, and nothing moves from one store to another.
+    #[must_use]
+    pub fn with_locations(mut self, locations: Vec<FullPath>) -> Self {
+        self.locations = locations.into();
+        self
     }
 
     /// Has the store change trees itself. Without it, trees are removed in many changes

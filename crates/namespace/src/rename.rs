@@ -49,6 +49,9 @@ impl Namespace {
             return Err(Error::new(error.kind(), message));
         }
         self.check_buckets(from, to)?;
+        self.check_stays(from)?;
+        self.check_stays(to)?;
+        self.check_one_store(from, to)?;
         let is_dir = self.find_opt(from)?.is_some_and(|f| f.entry.is_dir());
         if let Some(trees) = self.trees.as_ref().filter(|_| is_dir) {
             return self.rename_tree(trees, from, to, &caller, opened).await;

@@ -8,9 +8,10 @@
 use std::path::{Path, PathBuf};
 
 use dulse_config::Stores;
-use dulse_config::stores::Section;
+use dulse_config::stores::{PathStore, Section};
+use dulse_types::FullPath;
 
-use crate::shared::{self, SharedChoice, shared_stores};
+use crate::shared::{self, LocatedChoice, SharedChoice, shared_stores};
 use crate::{ENGINES, build_with};
 
 /// What a directory of ours is called, behind the name of upstream's.
@@ -96,9 +97,9 @@ pub enum ChooseError {
     },
     /// Stores of some directories.
     #[error(
-        "{place}[{section}] is enabled for `{location}`, and this version keeps all directories \
-         in one store; expected no enabled section with a location. Without it, what \
-         that store holds is not shown"
+        "{place}[{section}] is enabled for `{location}`, and {why}; a directory has a store of its \
+         own where that and the default store are shared and have transactions, as PostgreSQL, \
+         MySQL, MariaDB and Redis have. Take the section out, and what that store holds is not shown"
     )]
     OfPath {
         /// File and line.
@@ -107,6 +108,8 @@ pub enum ChooseError {
         section: String,
         /// The directory.
         location: String,
+        /// Why not.
+        why: String,
     },
     /// Upstream's data is there and none of ours.
     #[error(
@@ -201,15 +204,13 @@ impl UpstreamStore {
 ///
 /// `Missing`, `OfPath` and `Setting` for what this version cannot do.
 pub fn choose(stores: &Stores) -> Result<Option<Choice>, ChooseError> {
-    if let Some(path) = stores.paths.first() {
-        return Err(ChooseError::OfPath {
-            place: place_of(stores, &path.section),
-            section: format!("{}.{}", path.section.name(), path.id),
-            location: path.location.clone(),
-        });
-    }
+    let of_path = |why: String| {
+        let path = stores.paths.first();
+        path.map(|path| refused(stores, path, why))
+    };
     let Some(section) = &stores.store else {
-        return Ok(None);
+        let why = "no default store is enabled, which is then an embedded one";
+        return of_path(why.to_owned()).map_or(Ok(None), Err);
     };
     if let Some(prepared) = shared::prepare(section, &stores.options) {
         let wrong = |why: Box<dyn std::error::Error + Send + Sync>| ChooseError::Setting {
@@ -217,9 +218,25 @@ pub fn choose(stores: &Stores) -> Result<Option<Choice>, ChooseError> {
             section: section.name().to_owned(),
             why: why.to_string(),
         };
-        return prepared
-            .map(|shared| Some(Choice::Shared(shared)))
-            .map_err(wrong);
+        let shared = prepared.map_err(wrong)?;
+        if stores.paths.is_empty() {
+            return Ok(Some(Choice::Shared(shared)));
+        }
+        if !shared.has_transactions() {
+            let why = format!(
+                "[{}], the default store, has no transactions",
+                section.name()
+            );
+            return of_path(why).map_or(Ok(None), Err);
+        }
+        let located = located(stores)?;
+        return Ok(Some(Choice::Shared(shared.with_located(located))));
+    }
+    if let Some(refused) = of_path(format!(
+        "[{}], the default store, is embedded",
+        section.name()
+    )) {
+        return Err(refused);
     }
     let missing = |what: String| ChooseError::Missing {
         place: place_of(stores, section),
@@ -249,6 +266,47 @@ pub fn choose(stores: &Stores) -> Result<Option<Choice>, ChooseError> {
         dir: upstream.beside(),
         upstream,
     })))
+}
+
+/// The stores of directories.
+fn located(stores: &Stores) -> Result<Vec<LocatedChoice>, ChooseError> {
+    let mut out = Vec::new();
+    for path in &stores.paths {
+        let name = path.section.name();
+        let Some(prepared) = shared::prepare(&path.section, &stores.options) else {
+            let why = format!("[{name}] is no shared store of this version");
+            return Err(refused(stores, path, why));
+        };
+        let section = format!("{name}.{}", path.id);
+        let wrong = |why: String| ChooseError::Setting {
+            place: place_of(stores, &path.section),
+            section: section.clone(),
+            why,
+        };
+        let choice = prepared.map_err(|e| wrong(e.to_string()))?;
+        if !choice.has_transactions() {
+            return Err(refused(
+                stores,
+                path,
+                format!("[{name}] has no transactions"),
+            ));
+        }
+        out.push(LocatedChoice {
+            path: FullPath::parse(&path.location).map_err(|e| wrong(e.to_string()))?,
+            section,
+            choice,
+        });
+    }
+    Ok(out)
+}
+
+fn refused(stores: &Stores, path: &PathStore, why: String) -> ChooseError {
+    ChooseError::OfPath {
+        place: place_of(stores, &path.section),
+        section: format!("{}.{}", path.section.name(), path.id),
+        location: path.location.clone(),
+        why,
+    }
 }
 
 /// Refuses to begin an empty store beside one of upstream's that was not imported.

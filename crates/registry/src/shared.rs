@@ -7,18 +7,21 @@
 //! 2. a feature `store-NAME` here and in `crates/cli`, on by default, with the crate as an optional
 //!    dependency, and its arrow in `xtask/src/tidy.rs`;
 //! 3. a function below that makes a [`SharedChoice`] of both, and a row for each of its sections
-//!    in [`STORES`].
+//!    in [`STORES`]; where the database has transactions, it says how a connection is made as well
+//!    ([`SharedChoice::with_transactions`]), so that it may go with stores of other directories.
 //!
 //! Nothing else names the store: what a filer is told at its start, the status, metrics and
 //! errors take the name from its [`dulse_shared::Backend::name`].
 
 use std::fmt;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use dulse_config::stores::{Section, StoreOptions};
-use dulse_shared::{AnyShared, SharedOptions};
+use dulse_shared::{AnyShared, Backend, Erased, Located, Place, SharedOptions, SharedStore};
 use dulse_store::Error;
+use dulse_types::FullPath;
 
 /// Why a section cannot be followed.
 type Wrong = Box<dyn std::error::Error + Send + Sync>;
@@ -28,6 +31,11 @@ type Prepare = fn(&Section, &StoreOptions) -> Result<SharedChoice, Wrong>;
 
 /// Opens a store; blocks.
 type Open = Box<dyn FnOnce(&SharedOptions) -> Result<Arc<dyn AnyShared>, Error> + Send>;
+
+/// Connects to a database with transactions.
+type Connect = Box<dyn FnOnce() -> Connecting + Send>;
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Erased, Error>> + Send>>;
 
 /// Section and what it becomes.
 const STORES: &[(&str, Prepare)] = &[
@@ -74,28 +82,37 @@ fn hbase(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wron
 #[cfg(feature = "store-postgres")]
 fn postgres(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
     let config = dulse_store_postgres::Config::of(section, options)?;
-    Ok(SharedChoice::new(section, config.place(), move |options| {
+    let connecting = config.clone();
+    let connect = || dulse_store_postgres::Postgres::connect(connecting);
+    let choice = SharedChoice::new(section, config.place(), move |options| {
         let store = dulse_store_postgres::open(config, options)?;
         Ok(Arc::new(store))
-    }))
+    });
+    Ok(choice.with_transactions(connect))
 }
 
 #[cfg(feature = "store-mysql")]
 fn mysql(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
     let config = dulse_store_mysql::Config::of(section, options)?;
-    Ok(SharedChoice::new(section, config.place(), move |options| {
+    let connecting = config.clone();
+    let connect = || dulse_store_mysql::MySql::connect(connecting);
+    let choice = SharedChoice::new(section, config.place(), move |options| {
         let store = dulse_store_mysql::open(config, options)?;
         Ok(Arc::new(store))
-    }))
+    });
+    Ok(choice.with_transactions(connect))
 }
 
 #[cfg(feature = "store-redis")]
 fn redis(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
     let config = dulse_store_redis::Config::of(section, options)?;
-    Ok(SharedChoice::new(section, config.place(), move |options| {
+    let connecting = config.clone();
+    let connect = || dulse_store_redis::Redis::connect(connecting);
+    let choice = SharedChoice::new(section, config.place(), move |options| {
         let store = dulse_store_redis::open(config, options)?;
         Ok(Arc::new(store))
-    }))
+    });
+    Ok(choice.with_transactions(connect))
 }
 
 /// A shared store that was chosen and is not open yet.
@@ -103,6 +120,17 @@ pub struct SharedChoice {
     section: String,
     place: String,
     open: Open,
+    /// None where the database has no transactions.
+    connect: Option<Connect>,
+}
+
+/// A store of one directory that was chosen and is not open yet.
+pub(crate) struct LocatedChoice {
+    /// The directory.
+    pub(crate) path: FullPath,
+    /// Section of `filer.toml`, such as `redis2.tmp`.
+    pub(crate) section: String,
+    pub(crate) choice: SharedChoice,
 }
 
 impl SharedChoice {
@@ -118,6 +146,61 @@ impl SharedChoice {
             section: section.name().to_owned(),
             place,
             open: Box::new(open),
+            connect: None,
+        }
+    }
+
+    /// Says how a connection is made to a database that has transactions.
+    #[allow(dead_code, reason = "a build may be without any shared store")]
+    fn with_transactions<B: Backend, F>(
+        mut self,
+        connect: impl FnOnce() -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<B, Error>> + Send + 'static,
+    {
+        let connect = || async move { Ok(Erased::new(connect().await?)) };
+        self.connect = Some(Box::new(|| Box::pin(connect())));
+        self
+    }
+
+    /// Whether its database has transactions, which it needs to go with stores of directories.
+    pub(crate) fn has_transactions(&self) -> bool {
+        self.connect.is_some()
+    }
+
+    /// The same with directories in stores of their own; all have transactions.
+    pub(crate) fn with_located(self, located: Vec<LocatedChoice>) -> Self {
+        let mut place = self.place;
+        for one in &located {
+            place.push_str(&format!(
+                "; {} in {} ({})",
+                one.path, one.choice.place, one.section
+            ));
+        }
+        let default = self.connect;
+        let open: Open = Box::new(move |options| {
+            let random = options.random;
+            let connect = move || async move {
+                let default = default.expect("it has transactions")().await?;
+                let mut places = Vec::new();
+                for one in located {
+                    let connect = one.choice.connect.expect("it has transactions");
+                    places.push(Place {
+                        path: one.path,
+                        section: one.section,
+                        backend: connect().await?,
+                    });
+                }
+                Located::of(default, places, random).await
+            };
+            Ok(Arc::new(SharedStore::open_located(options, connect)?))
+        });
+        Self {
+            section: self.section,
+            place,
+            open,
+            connect: None,
         }
     }
 

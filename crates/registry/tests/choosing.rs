@@ -137,3 +137,51 @@ fn a_shared_store_is_chosen_by_its_section_and_a_wrong_value_names_its_key() {
         "{error}"
     );
 }
+
+#[test]
+fn directories_have_stores_of_their_own_where_all_are_shared_and_have_transactions() {
+    let default = |section: &str, keys: &str| format!("[{section}]\nenabled = true\n{keys}");
+    let postgres = default("postgres", "username = \"u\"\ndatabase = \"d\"\n");
+    let tmp = "[redis2.tmp]\nenabled = true\nlocation = \"/tmp/\"\naddress = \"r:1\"\n";
+    let chosen = choose(&stores(&format!("{postgres}{tmp}"))).unwrap();
+    let Some(Choice::Shared(shared)) = chosen else {
+        panic!("it is shared");
+    };
+    assert_eq!(shared.section(), "postgres");
+    let place = shared.place();
+    assert!(place.ends_with("; /tmp in r:1/0 (redis2.tmp)"), "{place}");
+
+    let hbase = "zkquorum = \"zk\"\n";
+    let on_hbase = format!("[hbase.tmp]\nenabled = true\nlocation = \"/tmp\"\n{hbase}");
+    let embedded = "[leveldb2.tmp]\nenabled = true\nlocation = \"/tmp\"\n";
+    for (text, why) in [
+        (
+            tmp.to_owned(),
+            "[redis2.tmp] is enabled for `/tmp`, and no default store",
+        ),
+        (
+            default("sqlite", tmp),
+            "[sqlite], the default store, is embedded",
+        ),
+        (
+            default("hbase", &format!("{hbase}{tmp}")),
+            "[hbase], the default store, has no transactions",
+        ),
+        (
+            format!("{postgres}{on_hbase}"),
+            "[hbase] has no transactions",
+        ),
+        (
+            format!("{postgres}{embedded}"),
+            "[leveldb2] is no shared store",
+        ),
+    ] {
+        let error = choose(&stores(&text)).map(drop).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    // Its keys are checked as those of any other section.
+    let wrong = tmp.replace("r:1", "");
+    let error = choose(&stores(&format!("{postgres}{wrong}")));
+    let error = error.map(drop).unwrap_err().to_string();
+    assert!(error.contains("[redis2.tmp]: "), "{error}");
+}

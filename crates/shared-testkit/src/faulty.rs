@@ -63,10 +63,10 @@ impl<B: Backend> Backend for Faulty<B> {
             _ => self.inner.apply(work, held).await,
         }
     }
-    async fn settle(&self, ticket: i64) -> Result<Settled, Error> {
+    async fn settle(&self, ticket: i64, path: Option<&FullPath>) -> Result<Settled, Error> {
         match self.answer.load(Ordering::SeqCst) {
-            TRUTH => self.inner.settle(ticket).await,
-            OVER => self.inner.settle(ticket).await.map(|_| Settled::Over),
+            TRUTH => self.inner.settle(ticket, path).await,
+            OVER => self.inner.settle(ticket, path).await.map(|_| Settled::Over),
             _ => Err(Error::new(Operation::Commit, ErrorKind::Io)),
         }
     }

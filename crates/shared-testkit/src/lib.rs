@@ -10,11 +10,13 @@ mod cases;
 mod cuts;
 mod faulty;
 mod filers;
+mod holding;
 
 pub use authority::Authority;
 pub use cases::{Case, cases, cases_of_rows};
 pub use cuts::Cuts;
 pub use filers::{Server, Shared, announced, as_store, create, one, shown, state, told};
+pub use holding::compared_entries_are_held;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 

@@ -5,6 +5,7 @@ use dulse_store::{EntryStore, Error};
 use dulse_types::Stamp;
 use tokio::sync::watch;
 
+use crate::backend::Location;
 use crate::log::Announcement;
 
 /// An entry store that tells of what this filer did. [`crate::SharedStore`] is one over any
@@ -15,6 +16,9 @@ pub trait AnyShared: EntryStore {
 
     /// Whether the store was made when this filer opened it: nothing happened on it before.
     fn is_new(&self) -> bool;
+
+    /// Directories whose entries are in stores of their own.
+    fn locations(&self) -> &[Location];
 
     /// What this filer did, behind a stamp and in order, up to about `max_bytes`; empty at the
     /// end. Cost: reads that much of the journal.

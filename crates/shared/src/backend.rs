@@ -2,6 +2,7 @@
 //! What a database must do to be a shared store: the little that lies below [`crate::SharedStore`].
 
 use std::future::Future;
+use std::pin::Pin;
 
 use bytes::Bytes;
 use dulse_store::{Error, ListRange};
@@ -68,11 +69,32 @@ pub enum Settled {
 }
 
 /// Called once, when everything that an attempt writes is locked and before it is visible to
-/// anybody: with the database's clock, in nanoseconds since 1970.
+/// anybody: with the database's clock, in nanoseconds since 1970. The locks stay until what it
+/// gives has ended; when that fails, nothing is made.
 ///
 /// What another filer writes over any of it later has a later clock, as long as the database's
 /// clock does not go back.
-pub type Held<'a> = dyn Fn(i64) + Send + Sync + 'a;
+pub type Held<'a> = dyn Fn(i64) -> Holding<'a> + Send + Sync + 'a;
+
+/// What is waited for while an attempt holds what it writes.
+pub type Holding<'a> = Pin<Box<dyn Future<Output = Result<(), Error>> + Send + 'a>>;
+
+/// Nothing is waited for.
+#[must_use]
+pub fn held<'a>() -> Holding<'a> {
+    Box::pin(std::future::ready(Ok(())))
+}
+
+/// A directory whose entries are in a store of their own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Location {
+    /// The directory. It itself is an entry of the default store.
+    pub path: FullPath,
+    /// Section of `filer.toml`, such as `redis2.tmp`.
+    pub section: String,
+    /// Id of that store.
+    pub store_id: u32,
+}
 
 /// A database. Every call is bounded in time; one that cannot reach it is `Unavailable`.
 ///
@@ -104,7 +126,13 @@ pub trait Backend: Send + Sync + 'static {
     -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Waits until an attempt is over and says what became of it, as far as is known.
-    fn settle(&self, ticket: i64) -> impl Future<Output = Result<Settled, Error>> + Send;
+    ///
+    /// - `path`: one of the paths that it wrote; none when it wrote keys alone.
+    fn settle(
+        &self,
+        ticket: i64,
+        path: Option<&FullPath>,
+    ) -> impl Future<Output = Result<Settled, Error>> + Send;
 
     /// The database's clock, in nanoseconds since 1970; never behind that of any earlier
     /// [`Held`] here.
@@ -114,5 +142,10 @@ pub trait Backend: Send + Sync + 'static {
     /// journal. `None` when it has, and [`Backend::apply`] makes them.
     fn rows(&self) -> Option<&impl Rows> {
         None::<&crate::rows::Never>
+    }
+
+    /// Directories that are in stores of their own; most databases hold all of a tree.
+    fn locations(&self) -> &[Location] {
+        &[]
     }
 }

@@ -132,6 +132,7 @@ impl<B: Backend> Committer<B> {
                 0,
                 "held is called once"
             );
+            crate::backend::held()
         };
         let applied = self.backend.apply(&plan.work, &held).await;
         let stamp = Stamp(given.load(Ordering::SeqCst));

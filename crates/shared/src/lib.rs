@@ -11,11 +11,16 @@
 //! whole plan, and its rows are written one after another, in an order in which nothing is ever
 //! lost or out of reach; what is begun is ended, by this run or the next.
 //!
+//! Directories may be in stores of their own ([`Located`]); each transaction is made in one of
+//! them, and all take their time from one clock.
+//!
 //! What the database keeps is upstream's alone; the journal lies in the filer's own directory.
 
 mod any;
 mod backend;
 mod commit;
+mod erased;
+mod located;
 mod locks;
 mod log;
 mod plan;
@@ -28,7 +33,9 @@ mod store;
 pub mod value;
 
 pub use any::AnyShared;
-pub use backend::{Backend, Guard, Held, Settled, Work, Write};
+pub use backend::{Backend, Guard, Held, Holding, Location, Settled, Work, Write, held};
+pub use erased::Erased;
+pub use located::{Located, Place};
 pub use log::Announcement;
 pub use plan::{ENTRY_BYTES_MAX, NAMES_MAX, is_directory};
 pub use record::{Announced, EVENTS_MAX, Event, Payload};

@@ -174,14 +174,14 @@ impl<R: Rows> Backend for Stepwise<R> {
             before: before.flatten(),
             after: Some(value.clone()),
         };
-        held(wall_clock_ns());
+        held(wall_clock_ns()).await?;
         match self.0.write(&[write]).await? {
             true => Ok(()),
             false => Err(Error::new(Operation::Commit, ErrorKind::Conflict)),
         }
     }
 
-    async fn settle(&self, _ticket: i64) -> Result<Settled, Error> {
+    async fn settle(&self, _ticket: i64, _: Option<&FullPath>) -> Result<Settled, Error> {
         tokio::time::sleep(self.0.late_max()).await;
         Ok(Settled::Over)
     }

@@ -112,7 +112,9 @@ async fn once<B: Backend>(
     announced: &Announced,
     keys: &[Key],
 ) -> Result<Verdict, Error> {
-    let settled = backend.settle(ticket).await?;
+    let path = ends(&announced.events).into_iter().next();
+    let path = path.as_ref().map(|(path, ..)| path);
+    let settled = backend.settle(ticket, path).await?;
     match settled {
         Settled::Applied => return Ok(Verdict::Applied),
         Settled::NotApplied => return Ok(Verdict::NotApplied),

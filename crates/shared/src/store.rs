@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::any::AnyShared;
-use crate::backend::{Backend, Guard, Held, Settled, Work, Write};
+use crate::backend::{Backend, Guard, Held, Location, Settled, Work, Write};
 use crate::commit::Committer;
 use crate::locks::Locks;
 use crate::log::{Announcement, Log, journal, stopped};
@@ -27,6 +27,8 @@ use crate::plan::{STORE_ID_KEY, token};
 use crate::settle::settle_open;
 use crate::steps::Clocks;
 use crate::value;
+
+mod located;
 
 /// Transactions under way; more are refused as `Unavailable`.
 const COMMITS_MAX: usize = 4_096;
@@ -185,6 +187,10 @@ impl<B: Backend> AnyShared for SharedStore<B> {
 
     fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    fn locations(&self) -> &[Location] {
+        self.committer.backend.locations()
     }
 
     fn announcements(&self, after: Stamp, max_bytes: usize) -> Result<Vec<Announcement>, Error> {
@@ -358,7 +364,7 @@ async fn found<B: Backend>(backend: &B, row: Bytes) -> Result<Found, Error> {
 }
 
 /// The id of the store: what the first filer on it wrote; and whether that was this one, now.
-async fn store_id<B: Backend>(backend: &B, random: u64) -> Result<(u32, bool), Error> {
+pub(crate) async fn store_id<B: Backend>(backend: &B, random: u64) -> Result<(u32, bool), Error> {
     let key = Bytes::from_static(STORE_ID_KEY);
     for _ in 0..2 {
         if let Some(value) = backend.kv_get(&key).await? {
@@ -381,12 +387,12 @@ async fn store_id<B: Backend>(backend: &B, random: u64) -> Result<(u32, bool), E
                 Bytes::copy_from_slice(&id.to_be_bytes()),
             )],
         };
-        let held: &Held<'_> = &|_| {};
+        let held: &Held<'_> = &|_| crate::backend::held();
         match backend.apply(&work, held).await {
             Ok(()) => return Ok((id, true)),
             // Another filer was faster, or nobody knows: it is read again.
             Err(error) if error.kind() == ErrorKind::Conflict => {}
-            Err(error) if backend.settle(work.ticket).await? == Settled::NotApplied => {
+            Err(error) if backend.settle(work.ticket, None).await? == Settled::NotApplied => {
                 return Err(error);
             }
             Err(_) => {}

@@ -62,6 +62,13 @@ pub(crate) fn build(tree: &Path, all: &[Mutant], chosen: &[&Mutant]) -> Result<B
         let feature = "dulse-engine-rocksdb/rocksdb";
         arguments.extend(["--features", feature].map(str::to_owned));
     }
+    // Their tests run against them.
+    if packages.contains("store-postgres") {
+        crate::postgres::setup()?;
+    }
+    if packages.contains("store-mysql") {
+        crate::mysql::setup()?;
+    }
     let targets = programs.iter().map(|(_, target)| target.as_str());
     for target in targets.collect::<BTreeSet<&str>>() {
         arguments.extend(match target {

@@ -13,6 +13,7 @@ use dulse_proto::announcements as pb;
 use dulse_proto::announcements::announcements_client::AnnouncementsClient;
 use dulse_proto::filer::GetFilerConfigurationRequest;
 use dulse_proto::filer::seaweed_filer_client::SeaweedFilerClient;
+use dulse_shared::Location;
 use dulse_transport::{Dial, Transport, within};
 use dulse_types::{Origin, ServerAddress};
 use tonic::Code;
@@ -43,6 +44,8 @@ pub(crate) struct Who {
     /// Section of `filer.toml`, or engine.
     pub(crate) store: String,
     protocol: (u32, u32),
+    /// Directories in stores of their own.
+    located: Vec<pb::Located>,
 }
 
 impl Who {
@@ -60,7 +63,19 @@ impl Who {
             is_shared,
             store: store.to_owned(),
             protocol: PROTOCOL,
+            located: Vec::new(),
         }
+    }
+
+    /// With the directories that are in stores of their own.
+    pub(crate) fn with_locations(mut self, locations: &[Location]) -> Self {
+        let located = locations.iter().map(|location| pb::Located {
+            path: location.path.as_str().to_owned(),
+            store: kind_of(&location.section).to_owned(),
+            store_id: location.store_id,
+        });
+        self.located = located.collect();
+        self
     }
 
     /// What another one said.
@@ -72,6 +87,7 @@ impl Who {
             is_shared: hello.store_kind == "shared",
             store: hello.store.clone(),
             protocol: (hello.protocol_min, hello.protocol_max),
+            located: hello.located.clone(),
         }
     }
 
@@ -85,6 +101,7 @@ impl Who {
             store: self.store.clone(),
             protocol_min: self.protocol.0,
             protocol_max: self.protocol.1,
+            located: self.located.clone(),
         }
     }
 
@@ -112,6 +129,9 @@ pub(crate) fn misfit(own: &Who, other: &Who) -> Option<String> {
     let advice = match (own.is_shared, other.is_shared) {
         (false, false) => return None,
         (true, true) if own.origin.signature() == other.origin.signature() => {
+            if let Some(text) = other_table(own, other) {
+                return Some(text);
+            }
             let (min, max) = own.protocol;
             if other.protocol.0 <= max && min <= other.protocol.1 {
                 return None;
@@ -139,6 +159,33 @@ pub(crate) fn misfit(own: &Who, other: &Who) -> Option<String> {
         other.address,
         own.group,
         other.text()
+    ))
+}
+
+/// The part of a section's name that says what kind of store it is.
+fn kind_of(section: &str) -> &str {
+    section.split('.').next().unwrap_or(section)
+}
+
+/// Where two filers on one store do not agree on where a directory's entries are.
+fn other_table(own: &Who, other: &Who) -> Option<String> {
+    let both = own.located.iter().chain(&other.located);
+    let path = both.map(|one| &one.path).find(|path| {
+        let at = |who: &Who| who.located.iter().find(|one| one.path == **path).cloned();
+        at(own) != at(other)
+    })?;
+    let text = |who: &Who| match who.located.iter().find(|one| one.path == *path) {
+        None => "in the default store".to_owned(),
+        Some(one) => format!("in {} (store id {})", one.store, one.store_id.cast_signed()),
+    };
+    Some(format!(
+        "this filer keeps what is in `{path}` {}, and the filer {} of the same group `{}` keeps it \
+         {}: each would show other entries there. This filer is the odd one: give it the same \
+         sections with a `location` in filer.toml, or another --filer-group",
+        text(own),
+        other.address,
+        own.group,
+        text(other)
     ))
 }
 
@@ -243,6 +290,46 @@ mod tests {
             is_shared,
             store: if is_shared { "postgres" } else { "redb" }.to_owned(),
             protocol: PROTOCOL,
+            located: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_filer_with_another_table_of_locations_is_the_odd_one() {
+        let location = |path: &str, section: &str, store_id| Location {
+            path: dulse_types::FullPath::parse(path).unwrap(),
+            section: section.to_owned(),
+            store_id,
+        };
+        let plain = who(true, 1, "g");
+        let table = |all: &[Location]| plain.clone().with_locations(all);
+        let tmp = table(&[location("/tmp", "redis2.tmp", 5)]);
+        // What it is called in filer.toml is each filer's own.
+        let alike = table(&[location("/tmp", "redis2.other", 5)]);
+        assert_eq!(misfit(&tmp, &alike), None);
+        assert_eq!(Who::of(&tmp.hello()), tmp);
+        let deeper = [
+            location("/tmp", "redis2.tmp", 5),
+            location("/tmp/d", "mysql.d", 6),
+        ];
+        for (other, says) in [
+            (plain.clone(), "keeps it in the default store"),
+            (
+                table(&[location("/tmp", "redis2.tmp", 6)]),
+                "keeps it in redis2 (store id 6)",
+            ),
+            (
+                table(&[location("/tmp", "redis3.tmp", 5)]),
+                "keeps it in redis3 (store id 5)",
+            ),
+            (table(&deeper), "`/tmp/d` in the default store"),
+        ] {
+            let text = misfit(&tmp, &other).unwrap_or_default();
+            assert!(
+                text.contains(says) && text.contains("is the odd one"),
+                "{text}"
+            );
+            assert!(misfit(&other, &tmp).is_some());
         }
     }
 

@@ -135,7 +135,7 @@ impl MySql {
         answers.drop_result().await.map_err(failed)?;
         let us: i64 = clock.first().map_or(Ok(0), |row| column(row, 0))?;
         // Everything that is written is locked by now, and nobody sees it yet.
-        held(us.saturating_mul(1_000));
+        held(us.saturating_mul(1_000)).await?;
         Ok(())
     }
 

@@ -187,10 +187,12 @@ fn at_values(at: &Place) -> Vec<Value> {
 }
 
 async fn compare(conn: &mut Conn, table: &str, part: &[Statement]) -> Result<(), Error> {
+    // ⚠ Nobody changes them before the commit.
+    let lock = "FOR UPDATE";
     // By the primary key whatever the optimizer thinks: rows it looks at are locked.
     let sql = format!(
         "SELECT `dirhash`, `name`, `directory`, SHA2(`meta`, 256) FROM `{table}` \
-         FORCE INDEX (PRIMARY) WHERE {} FOR UPDATE",
+         FORCE INDEX (PRIMARY) WHERE {} {lock}",
         any(part.len())
     );
     let keys = part.iter().filter_map(place).flat_map(key_values);

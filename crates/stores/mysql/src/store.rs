@@ -289,7 +289,11 @@ impl Backend for MySql {
         self.transact(work, held)
     }
 
-    fn settle(&self, ticket: i64) -> impl Future<Output = Result<Settled, Error>> + Send {
+    fn settle(
+        &self,
+        ticket: i64,
+        _: Option<&FullPath>,
+    ) -> impl Future<Output = Result<Settled, Error>> + Send {
         self.ask_what_became(ticket)
     }
 

@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering;
 
 use dulse_shared::SharedStore;
 use dulse_shared_testkit::{
-    Authority, Case, Cuts, Server as _, announced, as_store, cases, create, one, run, shown, state,
-    told, trial,
+    Authority, Case, Cuts, Server as _, announced, as_store, cases, compared_entries_are_held,
+    create, one, run, shown, state, told, trial,
 };
 use dulse_store::{EntryStore, Error, ErrorKind, ListRange, Step, Transaction};
 use dulse_store_mysql::{Config, MySql, Tables, Tls};
@@ -66,6 +66,13 @@ const CASES: &[(Case<Server>, &[Kind])] = &[
         BOTH,
     ),
     (("a_log_of_statements_is_written_to", statement_log), BOTH),
+    (
+        (
+            "what_was_compared_stays_as_it_was_until_the_change_is_made",
+            what_was_compared_stays_as_it_was_until_the_change_is_made,
+        ),
+        BOTH,
+    ),
     // MySQL 5.6 speaks no version of TLS that is still spoken.
     (
         (
@@ -199,6 +206,11 @@ fn in_d(store: &Arc<dyn EntryStore>, names: &[&str]) {
         ..Transaction::default()
     };
     commit(store, all).unwrap();
+}
+
+fn what_was_compared_stays_as_it_was_until_the_change_is_made(server: Server) {
+    let sql = "SELECT COUNT(*) FROM information_schema.INNODB_LOCK_WAITS";
+    compared_entries_are_held(&server, || server.sql("", sql).unwrap() != ["0"]);
 }
 
 fn byte_order(server: Server) {

@@ -135,7 +135,7 @@ impl Postgres {
             .map_err(failed)?;
         let us: i64 = get(&row, 0)?;
         // Everything that is written is locked by now, and nobody sees it yet.
-        held(us.saturating_mul(1_000));
+        held(us.saturating_mul(1_000)).await?;
         Ok(transaction)
     }
 
@@ -237,7 +237,7 @@ impl Statement {
         let at = "WHERE dirhash = $1 AND name = $2 AND directory = $3";
         let values = "(dirhash, name, directory, meta) VALUES ($1, $2, $3, $4)";
         match self {
-            // `FOR UPDATE`: nobody changes it before the commit.
+            // ⚠ `FOR UPDATE`: nobody changes it before the commit.
             Self::Compare(..) => {
                 format!("SELECT sha256(meta) = sha256($4) FROM \"{table}\" {at} FOR UPDATE")
             }

@@ -9,7 +9,9 @@ mod server;
 use std::future::Future;
 use std::path::Path;
 
-use dulse_shared_testkit::{Authority, as_store, cases, create, run, trial};
+use dulse_shared_testkit::{
+    Authority, as_store, cases, compared_entries_are_held, create, run, trial,
+};
 use dulse_store::{Error, ErrorKind};
 use dulse_store_postgres::{Config, Postgres, SslMode, Tables};
 use dulse_store_testkit::commit;
@@ -23,6 +25,10 @@ fn main() -> std::process::ExitCode {
     cases.push((
         "only_a_server_that_a_trusted_authority_names_is_spoken_to",
         encrypted,
+    ));
+    cases.push((
+        "what_was_compared_stays_as_it_was_until_the_change_is_made",
+        what_was_compared_stays_as_it_was_until_the_change_is_made,
     ));
     let of = |(name, case): (&str, _)| trial(name.to_owned(), case, Server::start, lacks.clone());
     run(cases.into_iter().map(of).collect())
@@ -55,6 +61,13 @@ impl dulse_shared_testkit::Server for Server {
     fn start_again(&mut self) -> anyhow::Result<()> {
         Self::start_again(self)
     }
+}
+
+fn what_was_compared_stays_as_it_was_until_the_change_is_made(server: Server) {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    compared_entries_are_held(&server, || {
+        server.sql("postgres", sql).unwrap().trim() != "0"
+    });
 }
 
 fn encrypted(mut server: Server) {

@@ -83,7 +83,7 @@ impl Redis {
         };
         // Who touches any of it from now on has the server refuse what follows, and reads the
         // clock later than this.
-        held(clock_ns);
+        held(clock_ns).await?;
         self.write(connection, ticket, rows, &lists).await
     }
 
