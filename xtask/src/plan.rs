@@ -49,6 +49,13 @@ const ROCKSDB_IMPORT: &str = "RocksDB: tests/upstream_import";
 /// Estimate of one black-box test file, in seconds.
 const BLACK_BOX_ESTIMATE_S: u64 = 45;
 
+/// The black-box file that compares 20,000 entries in HBase, where upstream's program deletes some
+/// fifty in a second.
+const CROSS_HBASE: &str = "tests/upstream_hbase";
+
+/// Estimate of [`CROSS_HBASE`].
+const CROSS_HBASE_ESTIMATE_S: u64 = 240;
+
 /// Estimate of [`POWER`]: some forty cuts, each with a restart and two comparisons.
 const POWER_ESTIMATE_S: u64 = 60;
 
@@ -147,6 +154,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             ring,
             match name.as_str() {
                 POWER => POWER_ESTIMATE_S,
+                CROSS_HBASE => CROSS_HBASE_ESTIMATE_S,
                 _ => BLACK_BOX_ESTIMATE_S,
             },
             Box::new(move || {
