@@ -135,6 +135,19 @@ async fn make_table(session: &Session, config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
+/// How the server that is asked brings what it acknowledges to its disk (`commitlog_sync`); none
+/// where it does not say, as a database that only speaks the same protocol.
+pub(crate) async fn log_sync(session: &Session) -> Option<String> {
+    let setting = "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'";
+    match texts(session, setting, ()).await {
+        Ok(said) => said.into_iter().next(),
+        Err(error) => {
+            tracing::debug!(%error, "the server does not tell its settings");
+            None
+        }
+    }
+}
+
 async fn columns(session: &Session, keyspace: &str) -> Result<Vec<String>, Error> {
     let columns = "SELECT column_name, type, kind FROM system_schema.columns \
                    WHERE keyspace_name = ? AND table_name = ?";

@@ -17,7 +17,7 @@ use scylla::statement::prepared::PreparedStatement;
 use crate::config::Config;
 use crate::error::{answer, of};
 use crate::layout::{Place, bounds, number, number_place, numbers, place};
-use crate::session::{Statements, connect};
+use crate::session::{Statements, connect, log_sync};
 use crate::write::Turns;
 
 /// Rows of one answer.
@@ -68,12 +68,25 @@ impl Cassandra {
     /// that is not there, and a table that is another.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         let (session, statements) = connect(config).await?;
+        if log_sync(&session).await.as_deref() == Some("periodic") {
+            tracing::warn!(
+                "Cassandra acknowledges what is not on its disk yet (`commitlog_sync: periodic`): \
+                 where a quorum of servers fails at once, or the only one, the last seconds are \
+                 lost; `batch` or `group` loses nothing"
+            );
+        }
         Ok(Self {
             session,
             statements,
             super_large: config.super_large.clone(),
             turns: Turns::default(),
         })
+    }
+
+    /// How the server that is asked brings what it acknowledges to its disk, `batch`, `group` or
+    /// `periodic`; none where it does not say.
+    pub async fn log_sync(&self) -> Option<String> {
+        log_sync(&self.session).await
     }
 
     /// The value of a row, by a statement that asks for it.

@@ -31,6 +31,10 @@ const CASES: &[Case<One>] = &[
         refused,
     ),
     (
+        "the_server_says_how_it_keeps_what_it_acknowledges",
+        log_sync,
+    ),
+    (
         "what_expires_goes_by_itself_and_nothing_older_shows_again",
         expires,
     ),
@@ -150,6 +154,17 @@ fn refused(server: One) {
     let error = error.map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     assert!(error.to_string().contains("dirhash"), "{error}");
+}
+
+/// A killed server loses nothing because of it, and a filer warns where it is otherwise.
+fn log_sync(server: One) {
+    let shared = Shared::on(&server);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let said = runtime.block_on(async {
+        let table = Cassandra::connect(&shared.config).await.unwrap();
+        table.log_sync().await
+    });
+    assert_eq!(said.as_deref(), Some("batch"));
 }
 
 fn expires(server: One) {
