@@ -206,7 +206,7 @@ fn orphaned_link(txn: &mut Txn<'_>, key: &Bytes, value: &Bytes) -> Result<bool, 
     let name = name.map_err(|e| corrupt(Space::Links, e))?;
     // Whether it shows, then where.
     let path = value.slice(1.min(value.len())..);
-    let is_there = find(txn, name, vec![path])?.is_some();
+    let is_there = find(txn, name, &[path])?.is_some();
     Ok(drop_if(txn, key, !is_there))
 }
 
@@ -407,7 +407,7 @@ fn first_path(
     let inode = inode.map_err(|e| corrupt(Space::Links, e))?;
     let is_linked = txn.inode(inode)?.is_some();
     let is_over = is_linked || {
-        let name = find(txn, inode, vec![path.clone()])?;
+        let name = find(txn, inode, std::slice::from_ref(path))?;
         match name {
             None => stable.covers(inode.birth()),
             Some(found) => {
@@ -477,7 +477,7 @@ fn content_of(txn: &mut Txn<'_>, inode: Identity) -> Result<Option<Content>, Rea
         return Ok(Some(row.content));
     }
     let path = txn.get(&keys::first_path(inode))?;
-    let found = find(txn, inode, path.into_iter().collect())?;
+    let found = find(txn, inode, path.as_slice())?;
     Ok(found.map(|found| found.row.content))
 }
 

@@ -284,7 +284,7 @@ impl<'t, 'r> Builder<'t, 'r> {
             if !is_visible || name == row.name {
                 continue;
             }
-            let Some(other) = find(self.txn, name, vec![path])? else {
+            let Some(other) = find(self.txn, name, &[path])? else {
                 continue;
             };
             let hints = self.hints(&other.row)?;

@@ -61,7 +61,7 @@ fn name_step(txn: &Txn<'_>, step: &NameStep, out: &mut Ranges) -> Result<bool, R
     for path in &paths {
         at_path(path, out);
     }
-    match lies_at(txn, step.name, paths)? {
+    match lies_at(txn, step.name, &paths)? {
         Some(path) => at_path(&path, out),
         None => return Ok(false),
     }

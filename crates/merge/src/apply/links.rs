@@ -31,7 +31,7 @@ pub(super) fn ensure_inode_row(txn: &mut Txn<'_>, step: &NameStep) -> Result<(),
     if known.as_ref().is_some_and(|inode| inode.is_born) {
         return Ok(());
     }
-    let first = find(txn, step.inode, step.hints.clone())?;
+    let first = find(txn, step.inode, &step.hints)?;
     let mut inode = known.unwrap_or(InodeRow {
         inode: step.inode,
         is_born: false,
@@ -249,7 +249,7 @@ pub fn is_counted(txn: &Txn<'_>, inode: Identity) -> Result<bool, ReadError> {
 /// Gives an inode a row of its own when the one name it has still holds its content.
 pub(crate) fn unfold(txn: &mut Txn<'_>, inode: Identity) -> Result<(), ReadError> {
     let path = txn.get(&keys::first_path(inode))?;
-    let first = find(txn, inode, path.into_iter().collect())?;
+    let first = find(txn, inode, path.as_slice())?;
     if first.is_none_or(|first| first.row.is_linked) {
         return Ok(());
     }

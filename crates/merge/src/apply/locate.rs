@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Finding a name: at a hinted path, where it moved, in the graves, or half arrived.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use dulse_types::Identity;
 
@@ -44,7 +46,7 @@ pub fn locate(txn: &mut Txn<'_>, step: &NameStep) -> Result<Option<Located>, Rea
     }
     let mut paths = step.hints.clone();
     paths.extend(step.place.iter().map(|place| place.path.clone()));
-    find(txn, step.name, paths)
+    find(txn, step.name, &paths)
 }
 
 /// The path of a name, dead ones and half arrived ones included, looked for at these paths and
@@ -52,41 +54,42 @@ pub fn locate(txn: &mut Txn<'_>, step: &NameStep) -> Result<Option<Located>, Rea
 pub(crate) fn lies_at(
     txn: &Txn<'_>,
     name: Identity,
-    mut paths: Vec<Bytes>,
+    paths: &[Bytes],
 ) -> Result<Option<Bytes>, ReadError> {
-    paths.extend(moved_paths(txn, name)?);
-    let row = match at_any(txn, name, &paths)? {
-        Some(row) => Some(row),
-        None => kept(txn, name)?.map(|found| found.row),
-    };
-    Ok(row.map(|row| row.path))
+    Ok(find(txn, name, paths)?.map(|found| found.row.path))
 }
 
 /// Finds a name by identity, at these paths first.
+///
+/// A name has one row, so the order of places decides only what it costs: mostly one read, four
+/// where it moved or died here. All paths are read when it lies where it was before it moved
+/// here for the first time, or nowhere: they may be a thousand.
 pub(crate) fn find(
-    txn: &mut Txn<'_>,
+    txn: &Txn<'_>,
     name: Identity,
-    mut paths: Vec<Bytes>,
+    paths: &[Bytes],
 ) -> Result<Option<Located>, ReadError> {
-    if let Some(row) = at_any(txn, name, &paths)? {
-        return Ok(Some(Located {
-            row,
-            place: Where::AtPath,
-        }));
+    let at_path = |row| Located {
+        row,
+        place: Where::AtPath,
+    };
+    let (first, others) = paths.split_at(paths.len().min(1));
+    if let Some(row) = at_any(txn, name, first)? {
+        return Ok(Some(at_path(row)));
     }
-    let n_seen = paths.len();
-    for path in moved_paths(txn, name)? {
-        if !paths.contains(&path) {
-            paths.push(path);
-        }
+    let moved = moved_paths(txn, name)?;
+    let (present, earlier) = moved.split_at(moved.len().min(1));
+    if let Some(row) = at_any(txn, name, present)? {
+        return Ok(Some(at_path(row)));
     }
-    if let Some(row) = at_any(txn, name, &paths[n_seen..])? {
-        return Ok(Some(Located {
-            row,
-            place: Where::AtPath,
-        }));
+    if let Some(found) = kept(txn, name)? {
+        return Ok(Some(found));
     }
-    kept(txn, name)
+    // The oldest first: here it may have moved less often than where the paths come from.
+    let mut seen: BTreeSet<_> = first.iter().chain(present).collect();
+    let rest = others.iter().rev().chain(earlier);
+    let rest = rest.filter(|path| seen.insert(*path));
+    Ok(at_any(txn, name, rest)?.map(at_path))
 }
 
 fn kept(txn: &Txn<'_>, name: Identity) -> Result<Option<Located>, ReadError> {
@@ -101,7 +104,11 @@ fn kept(txn: &Txn<'_>, name: Identity) -> Result<Option<Located>, ReadError> {
     Ok(None)
 }
 
-fn at_any(txn: &Txn<'_>, name: Identity, paths: &[Bytes]) -> Result<Option<NameRow>, ReadError> {
+fn at_any<'a>(
+    txn: &Txn<'_>,
+    name: Identity,
+    paths: impl IntoIterator<Item = &'a Bytes>,
+) -> Result<Option<NameRow>, ReadError> {
     for path in paths {
         if let Some(row) = at_path(txn, name, path)? {
             return Ok(Some(row));

@@ -84,7 +84,7 @@ impl Builder<'_, '_> {
     pub fn restore_in_place(&mut self, id: Identity, path: &Bytes) -> Result<Effect, LocalError> {
         let open = self.open(id)?;
         let row = self.require(path)?;
-        let lost = find(self.txn, open.name, vec![open.path.clone(), path.clone()])?;
+        let lost = find(self.txn, open.name, &[open.path.clone(), path.clone()])?;
         let inode = lost.map_or(open.name, |lost| lost.row.inode);
         if row.is_implied || row.inode != inode {
             return Err(LocalError::Exists(path.clone()));

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rules of the model that histories alone would not show: they converge without them too.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use dulse_merge::apply::DroppedRow;
 use dulse_merge::forget::{Ends, forget, is_dropped};
@@ -9,12 +11,13 @@ use dulse_merge::local::{
     Builder, CHANGE_BYTES_MAX, ENTRY_BYTES_MAX, LocalError, PLACES_MAX, TREE_NAMES_MAX,
     TREE_NAMES_MAX as NAMES,
 };
-use dulse_merge::{Change, MemberStep, NameStep, Step, Txn, apply, view};
+use dulse_merge::txn::RowsError;
+use dulse_merge::{Change, MemberStep, NameStep, Rows, Step, Txn, apply, view};
 use dulse_types::entry::{MODE_DIRECTORY, UnknownFields};
 use dulse_types::{Entry, EntryFields, Identity, Stamp, Vector};
 
 use crate::guards::{act, create, delete, file, fresh, link, pair, path, receive_all, rename};
-use crate::world::{Op, Replica};
+use crate::world::{Memory, Op, Replica};
 
 fn name_steps(change: &Change) -> Vec<&NameStep> {
     let steps = change.steps.iter().filter_map(|step| match step {
@@ -443,4 +446,46 @@ fn who_has_a_birth_that_never_comes_to_the_others_frees_none_of_its_chunks() {
         }
     }
     assert_eq!(due, [1], "only what was written over");
+}
+
+/// Rows that count how often they are read.
+struct Counting<'a>(&'a Memory, Cell<usize>);
+
+impl Rows for Counting<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, RowsError> {
+        self.1.set(self.1.get() + 1);
+        self.0.get(key)
+    }
+
+    fn scan(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, RowsError> {
+        self.1.set(self.1.get() + 1);
+        self.0.scan(from, to, limit)
+    }
+}
+
+#[test]
+fn what_moved_often_at_two_filers_is_found_by_a_few_reads() {
+    const MOVES: usize = 200;
+    let rng = &mut rand::SeedableRng::seed_from_u64(0);
+    let (mut one, mut other) = (Replica::new(1), Replica::new(2));
+    create(&mut one, "/a", 1);
+    other.receive(&one.log[0]);
+    other.clock = 1_000_000;
+    for (replica, letter) in [(&mut one, 'b'), (&mut other, 'c')] {
+        let mut at = path("/a");
+        for n in 0..MOVES {
+            let to: Bytes = format!("/{letter}{n}").into();
+            replica.local(&Op::Rename(at, to.clone()), rng).unwrap();
+            at = to;
+        }
+    }
+    for change in &one.log[1..] {
+        let rows = Counting(&other.rows, Cell::new(0));
+        let mut txn = Txn::new(&rows);
+        apply(&mut txn, change).unwrap();
+        assert_eq!(txn.n_orphans, 0);
+        assert!(rows.1.get() < 16, "{} reads", rows.1.get());
+        let writes = txn.finish().unwrap().0;
+        other.rows.write(writes);
+    }
 }
