@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Subscribers that resume where their streams broke, and what they must have seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,20 @@ const SILENCE_MAX: Duration = Duration::from_secs(8);
 
 #[derive(Default)]
 struct Seen {
-    created: BTreeSet<String>,
+    /// Additions, with the first `ts_ns` that each was told with.
+    created: BTreeMap<String, i64>,
     n_events: u64,
+    streams: Vec<Stream>,
+}
+
+/// One stream: what a subscriber that misses something is judged by.
+#[derive(Debug)]
+struct Stream {
+    opened: Instant,
+    since_ns: i64,
+    /// `ts_ns` of the first and the last message.
+    first_ns: i64,
+    last_ns: i64,
 }
 
 /// A subscriber at one filer; it ends when dropped.
@@ -78,8 +91,20 @@ async fn stream(
     let mut events = tokio::time::timeout(SILENCE_MAX, subscribed)
         .await??
         .into_inner();
+    lock(seen).streams.push(Stream {
+        opened: Instant::now(),
+        since_ns: *since_ns,
+        first_ns: 0,
+        last_ns: 0,
+    });
     while let Some(event) = tokio::time::timeout(SILENCE_MAX, events.message()).await?? {
         *since_ns = (*since_ns).max(event.ts_ns);
+        if let Some(stream) = lock(seen).streams.last_mut() {
+            if stream.first_ns == 0 {
+                stream.first_ns = event.ts_ns;
+            }
+            stream.last_ns = event.ts_ns;
+        }
         let Some(change) = event.event_notification else {
             continue;
         };
@@ -87,11 +112,10 @@ async fn stream(
             continue;
         };
         let (_, name) = entry.take_name()?;
-        let mut seen = seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = lock(seen);
         seen.n_events += 1;
-        seen.created.insert(format!("{}/{name}", event.directory));
+        let path = format!("{}/{name}", event.directory);
+        seen.created.entry(path).or_insert(event.ts_ns);
     }
     Ok(())
 }
@@ -100,30 +124,58 @@ async fn stream(
 pub(super) async fn judge(watchers: Vec<Watcher>, added: &BTreeSet<String>) -> Result<u64> {
     let deadline = Instant::now() + HEAR_TIME_MAX;
     let mut n_events = 0;
-    for watcher in watchers {
+    for watcher in &watchers {
         loop {
             let missing: Vec<String> = {
-                let seen = watcher.seen.lock();
-                let seen = seen.unwrap_or_else(std::sync::PoisonError::into_inner);
-                added.difference(&seen.created).cloned().collect()
+                let seen = lock(&watcher.seen);
+                let is_missing = |path: &&String| !seen.created.contains_key(*path);
+                added.iter().filter(is_missing).cloned().collect()
             };
-            if missing.is_empty() {
-                break;
-            }
+            let Some(first) = missing.first() else { break };
             ensure!(
                 Instant::now() < deadline,
-                "the subscriber at filer {} never saw {} of {} additions, such as {:?}",
+                "the subscriber at filer {} never saw {} of {} additions: {}",
                 watcher.filer,
                 missing.len(),
                 added.len(),
-                missing.first()
+                story(watcher, &watchers, first)
             );
             tokio::time::sleep(RETRY_DELAY).await;
         }
-        let seen = watcher.seen.lock();
-        n_events += seen
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .n_events;
+        n_events += lock(&watcher.seen).n_events;
     }
     Ok(n_events)
+}
+
+/// When others were told of what one subscriber never saw, and its streams around that.
+fn story(misses: &Watcher, watchers: &[Watcher], path: &str) -> String {
+    let mut told = format!("{path}, told");
+    let mut at_ns = 0;
+    for watcher in watchers {
+        if let Some(ts_ns) = lock(&watcher.seen).created.get(path) {
+            let _ = write!(told, " at filer {} with {ts_ns};", watcher.filer);
+            at_ns = *ts_ns;
+        }
+    }
+    let seen = lock(&misses.seen);
+    let Some(zero) = seen.streams.first().map(|stream| stream.opened) else {
+        return told;
+    };
+    let around = seen.streams.partition_point(|s| s.since_ns <= at_ns);
+    for stream in &seen.streams[around.saturating_sub(3)..seen.streams.len().min(around + 3)] {
+        let _ = write!(
+            told,
+            "\n  after {:?}: since {}, told {} to {}",
+            stream.opened.duration_since(zero),
+            stream.since_ns,
+            stream.first_ns,
+            stream.last_ns
+        );
+    }
+    told
+}
+
+fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
+    seen.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
