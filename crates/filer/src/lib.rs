@@ -98,7 +98,8 @@ impl Entries {
 pub struct Filer {
     state: Arc<FilerState>,
     stop: watch::Sender<bool>,
-    servers: Vec<JoinHandle<()>>,
+    http: JoinHandle<()>,
+    grpc: JoinHandle<()>,
     helpers: Vec<JoinHandle<()>>,
 }
 
@@ -179,10 +180,8 @@ impl Filer {
         }
         .router()
         .layer(HttpLayer::new("filer"));
-        let servers = vec![
-            tokio::spawn(http_listener.serve(router, stopping(stopped.clone()))),
-            tokio::spawn(serve_grpc(grpc_listener, Arc::clone(&state), stopped)?),
-        ];
+        let http = tokio::spawn(http_listener.serve(router, stopping(stopped.clone())));
+        let grpc = tokio::spawn(serve_grpc(grpc_listener, Arc::clone(&state), stopped)?);
         let mut helpers = vec![
             discovering,
             tokio::spawn(Arc::clone(&state.blobs).sweep()),
@@ -207,7 +206,8 @@ impl Filer {
         Ok(Self {
             state,
             stop,
-            servers,
+            http,
+            grpc,
             helpers,
         })
     }
@@ -231,7 +231,7 @@ impl Filer {
 
     /// Refuses new requests, lets those in flight end, leaves the cluster where that is wanted,
     /// then closes the store.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         match &self.state.kept {
             Kept::Embedded(own) => {
                 let is_renewed = *own.replicator.renewed().borrow();
@@ -239,21 +239,25 @@ impl Filer {
                     leave(own, wait).await;
                 }
                 self.stop.send_replace(true);
+                drain(&mut self.http).await;
+                let store = Arc::clone(&own.store);
+                // Order: before it is said that this filer stops. Others wait for no more of it then,
+                // and what a request in flight did after that came late to subscribers, or never
+                // to those whose filer was restarted meanwhile.
+                let _ = tokio::task::spawn_blocking(move || store.seal()).await;
                 own.replicator.hand_over().await;
                 own.replicator.stop();
             }
             Kept::Shared(on) => {
                 self.stop.send_replace(true);
+                drain(&mut self.http).await;
                 on.stop().await;
             }
         }
         for helper in &self.helpers {
             helper.abort();
         }
-        for server in self.servers {
-            // A stream that never ends is cut when the time is over.
-            let _ = tokio::time::timeout(DRAIN_TIME_MAX, server).await;
-        }
+        drain(&mut self.grpc).await;
         match &self.state.kept {
             Kept::Embedded(own) => {
                 let store = Arc::clone(&own.store);
@@ -268,6 +272,11 @@ impl Filer {
             }
         }
     }
+}
+
+/// Lets a server end what it does. A stream that never ends is cut when the time is over.
+async fn drain(server: &mut JoinHandle<()>) {
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, server).await;
 }
 
 /// Starts what finds the others and keeps this filer in step with them.

@@ -158,6 +158,9 @@ impl OnShared {
 
     /// Tells the others that this filer stops, and waits a moment for them to have heard all.
     pub(crate) async fn stop(&self) {
+        let store = Arc::clone(&self.store);
+        // Order: first. Nobody waits for more of one that says it stops.
+        let _ = tokio::task::spawn_blocking(move || store.seal()).await;
         self.leaving.send_replace(true);
         let mut followers = self.n_followers.subscribe();
         let nobody = followers.wait_for(|n| *n == 0);

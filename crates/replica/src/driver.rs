@@ -70,6 +70,7 @@ pub(crate) enum Request {
     Renew(Renewal, oneshot::Sender<Result<u64, Error>>),
     Reissue(oneshot::Sender<Result<Reissued, Error>>),
     Silences(Vec<(Origin, Duration)>, oneshot::Sender<Result<(), Error>>),
+    Seal(oneshot::Sender<()>),
     Stop,
 }
 
@@ -83,6 +84,9 @@ pub(crate) struct Driver {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) syncer: Syncer,
     pub(crate) waiting: Waiting,
+    /// ⚠ Nothing of its own is written any more that subscribers are told of: others hear next
+    /// that this filer stops, and wait for no more of it.
+    pub(crate) is_sealed: bool,
 }
 
 /// Transactions that share one append. Those that ask for less wait for the others' sync, too:
@@ -134,7 +138,7 @@ impl Driver {
 
     /// How long to wait for the next request.
     fn patience(&self) -> Duration {
-        let patience = if self.replica.has_tree_work() {
+        let patience = if self.has_tree_work() {
             Duration::ZERO
         } else if self.replica.has_open_trees() || !self.waiting.is_empty() {
             LOOK_EVERY
@@ -145,10 +149,14 @@ impl Driver {
         next_end.map_or(patience, |next| next.min(patience))
     }
 
+    fn has_tree_work(&self) -> bool {
+        !self.is_sealed && self.replica.has_tree_work()
+    }
+
     /// Does one part of a tree change, so that requests wait for no more than that, and then
     /// what waited for one that is over.
     fn trees(&mut self) {
-        if self.replica.has_tree_work() {
+        if self.has_tree_work() {
             if let Some(over) = self.replica.step_tree() {
                 let caller = self.waiting.over(over.intent);
                 if let Some((level, done)) = caller {
@@ -218,6 +226,10 @@ impl Driver {
     fn write(&mut self, writes: Vec<Write>) {
         let mut group = Group::default();
         for write in writes {
+            if self.is_sealed {
+                write.fail(stopped());
+                continue;
+            }
             if let Some(why) = write.waits_for(&self.replica) {
                 self.waiting.park(write, why);
                 continue;
@@ -367,11 +379,19 @@ impl Driver {
             Request::Renew(renewal, answer) => {
                 let _ = answer.send(self.replica.renew(&renewal));
             }
+            Request::Reissue(answer) if self.is_sealed => {
+                let _ = answer.send(Err(stopped()));
+            }
             Request::Reissue(answer) => {
                 let _ = answer.send(self.replica.reissue());
             }
             Request::Silences(silences, answer) => {
                 let _ = answer.send(self.replica.note_silences(&silences));
+            }
+            Request::Seal(answer) => {
+                self.is_sealed = true;
+                self.waiting.stop();
+                let _ = answer.send(());
             }
             Request::Commit(..) | Request::Stop => {}
         }

@@ -87,6 +87,7 @@ impl ReplicaStore {
             reporter,
             syncer,
             waiting: Waiting::default(),
+            is_sealed: false,
         };
         let thread = std::thread::Builder::new()
             .name("replica".to_owned())
@@ -371,6 +372,16 @@ impl ReplicaStore {
     pub async fn note_silences(&self, silences: Vec<(Origin, Duration)>) -> Result<(), Error> {
         self.ask(|answer| Request::Silences(silences, answer))
             .await?
+    }
+
+    /// Finishes what is queued and refuses every write after it as `Unavailable`; trees that are
+    /// being changed rest until the next start. Changes of others are still applied. Blocks.
+    pub fn seal(&self) {
+        let (answer, answered) = oneshot::channel();
+        // When the queue is gone the thread has ended: nothing is written any more.
+        if self.queue.send(Request::Seal(answer)).is_ok() {
+            let _ = answered.blocking_recv();
+        }
     }
 
     /// Finishes what is queued, checkpoints, and ends the thread.

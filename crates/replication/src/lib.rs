@@ -344,8 +344,9 @@ impl Replicator {
         self.inner.renewed.subscribe()
     }
 
-    /// Ends the tasks after the peers that pull have what was acknowledged here, at most
-    /// two seconds later.
+    /// Says to the peers that this filer stops and ends the tasks once those that pull have
+    /// what was acknowledged here, at most two seconds later. The store is sealed before
+    /// ([`dulse_replica::ReplicaStore::seal`]): what came after the word would come late.
     pub async fn hand_over(&self) {
         self.inner.stop.send_replace(true);
         let until = Instant::now() + HAND_OVER_MAX;

@@ -228,9 +228,12 @@ async fn feed(inner: &Inner, request: &PullRequest, send: &Sender) {
         if inner.store.shared().needs_ceiling() && inner.store.promise().await.is_err() {
             return;
         }
-        let is_last = is_stopping && is_idle;
         let known = convert::all_known(inner);
         let is_own = cursor.origin == inner.origin();
+        // What is not on disk yet is sent first: nobody else would have the last of it.
+        let position = inner.store.shared().vector().get(cursor.origin);
+        let is_whole = !is_own || cursor.after >= position;
+        let is_last = is_stopping && is_idle && is_whole;
         let is_awaited = !is_idle && is_own && inner.store.is_awaited();
         let mut heartbeat = heartbeat(inner.store.shared(), known, is_last);
         heartbeat.leaving = inner.core.lock().who_leaves();

@@ -14,6 +14,10 @@ pub trait AnyShared: EntryStore {
     /// The section of `filer.toml` that it is configured by, such as `postgres`.
     fn name(&self) -> &'static str;
 
+    /// Refuses every transaction from now on and waits for those under way, some seconds at
+    /// most: what this filer has promised to announce by then is all. Blocks.
+    fn seal(&self);
+
     /// Whether the store was made when this filer opened it: nothing happened on it before.
     fn is_new(&self) -> bool;
 

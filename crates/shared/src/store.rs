@@ -185,6 +185,23 @@ impl<B: Backend> AnyShared for SharedStore<B> {
         self.committer.backend.name()
     }
 
+    fn seal(&self) {
+        let Some(runtime) = &self.runtime else {
+            return;
+        };
+        let commits = Arc::clone(&self.commits);
+        let sealing = async move {
+            let all = tokio::time::timeout(STOP_TIME_MAX, commits.acquire_many(COMMITS_MAX as u32));
+            if let Ok(Ok(all)) = all.await {
+                all.forget();
+                commits.close();
+            }
+            Ok(())
+        };
+        // Nothing else can fail here.
+        let _ = wait(runtime.handle(), sealing);
+    }
+
     fn is_new(&self) -> bool {
         self.is_new
     }
@@ -259,6 +276,9 @@ impl<B: Backend> EntryStore for SharedStore<B> {
         let Some(runtime) = &self.runtime else {
             return done(Err(stopped()));
         };
+        if self.commits.is_closed() {
+            return done(Err(stopped()));
+        }
         let Ok(permit) = Arc::clone(&self.commits).try_acquire_owned() else {
             let text = format!("{COMMITS_MAX} transactions are under way already");
             let error = Error::new(Operation::Commit, ErrorKind::Unavailable);

@@ -38,6 +38,7 @@ impl Write {
         }
     }
 
+    /// Answers that it was not done.
     pub(super) fn fail(self, error: Error) {
         match self {
             Self::Commit(_, done) => done(Err(error)),

@@ -474,3 +474,52 @@ fn a_store_that_stops_says_that_the_outcome_is_open_and_goes_on_when_it_runs_aga
     finish(&mut replica, &machine);
     assert_eq!(check_places(&replica, "in the end"), (0, 36));
 }
+
+#[test]
+fn a_sealed_store_writes_nothing_more_of_its_own() {
+    let machine = machine(Durability::Fsync);
+    let mut replica = machine.open();
+    plant(&mut replica);
+    let store = ReplicaStore::start(replica).unwrap();
+    let gate = machine.engine.gate.lock().unwrap();
+    let (told, answers) = channel();
+    let before = told.clone();
+    store.change_tree(
+        moved(),
+        Box::new(|_| {}),
+        Box::new(move |result| told.send(result.unwrap_err().outcome()).unwrap()),
+    );
+    until_taken(&store);
+    store.commit(
+        create("/queued"),
+        Box::new(move |result| drop((before, result.unwrap()))),
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.seal());
+        while store.n_waiting() < 2 {
+            std::thread::yield_now();
+        }
+        drop(gate);
+    });
+    // What was queued before is done; the tree rests, and is done at the next start.
+    assert_eq!(answers.recv().unwrap(), dulse_store::Outcome::Unknown);
+    assert!(store.find(&path("/queued")).unwrap().is_some());
+    let own = store.shared().origin();
+    let sealed = store.shared().vector().get(own);
+    for n in 0..20 {
+        let (told, answer) = channel();
+        let done = Box::new(move |result: Result<_, _>| told.send(result.err()).unwrap());
+        store.commit(create(&format!("/late-{n}")), done);
+        let refused = answer.recv().unwrap().expect("it is sealed");
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert_ne!(refused.outcome(), dulse_store::Outcome::Unknown);
+    }
+    assert_eq!(store.shared().vector().get(own), sealed);
+    store.stop();
+    drop(store);
+    let mut replica = machine.open();
+    assert_eq!(replica.shared().trees().len(), 1);
+    replica.resume_trees();
+    finish(&mut replica, &machine);
+    assert_eq!(check_places(&replica, "in the end"), (0, 36));
+}
