@@ -11,12 +11,14 @@ mod cuts;
 mod faulty;
 mod filers;
 mod holding;
+mod process;
 
 pub use authority::Authority;
 pub use cases::{Case, cases, cases_of_rows};
 pub use cuts::Cuts;
 pub use filers::{Server, Shared, announced, as_store, create, one, shown, state, told};
 pub use holding::compared_entries_are_held;
+pub use process::Process;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An etcd server for tests: in a directory of its own, on loopback, ended by its own id.
+//! An etcd server for tests: in a directory of its own, on loopback, ended with its test.
 //!
 //! Its programs are Debian's, installed or unpacked into the cache by `cargo xtask setup`;
 //! `DULSE_ETCD` names the folder of `etcd` and `etcdctl` where they lie elsewhere.
@@ -7,10 +7,11 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use dulse_shared_testkit::Process;
 
 /// How long the server may take until it answers.
 const START_TIME_MAX: Duration = Duration::from_secs(180);
@@ -20,7 +21,7 @@ pub(crate) struct Server {
     programs: PathBuf,
     pub(crate) port: u16,
     peer_port: u16,
-    child: Child,
+    process: Process,
     more: Vec<String>,
     /// What its clients are told beside the address: how it is encrypted.
     scheme: &'static str,
@@ -65,13 +66,13 @@ impl Server {
         let (port, peer_port) = (free_port()?, free_port()?);
         let dir = place()?;
         let more: Vec<String> = more.iter().map(|&option| option.to_owned()).collect();
-        let child = run(&programs, dir.path(), [port, peer_port], "http", &more)?;
+        let process = run(&programs, dir.path(), [port, peer_port], "http", &more)?;
         let mut server = Self {
             dir,
             programs,
             port,
             peer_port,
-            child,
+            process,
             more,
             scheme: "http",
         };
@@ -81,14 +82,12 @@ impl Server {
 
     /// Kills it as a machine that loses power would end it.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        self.process.kill()
     }
 
     pub(crate) fn start_again(&mut self) -> Result<()> {
         let ports = [self.port, self.peer_port];
-        self.child = run(
+        self.process = run(
             &self.programs,
             self.dir.path(),
             ports,
@@ -118,12 +117,7 @@ impl Server {
 
     /// Sends it a signal by its name.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &id])
-            .status()?;
-        ensure!(status.success(), "kill -{name}");
-        Ok(())
+        self.process.signal(name)
     }
 
     /// It says so itself, in its log, once it serves clients.
@@ -137,9 +131,9 @@ impl Server {
             if is_serving && TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait()? {
+            if self.process.has_ended() {
                 let last: Vec<&str> = said.lines().rev().take(5).collect();
-                bail!("etcd ended with {status}: {last:#?}");
+                bail!("etcd ended: {last:#?}");
             }
             ensure!(
                 began.elapsed() < START_TIME_MAX,
@@ -171,26 +165,20 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Nothing of it is kept.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn run(
     programs: &Path,
     dir: &Path,
     [port, peer_port]: [u16; 2],
     scheme: &str,
     more: &[String],
-) -> Result<Child> {
+) -> Result<Process> {
     // Of this start alone: what was said before would be taken for it.
-    let log = std::fs::File::create(dir.join("log"))?;
+    let log = dir.join("log");
+    std::fs::File::create(&log)?;
     let url = format!("{scheme}://127.0.0.1:{port}");
     let peer = format!("http://127.0.0.1:{peer_port}");
-    let child = Command::new(programs.join("etcd"))
+    let mut command = Command::new(programs.join("etcd"));
+    command
         .arg("--data-dir")
         .arg(dir.join("data"))
         .args([
@@ -206,9 +194,6 @@ fn run(
             &peer,
         ])
         .args(["--initial-cluster", &format!("default={peer}")])
-        .args(more)
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()?;
-    Ok(child)
+        .args(more);
+    Process::start(&command, &log)
 }

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Redis servers for tests: in directories of their own, on loopback, ended by their own ids.
+//! Redis servers for tests: in directories of their own, on loopback, ended with their
+//! test.
 //!
 //! The programs are Debian's, installed or unpacked into the cache by `cargo xtask setup`;
 //! `DULSE_REDIS` names the folder of `redis-server` where it lies elsewhere.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use dulse_shared_testkit::Process;
 
 /// How long a server may take until it answers.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
@@ -21,7 +24,7 @@ pub(crate) struct Server {
     programs: PathBuf,
     pub(crate) port: u16,
     arguments: Vec<String>,
-    child: Child,
+    process: Process,
 }
 
 fn programs() -> Result<PathBuf> {
@@ -62,13 +65,13 @@ impl Server {
         let dir = tempfile::tempdir()?;
         let programs = programs()?;
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let child = run(&programs, dir.path(), port, &arguments)?;
+        let process = run(&programs, dir.path(), port, &arguments)?;
         let mut server = Self {
             dir,
             programs,
             port,
             arguments,
-            child,
+            process,
         };
         server.wait()?;
         Ok(server)
@@ -87,27 +90,33 @@ impl Server {
         let file = dir.path().join("sentinel.conf");
         std::fs::write(&file, settings)?;
         let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
-        let child = spawn(&programs, &arguments, dir.path())?;
+        let process = spawn(&programs, &arguments, dir.path())?;
         let mut server = Self {
             dir,
             programs,
             port,
             arguments,
-            child,
+            process,
         };
         server.wait()?;
         Ok(server)
     }
 
-    /// A cluster of three masters with a replica each.
-    pub(crate) fn start_cluster() -> Result<Vec<Self>> {
-        let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-        let servers: Result<Vec<Self>> = (0..6).map(|_| Self::start_with(&arguments)).collect();
+    /// A cluster of three masters.
+    ///
+    /// - `n_replicas`: of each master.
+    /// - `arguments`: of every server.
+    pub(crate) fn start_cluster(n_replicas: usize, arguments: &[&str]) -> Result<Vec<Self>> {
+        let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let arguments = [&own[..], arguments].concat();
+        let n = 3 * (1 + n_replicas);
+        let servers: Result<Vec<Self>> = (0..n).map(|_| Self::start_with(&arguments)).collect();
         let servers = servers?;
         let addresses: Vec<String> = servers.iter().map(Self::address).collect();
         let mut create = vec!["--cluster", "create"];
         create.extend(addresses.iter().map(String::as_str));
-        create.extend(["--cluster-replicas", "1", "--cluster-yes"]);
+        let n_replicas = n_replicas.to_string();
+        create.extend(["--cluster-replicas", &n_replicas, "--cluster-yes"]);
         let first = servers.first().context("six servers")?;
         let said = program(&first.programs, "redis-cli")
             .args(&create)
@@ -127,24 +136,17 @@ impl Server {
 
     /// Ends it as a machine that fails would end it.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+        self.process.kill()
     }
 
     pub(crate) fn start_again(&mut self) -> Result<()> {
-        self.child = run(&self.programs, self.dir.path(), self.port, &self.arguments)?;
+        self.process = run(&self.programs, self.dir.path(), self.port, &self.arguments)?;
         self.wait()
     }
 
     /// Sends it a signal by its name.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
-        let id = self.child.id().to_string();
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &id])
-            .status()?;
-        anyhow::ensure!(status.success(), "kill -{name}");
-        Ok(())
+        self.process.signal(name)
     }
 
     /// Has it do a command; gives what `redis-cli` printed.
@@ -156,6 +158,24 @@ impl Server {
         let text = String::from_utf8_lossy(&said.stdout).trim().to_owned();
         if !said.status.success() {
             bail!("{text} {}", String::from_utf8_lossy(&said.stderr));
+        }
+        Ok(text)
+    }
+
+    /// Has whichever server of its cluster has a key do a command; the key is the last argument,
+    /// of any bytes.
+    pub(crate) fn command_at(&self, arguments: &[&str], key: &[u8]) -> Result<String> {
+        let mut said = program(&self.programs, "redis-cli")
+            .args(["-c", "-x", "-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        said.stdin.take().context("it is piped")?.write_all(key)?;
+        let said = said.wait_with_output()?;
+        let text = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+        if !said.status.success() {
+            bail!("{text}");
         }
         Ok(text)
     }
@@ -183,8 +203,8 @@ impl Server {
             if said.is_ok_and(|said| said.contains("PONG") || said.contains("NOAUTH")) {
                 return Ok(());
             }
-            if let Some(status) = self.child.try_wait()? {
-                bail!("redis-server ended with {status}");
+            if self.process.has_ended() {
+                bail!("redis-server ended");
             }
             if began.elapsed() > START_TIME_MAX {
                 bail!("redis-server does not answer in time");
@@ -194,15 +214,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // One that is stopped ends, too.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn run(programs: &Path, dir: &Path, port: u16, arguments: &[String]) -> Result<Child> {
+fn run(programs: &Path, dir: &Path, port: u16, arguments: &[String]) -> Result<Process> {
     let mut all: Vec<String> = ["--bind", "127.0.0.1", "--save", "", "--port"]
         .map(str::to_owned)
         .to_vec();
@@ -213,18 +225,10 @@ fn run(programs: &Path, dir: &Path, port: u16, arguments: &[String]) -> Result<C
     spawn(programs, &all, dir)
 }
 
-fn spawn(programs: &Path, arguments: &[String], dir: &Path) -> Result<Child> {
-    let log = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(dir.join("log"))?;
-    let child = program(programs, "redis-server")
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(Stdio::null())
-        .spawn()?;
-    Ok(child)
+fn spawn(programs: &Path, arguments: &[String], dir: &Path) -> Result<Process> {
+    let mut command = program(programs, "redis-server");
+    command.args(arguments);
+    Process::start(&command, &dir.join("log"))
 }
 
 /// Libraries of programs that were unpacked lie beside them; where they were installed, the
