@@ -186,8 +186,10 @@ impl<R: Rows> Backend for Stepwise<R> {
         Ok(Settled::Over)
     }
 
-    /// This filer's own clock: the numbers of [`Rows::raise`] make the order.
+    /// This filer's own clock: the numbers of [`Rows::raise`] make the order. They are asked for
+    /// all the same, since who asks for the clock wants to know whether the database answers.
     async fn clock_ns(&self) -> Result<i64, Error> {
+        self.0.raised().await?;
         Ok(wall_clock_ns())
     }
 
