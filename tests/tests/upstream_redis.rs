@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Upstream's filer and our store on one Redis: each reads what the other wrote.
+//! Upstream's filer and our store on one Redis, or one cluster: each reads what the other wrote.
 
 #[path = "../../crates/stores/redis/tests/support/server.rs"]
 mod server;
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use dulse_shared::SharedOptions;
 use dulse_store::EntryStore;
 use dulse_store_redis::{Config, Names, Servers};
@@ -14,7 +14,7 @@ use dulse_tests::cross;
 use server::Server;
 
 /// Upstream's configuration of a server, or of the sentinel of one.
-fn filer_toml(config: &Config) -> Result<String> {
+fn filer_toml(config: &Config) -> String {
     let layout = match config.names {
         Names::SortedSet => "redis2",
         Names::SkipList => "redis3",
@@ -30,13 +30,20 @@ fn filer_toml(config: &Config) -> Result<String> {
                 sentinels.join("\", \"")
             ),
         ),
-        Servers::Cluster(nodes) => bail!("no store of ours is in a cluster: {nodes:?}"),
+        Servers::Cluster(addresses) => (
+            layout.replace("redis", "redis_cluster"),
+            format!("addresses = [\"{}\"]", addresses.join("\", \"")),
+        ),
     };
-    Ok(format!(
+    let database = match &config.servers {
+        Servers::Cluster(_) => String::new(),
+        _ => format!("database = {}\n", config.database),
+    };
+    format!(
         "[{section}]\nenabled = true\n{servers}\nusername = \"\"\npassword = \"\"\n\
-         database = {}\nkeyPrefix = \"{}\"\nsuperLargeDirectories = []\n",
-        config.database, config.key_prefix
-    ))
+         {database}keyPrefix = \"{}\"\nsuperLargeDirectories = []\n",
+        config.key_prefix
+    )
 }
 
 async fn cross_read(config: Config) -> Result<()> {
@@ -45,8 +52,12 @@ async fn cross_read(config: Config) -> Result<()> {
         journal: dir.path().join("journal"),
         random: 0x1234_5678_9abc_def1,
     };
-    let toml = filer_toml(&config)?;
+    let toml = filer_toml(&config);
     let open = move || {
+        if matches!(config.servers, Servers::Cluster(_)) {
+            let store = dulse_store_redis::open_cluster(config, &options)?;
+            return Ok(Arc::new(store) as Arc<dyn EntryStore>);
+        }
         let store = dulse_store_redis::open(config, &options)?;
         Ok(Arc::new(store) as Arc<dyn EntryStore>)
     };
@@ -99,4 +110,25 @@ async fn ten_thousand_entries_are_read_both_ways_behind_a_sentinel() -> Result<(
     };
     cross_read(Config::at(Names::SortedSet, servers)).await?;
     check_names(&master, "0", "/")
+}
+
+/// A cluster of three masters with a replica each.
+async fn in_a_cluster(names: Names, prefix: &str) -> Result<()> {
+    let servers = Server::start_cluster(1, &[])?;
+    let addresses = servers.iter().take(1).map(Server::address).collect();
+    let config = Config {
+        key_prefix: prefix.to_owned(),
+        ..Config::at(names, Servers::Cluster(addresses))
+    };
+    cross_read(config).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_entries_are_read_both_ways_in_a_cluster_with_sorted_sets() -> Result<()> {
+    in_a_cluster(Names::SortedSet, "here:").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_entries_are_read_both_ways_in_a_cluster_with_skip_lists() -> Result<()> {
+    in_a_cluster(Names::SkipList, "").await
 }

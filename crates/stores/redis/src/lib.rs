@@ -12,6 +12,7 @@
 
 mod advice;
 mod apply;
+mod cluster;
 mod config;
 mod error;
 mod layout;
@@ -25,6 +26,7 @@ mod skip_list;
 mod store;
 mod tickets;
 
+pub use cluster::{RedisCluster, open_cluster};
 pub use config::{Config, Names, Servers, Tls};
 pub use section::ConfigError;
 pub use skip_list::check_skip_list;

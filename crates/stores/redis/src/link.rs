@@ -84,7 +84,7 @@ impl Link {
             }
             Servers::Cluster(_) => {
                 return Err(error::invalid(
-                    "clusters are not supported yet; expected one server or sentinels",
+                    "a cluster is not one server; expected one, or sentinels",
                 ));
             }
         }
@@ -390,7 +390,7 @@ impl Connection {
 }
 
 /// `host:port`, the port being Redis' own where there is none.
-fn address_of(text: &str) -> Result<Address, Error> {
+pub(crate) fn address_of(text: &str) -> Result<Address, Error> {
     let expected = || error::invalid(format!("the address is `{text}`; expected host:port"));
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => {

@@ -19,7 +19,7 @@ use crate::skip_list::{Batch, ELEMENTS_MAX, decode_element, decode_root, encode}
 use crate::store::{LIST_BYTES_MAX, Redis, bounds, rows_of};
 
 /// Times that a listing begins again after others changed the list meanwhile.
-const LIST_RETRIES_MAX: usize = 20;
+pub(crate) const LIST_RETRIES_MAX: usize = 20;
 
 /// A list as it was read.
 #[derive(Default)]
@@ -347,7 +347,11 @@ impl Redis {
 
 impl List {
     /// Takes the root; gives the first element.
-    fn take_root(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> Result<Option<i64>, Error> {
+    pub(crate) fn take_root(
+        &mut self,
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+    ) -> Result<Option<i64>, Error> {
         let root = value.as_deref().map(decode_root).transpose();
         let root = root.map_err(|e| Error::new(Operation::List, ErrorKind::Corrupt).source(e))?;
         self.values.push((key, value));
@@ -356,7 +360,7 @@ impl List {
     }
 
     /// Takes an element; gives the next one.
-    fn take_element(
+    pub(crate) fn take_element(
         &mut self,
         key: Vec<u8>,
         value: Option<Vec<u8>>,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The suites of entry stores that Redis passes, in each of upstream's layouts.
+//! The suites of entry stores that Redis passes, in each of upstream's layouts: with one server,
+//! behind a sentinel, and in a cluster.
 
 #[path = "support/server.rs"]
 mod server;
@@ -7,23 +8,24 @@ mod server;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use dulse_shared::{SharedOptions, SharedStore};
+use dulse_shared::{SharedOptions, SharedStore, Stepwise};
 use dulse_store::Error;
-use dulse_store_redis::{Config, Names, Redis, Servers};
+use dulse_store_redis::{Config, Names, Redis, RedisCluster, Servers};
 use dulse_store_testkit::{self as testkit, opener};
 use server::Server;
 
-/// The servers of this process: one alone, and one behind a sentinel.
-struct Both {
+/// The servers of this process: one alone, one behind a sentinel, three in a cluster.
+struct All {
     one: Server,
     _master: Server,
     sentinel: Server,
+    cluster: Vec<Server>,
 }
 
 fn main() -> std::process::ExitCode {
     let started = start();
     let lacks = started.as_ref().err().map(|e| format!("{e:#}"));
-    let both = Arc::new(Mutex::new(started.ok()));
+    let all = Arc::new(Mutex::new(started.ok()));
     let suites = [
         testkit::core::SUITE,
         testkit::listing::SUITE,
@@ -42,12 +44,12 @@ fn main() -> std::process::ExitCode {
         ("redis3::", Names::SkipList, false),
         ("redis3_sentinel::", Names::SkipList, true),
     ] {
-        let both = Arc::clone(&both);
+        let all = Arc::clone(&all);
         let opener = opener(move |dir| {
             let servers = {
-                let both = both.lock().expect("no thread has panicked here");
-                let both = both.as_ref().expect("a case runs only with servers");
-                both.servers(is_sentinel)
+                let all = all.lock().expect("no thread has panicked here");
+                let all = all.as_ref().expect("a case runs only with servers");
+                all.servers(is_sentinel)
             };
             open(names, servers, dir)
         });
@@ -58,22 +60,41 @@ fn main() -> std::process::ExitCode {
             trials.extend(of(&testkit::million::SUITE));
         }
     }
+    for (prefix, names) in [
+        ("redis_cluster2::", Names::SortedSet),
+        ("redis_cluster3::", Names::SkipList),
+    ] {
+        let all = Arc::clone(&all);
+        let opener = opener(move |dir| {
+            let addresses = {
+                let all = all.lock().expect("no thread has panicked here");
+                let all = all.as_ref().expect("a case runs only with servers");
+                all.cluster.iter().map(Server::address).collect()
+            };
+            open_cluster(names, Servers::Cluster(addresses), dir)
+        });
+        // Not `million`: rows of a cluster are written one by one, and that would take longer
+        // than all the rest.
+        let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), prefix);
+        trials.extend(suites.iter().flat_map(of));
+    }
     let code = testkit::run(trials);
-    drop(both.lock().expect("no thread has panicked here").take());
+    drop(all.lock().expect("no thread has panicked here").take());
     code
 }
 
-fn start() -> anyhow::Result<Both> {
+fn start() -> anyhow::Result<All> {
     let master = Server::start_in_memory()?;
     let sentinel = Server::start_sentinel(master.port)?;
-    Ok(Both {
+    Ok(All {
         one: Server::start_in_memory()?,
         _master: master,
         sentinel,
+        cluster: Server::start_cluster(0, &[])?,
     })
 }
 
-impl Both {
+impl All {
     fn servers(&self, is_sentinel: bool) -> Servers {
         if !is_sentinel {
             return Servers::One(self.one.address());
@@ -89,6 +110,21 @@ impl Both {
 
 /// The store of a directory: a prefix of keys named after it, its journal inside it.
 fn open(names: Names, servers: Servers, dir: &Path) -> Result<SharedStore<Redis>, Error> {
+    let (config, options) = of(names, servers, dir);
+    dulse_store_redis::open(config, &options)
+}
+
+/// The same in a cluster.
+fn open_cluster(
+    names: Names,
+    servers: Servers,
+    dir: &Path,
+) -> Result<SharedStore<Stepwise<RedisCluster>>, Error> {
+    let (config, options) = of(names, servers, dir);
+    dulse_store_redis::open_cluster(config, &options)
+}
+
+fn of(names: Names, servers: Servers, dir: &Path) -> (Config, SharedOptions) {
     let config = Config {
         key_prefix: format!("{}:", dir.display()),
         ..Config::at(names, servers)
@@ -97,5 +133,5 @@ fn open(names: Names, servers: Servers, dir: &Path) -> Result<SharedStore<Redis>
         journal: dir.join("journal"),
         random: 0x1234_5678_9abc_def1,
     };
-    dulse_store_redis::open(config, &options)
+    (config, options)
 }

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What became of a write whose answer was lost: known, not guessed.
+//!
+//! Each process has one lane in every slot that it writes in: a key that the script which writes
+//! a row sets to the number of that write, in the same go. Who wants to know about a lost one
+//! asks for the lane: its number is there, or it is put there as one that was not made, and then
+//! the lost one can never be made any more. One write at a time is on a lane.
+//!
+//! A ticket for each write, as where one server has all keys, was considered: it would be one key
+//! more to set and to remove for every row.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dulse_shared::RowWrite;
+use dulse_store::{Error, ErrorKind, Operation};
+use redis::Value;
+use tokio::sync::Mutex;
+
+use super::nodes::Nodes;
+use super::scripts;
+use super::slots::{Places, SLOTS, slot_of};
+use crate::error::answer;
+
+/// Seconds after which a lane goes that nobody writes on any more: longer than any connection
+/// brings what was sent on it.
+const LANE_TIME_S: u32 = 3_600;
+
+/// How long it is asked what became of a lost write.
+const ASK_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Pause before it is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(100);
+
+/// The lanes of this process: of each slot, the number of its last write.
+pub(super) struct Lanes {
+    process: u64,
+    slots: Vec<Mutex<u64>>,
+}
+
+impl Lanes {
+    pub(super) fn new() -> Self {
+        Self {
+            process: rand::random(),
+            slots: (0..SLOTS).map(|_| Mutex::new(0)).collect(),
+        }
+    }
+
+    fn key(&self, places: &Places, slot: u16) -> Vec<u8> {
+        places.key(slot, format!(".lane.{:016x}", self.process).as_bytes())
+    }
+
+    /// Writes a row if it is as it was read; knows whether it did, also when the answer is lost.
+    ///
+    /// - `row`: its key.
+    /// - `ttl_s`: seconds until the server takes it out; 0 for never.
+    pub(super) async fn write(
+        &self,
+        nodes: &Nodes,
+        places: &Places,
+        row: &[u8],
+        write: &RowWrite,
+        ttl_s: i32,
+    ) -> Result<bool, Error> {
+        let slot = slot_of(row);
+        let lane = self.slots.get(usize::from(slot));
+        let lane = lane.ok_or_else(|| Error::new(Operation::Commit, ErrorKind::Invalid))?;
+        let mut last = lane.lock().await;
+        *last += 1;
+        // Of as many digits as every other, so that their order is that of texts.
+        let number = format!("{:020}", *last);
+        let key = self.key(places, slot);
+        let nothing = Bytes::new();
+        let (has_before, before) = match &write.before {
+            Some(value) => ("1", value),
+            None => ("0", &nothing),
+        };
+        let (does, after) = match &write.after {
+            None => ("0", &nothing),
+            after if *after == write.before => ("2", &nothing),
+            Some(value) => ("1", value),
+        };
+        let mut command = redis::cmd("EVAL");
+        command.arg(scripts::WRITE).arg(2).arg(row).arg(&key);
+        command.arg(&number).arg(has_before).arg(&before[..]);
+        command
+            .arg(does)
+            .arg(&after[..])
+            .arg(ttl_s)
+            .arg(LANE_TIME_S);
+        let failed = match nodes.ask(Operation::Commit, slot, command).await {
+            Ok(Value::Int(1)) => return Ok(true),
+            Ok(Value::Int(0)) => return Ok(false),
+            Ok(other) => {
+                return Err(answer(Operation::Commit, "0 or 1", &other).unknown_outcome());
+            }
+            Err(failed) => failed,
+        };
+        if !failed.was_sent {
+            return Err(failed.error);
+        }
+        tracing::debug!(error = %failed.error, "the answer to a write was lost; asking what became of it");
+        match settle(nodes, slot, &key, &number).await {
+            Some(true) => Ok(true),
+            Some(false) => {
+                let lost = Error::new(Operation::Commit, ErrorKind::Unavailable);
+                Err(lost.source(failed.error))
+            }
+            // A later write on the lane forbids it.
+            None => Err(failed.error.unknown_outcome()),
+        }
+    }
+}
+
+/// Whether a write was made; if not, it never will be. `None` when no server says so in time.
+async fn settle(nodes: &Nodes, slot: u16, key: &[u8], number: &str) -> Option<bool> {
+    let began = Instant::now();
+    loop {
+        let mut command = redis::cmd("EVAL");
+        command.arg(scripts::SETTLE).arg(1).arg(key);
+        command.arg(number).arg(LANE_TIME_S);
+        match nodes.ask(Operation::Commit, slot, command).await {
+            Ok(Value::Int(made)) => return Some(made == 1),
+            Ok(other) => {
+                tracing::debug!(?other, "a lane says something else");
+                return None;
+            }
+            Err(failed) if began.elapsed() < ASK_TIME_MAX => {
+                tracing::debug!(error = %failed.error, "what became of a write is not known yet");
+                tokio::time::sleep(ASK_PAUSE).await;
+            }
+            Err(_) => return None,
+        }
+    }
+}
