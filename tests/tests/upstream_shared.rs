@@ -4,6 +4,8 @@
 
 #[path = "databases/hbase.rs"]
 mod hbase;
+#[path = "databases/etcd.rs"]
+mod etcd;
 #[path = "databases/mysql.rs"]
 mod mysql;
 #[path = "databases/postgres.rs"]
@@ -22,7 +24,9 @@ fn beside<D: Database>() -> Case<D> {
 fn main() -> std::process::ExitCode {
     let of_postgres = trials(vec![(NAME, "postgres", beside::<postgres::Postgres>())]);
     let of_mysql = trials(vec![(NAME, "mysql", beside::<mysql::MariaDb>())]);
-    let redis = ["redis2", "redis3"].map(|section| (NAME, section, beside::<redis::Redis>()));
+    let of_etcd = trials(vec![(NAME, "etcd", beside::<etcd::Etcd>())]);
+    let redis = ["redis2", "redis3", "redis_cluster2"]
+        .map(|section| (NAME, section, beside::<redis::Redis>()));
     let of_redis = trials(redis.to_vec());
     let of_hbase = trials(vec![(NAME, "hbase", beside::<hbase::Hbase>())]);
     run_trials(
@@ -31,6 +35,7 @@ fn main() -> std::process::ExitCode {
             .chain(of_mysql)
             .chain(of_redis)
             .chain(of_hbase)
+            .chain(of_etcd)
             .collect(),
     )
 }

@@ -38,7 +38,8 @@ const ARROWS: &[(&str, &str)] = &[
     (
         "registry",
         "types store kv journal replica shared engine-redb engine-sqlite engine-leveldb \
-         engine-rocksdb store-cassandra store-hbase store-mysql store-postgres store-redis",
+         engine-rocksdb store-cassandra store-etcd store-hbase store-mysql store-postgres \
+         store-redis",
     ),
     ("cluster", "types"),
     (

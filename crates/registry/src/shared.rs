@@ -41,6 +41,8 @@ type Connecting = Pin<Box<dyn Future<Output = Result<Erased, Error>> + Send>>;
 const STORES: &[(&str, Prepare)] = &[
     #[cfg(feature = "store-cassandra")]
     ("cassandra2", cassandra),
+    #[cfg(feature = "store-etcd")]
+    ("etcd", etcd),
     #[cfg(feature = "store-hbase")]
     ("hbase", hbase),
     #[cfg(feature = "store-postgres")]
@@ -59,6 +61,10 @@ const STORES: &[(&str, Prepare)] = &[
     ("redis3", redis),
     #[cfg(feature = "store-redis")]
     ("redis3_sentinel", redis),
+    #[cfg(feature = "store-redis")]
+    ("redis_cluster2", redis_cluster),
+    #[cfg(feature = "store-redis")]
+    ("redis_cluster3", redis_cluster),
 ];
 
 #[cfg(feature = "store-cassandra")]
@@ -66,6 +72,15 @@ fn cassandra(section: &Section, options: &StoreOptions) -> Result<SharedChoice, 
     let config = dulse_store_cassandra::Config::of(section, options)?;
     Ok(SharedChoice::new(section, config.place(), move |options| {
         let store = dulse_store_cassandra::open(config, options)?;
+        Ok(Arc::new(store))
+    }))
+}
+
+#[cfg(feature = "store-etcd")]
+fn etcd(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
+    let config = dulse_store_etcd::Config::of(section, options)?;
+    Ok(SharedChoice::new(section, config.place(), move |options| {
+        let store = dulse_store_etcd::open(config, options)?;
         Ok(Arc::new(store))
     }))
 }
@@ -113,6 +128,15 @@ fn redis(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wron
         Ok(Arc::new(store))
     });
     Ok(choice.with_transactions(connect))
+}
+
+#[cfg(feature = "store-redis")]
+fn redis_cluster(section: &Section, options: &StoreOptions) -> Result<SharedChoice, Wrong> {
+    let config = dulse_store_redis::Config::of(section, options)?;
+    Ok(SharedChoice::new(section, config.place(), move |options| {
+        let store = dulse_store_redis::open_cluster(config, options)?;
+        Ok(Arc::new(store))
+    }))
 }
 
 /// A shared store that was chosen and is not open yet.

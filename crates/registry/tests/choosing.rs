@@ -101,6 +101,9 @@ fn a_shared_store_is_chosen_by_its_section_and_a_wrong_value_names_its_key() {
                 "redis2_sentinel" | "redis3_sentinel" => {
                     "addresses = [\"a:1\"]\nmasterName = \"m\"\npassword = \"secret\"\n"
                 }
+                "redis_cluster2" | "redis_cluster3" => {
+                    "addresses = [\"a:1\"]\npassword = \"secret\"\n"
+                }
                 // It has no password.
                 "cassandra2" => "keyspace = \"k\"\nhosts = [\"c:1\"]\npassword = \"secret\"\n",
                 "hbase" => "zkquorum = \"z:2181\"\ntable = \"seaweedfs\"\n",

@@ -1,28 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Filers' stores in Redis, alone and behind a sentinel.
+//! Filers' stores in Redis, alone, behind a sentinel and in a cluster.
 
 #[path = "../../../crates/stores/redis/tests/support/server.rs"]
 mod server;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use dulse_tests::shared::{Database, Place};
 use server::Server;
 
 /// Numbers of databases that the server has.
 const DATABASES: i64 = 64;
 
-/// A server, and a sentinel that names it.
+/// A server, a sentinel that names it, and a cluster once it is asked for.
 pub(crate) struct Redis {
     server: Server,
     sentinel: Server,
+    cluster: Mutex<Vec<Server>>,
     n_made: AtomicI64,
 }
 
 impl Database for Redis {
-    const SECTIONS: &'static [&'static str] =
-        &["redis2", "redis3", "redis2_sentinel", "redis3_sentinel"];
+    const SECTIONS: &'static [&'static str] = &[
+        "redis2",
+        "redis3",
+        "redis2_sentinel",
+        "redis3_sentinel",
+        "redis_cluster2",
+        "redis_cluster3",
+    ];
 
     fn start() -> Result<Self> {
         let n_databases = DATABASES.to_string();
@@ -35,11 +43,15 @@ impl Database for Redis {
         Ok(Self {
             server,
             sentinel,
+            cluster: Mutex::default(),
             n_made,
         })
     }
 
-    fn make(&self, section: &str, _: &str) -> Result<Place> {
+    fn make(&self, section: &str, name: &str) -> Result<Place> {
+        if section.contains("cluster") {
+            return self.make_in_cluster(section, name);
+        }
         let database = self.n_made.fetch_add(1, Ordering::Relaxed);
         ensure!(database < DATABASES, "the server has more databases");
         let (servers, shown) = match section.ends_with("_sentinel") {
@@ -73,6 +85,12 @@ impl Database for Redis {
 
     fn has_row(&self, place: &Place, directory: &str, name: &str) -> Result<bool> {
         let key = format!("{directory}/{name}");
+        if place.toml.contains("_cluster") {
+            let cluster = self.cluster.lock().expect("nobody panics with it");
+            let server = cluster.first().context("it was started")?;
+            let key = format!("{}{key}", place.database);
+            return Ok(server.command_at(&["EXISTS"], key.as_bytes())? != "0");
+        }
         let said = self
             .server
             .command(&["-n", &place.database, "EXISTS", &key])?;
@@ -85,5 +103,33 @@ impl Database for Redis {
 
     fn start_again(&mut self) -> Result<()> {
         self.server.start_again()
+    }
+}
+
+impl Redis {
+    /// Keys of a prefix; where upstream has none, an empty cluster.
+    fn make_in_cluster(&self, section: &str, name: &str) -> Result<Place> {
+        let mut cluster = self.cluster.lock().expect("nobody panics with it");
+        if cluster.is_empty() {
+            *cluster = Server::start_cluster(0, &[])?;
+        }
+        let address = cluster.first().context("it was started")?.address();
+        let prefix = match section {
+            "redis_cluster2" => format!("{name}:"),
+            _ => {
+                for server in &*cluster {
+                    server.command(&["FLUSHALL"])?;
+                }
+                String::new()
+            }
+        };
+        Ok(Place {
+            toml: format!(
+                "[{section}]\nenabled = true\naddresses = [\"{address}\"]\nusername = \"\"\n\
+                 password = \"\"\nkeyPrefix = \"{prefix}\"\nsuperLargeDirectories = []\n"
+            ),
+            shown: format!("the cluster of {address}"),
+            database: prefix,
+        })
     }
 }

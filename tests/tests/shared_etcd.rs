@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Filers on etcd, as real processes: the cases of `dulse_tests::shared`.
+
+#[path = "databases/etcd.rs"]
+mod etcd;
+
+fn main() -> std::process::ExitCode {
+    dulse_tests::shared::run::<etcd::Etcd>()
+}
