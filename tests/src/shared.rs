@@ -137,7 +137,31 @@ pub type Case<D> =
 /// Runs every case on a database.
 #[must_use]
 pub fn run<D: Database>() -> ExitCode {
-    let everywhere: [(&str, Case<D>); 2] = [
+    run_trials(trials(
+        every_section::<D>()
+            .into_iter()
+            .chain(first_section())
+            .collect(),
+    ))
+}
+
+/// Runs what depends on the database: filers that serve, and kills. The rest is the same on all.
+#[must_use]
+pub fn run_briefly<D: Database>() -> ExitCode {
+    let kills = first_section::<D>().into_iter().take(N_KILLS);
+    run_trials(trials(
+        every_section::<D>().into_iter().chain(kills).collect(),
+    ))
+}
+
+/// Cases of kills, which are the first of those that one section is tried with.
+const N_KILLS: usize = 2;
+
+/// A case, and the section that it is tried with.
+type Named<D> = (&'static str, &'static str, Case<D>);
+
+fn every_section<D: Database>() -> Vec<Named<D>> {
+    let cases: [(&str, Case<D>); 2] = [
         ("one_filer_serves_grpc_and_http", |server, section| {
             Box::pin(serving::one_filer(server, section))
         }),
@@ -146,7 +170,12 @@ pub fn run<D: Database>() -> ExitCode {
             |server, section| Box::pin(serving::two_filers(server, section)),
         ),
     ];
-    let once: [(&str, Case<D>); 7] = [
+    let of = |(name, case)| D::SECTIONS.iter().map(move |of| (name, *of, case));
+    cases.into_iter().flat_map(of).collect()
+}
+
+fn first_section<D: Database>() -> Vec<Named<D>> {
+    let cases: [(&str, Case<D>); 7] = [
         (
             "subscribers_at_three_filers_see_one_sequence_through_a_kill",
             |server, section| Box::pin(kills::a_filer(server, section)),
@@ -176,13 +205,8 @@ pub fn run<D: Database>() -> ExitCode {
             |server, section| Box::pin(groups::a_new_one(server, section)),
         ),
     ];
-    let everywhere = everywhere
-        .into_iter()
-        .flat_map(|(name, case)| D::SECTIONS.iter().map(move |of| (name, *of, case)));
-    let once = once
-        .into_iter()
-        .map(|(name, case)| (name, D::SECTIONS[0], case));
-    run_trials(trials(everywhere.chain(once).collect()))
+    let of = |(name, case)| (name, D::SECTIONS[0], case);
+    cases.into_iter().map(of).collect()
 }
 
 /// Runs tests one by one.

@@ -2,10 +2,10 @@
 //! Upstream's real filer and ours on one database, under one master: each serves what the other
 //! wrote, and our subscribers are told of both.
 
-#[path = "databases/hbase.rs"]
-mod hbase;
 #[path = "databases/etcd.rs"]
 mod etcd;
+#[path = "databases/hbase.rs"]
+mod hbase;
 #[path = "databases/mysql.rs"]
 mod mysql;
 #[path = "databases/postgres.rs"]
