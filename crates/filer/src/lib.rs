@@ -229,8 +229,9 @@ impl Filer {
         }
     }
 
-    /// Refuses new requests, lets those in flight end, leaves the cluster where that is wanted,
-    /// then closes the store.
+    /// Refuses new requests, lets those over HTTP end, leaves the cluster where that is wanted, and
+    /// closes the store. A gRPC call that writes once the store is sealed is refused as
+    /// `Unavailable`: nothing of it was done.
     pub async fn stop(mut self) {
         match &self.state.kept {
             Kept::Embedded(own) => {

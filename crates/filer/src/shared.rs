@@ -160,7 +160,13 @@ impl OnShared {
     pub(crate) async fn stop(&self) {
         let store = Arc::clone(&self.store);
         // Order: first. Nobody waits for more of one that says it stops.
-        let _ = tokio::task::spawn_blocking(move || store.seal()).await;
+        let sealed = tokio::task::spawn_blocking(move || store.seal()).await;
+        if !matches!(sealed, Ok(true)) {
+            tracing::warn!(
+                "what was begun has not ended: the others wait for this filer's next start"
+            );
+            return;
+        }
         self.leaving.send_replace(true);
         let mut followers = self.n_followers.subscribe();
         let nobody = followers.wait_for(|n| *n == 0);

@@ -2,6 +2,8 @@
 //! Directories in stores of their own: what cannot be done with them, said before anything is
 //! begun. The store refuses it as well, but of a tree it would refuse the last part only.
 
+use std::collections::BTreeMap;
+
 use dulse_types::FullPath;
 
 use crate::{Error, Namespace};
@@ -18,13 +20,18 @@ impl Namespace {
         }
     }
 
+    /// Those of each store together, in their order.
+    #[must_use]
+    pub fn by_store(&self, paths: &[FullPath]) -> Vec<Vec<FullPath>> {
+        by_location(&self.locations, paths)
+    }
+
     /// Refuses what would go from one store to another.
     pub(crate) fn check_one_store(&self, from: &FullPath, to: &FullPath) -> Result<(), Error> {
-        let store = |path: &FullPath| {
-            let above = self.locations.iter().filter(|l| path.is_below(l));
-            above.max_by_key(|location| location.as_str().len())
-        };
-        let (a, b) = (store(from), store(to));
+        let (a, b) = (
+            location_of(&self.locations, from),
+            location_of(&self.locations, to),
+        );
         if a == b {
             return Ok(());
         }
@@ -38,5 +45,43 @@ impl Namespace {
             text(a),
             text(b)
         )))
+    }
+}
+
+/// The location that a path is below, in whose store it is; none for the default store.
+fn location_of<'a>(locations: &'a [FullPath], path: &FullPath) -> Option<&'a FullPath> {
+    let above = locations.iter().filter(|location| path.is_below(location));
+    above.max_by_key(|location| location.as_str().len())
+}
+
+fn by_location(locations: &[FullPath], paths: &[FullPath]) -> Vec<Vec<FullPath>> {
+    let mut parts: BTreeMap<Option<&str>, Vec<FullPath>> = BTreeMap::new();
+    for path in paths {
+        let location = location_of(locations, path).map(FullPath::as_str);
+        parts.entry(location).or_default().push(path.clone());
+    }
+    parts.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_one_store_come_together() {
+        let path = |text: &str| FullPath::parse(text).unwrap();
+        let locations = [path("/b"), path("/b/c")];
+        let paths = ["/a/x", "/b/x", "/b", "/bb/x", "/b/c/x", "/b/c", "/b/y"].map(path);
+        let parts = by_location(&locations, &paths);
+        let texts = |part: &Vec<FullPath>| part.iter().map(|p| p.as_str().to_owned()).collect();
+        let parts: Vec<Vec<String>> = parts.iter().map(texts).collect();
+        assert_eq!(
+            parts,
+            [
+                vec!["/a/x", "/b", "/bb/x"],
+                vec!["/b/x", "/b/c", "/b/y"],
+                vec!["/b/c/x"]
+            ]
+        );
     }
 }

@@ -309,6 +309,23 @@ fn refused(stores: &Stores, path: &PathStore, why: String) -> ChooseError {
     }
 }
 
+/// Refuses stores of some directories beside an engine that flags name: what they hold would
+/// not be shown, and nobody would know why.
+///
+/// # Errors
+///
+/// `OfPath`.
+pub fn check_no_paths(stores: &Stores) -> Result<(), ChooseError> {
+    match stores.paths.first() {
+        None => Ok(()),
+        Some(path) => Err(refused(
+            stores,
+            path,
+            "flags name an embedded store for this filer".to_owned(),
+        )),
+    }
+}
+
 /// Refuses to begin an empty store beside one of upstream's that was not imported.
 ///
 /// # Errors

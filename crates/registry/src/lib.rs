@@ -11,7 +11,8 @@ mod shared;
 
 pub use choose::{
     Choice, ChooseError, Chosen, UpstreamKind, UpstreamStore, begin_import, check_default,
-    check_finished, check_imported, choose, finish_import, is_ours, unfinished_import,
+    check_finished, check_imported, check_no_paths, choose, finish_import, is_ours,
+    unfinished_import,
 };
 pub use metrics::on_corrupt;
 pub use quarantine::{DAMAGED, REASON, rescued, suspect, to_be_rescued};

@@ -6,7 +6,7 @@ use std::path::Path;
 use dulse_config::Stores;
 use dulse_registry::{
     Choice, ENGINES, UpstreamKind, UpstreamStore, begin_import, check_finished, check_imported,
-    choose, finish_import,
+    check_no_paths, choose, finish_import,
 };
 
 fn stores(text: &str) -> Stores {
@@ -182,6 +182,10 @@ fn directories_have_stores_of_their_own_where_all_are_shared_and_have_transactio
         let error = choose(&stores(&text)).map(drop).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
+    // Flags that name the store do not make it vanish either.
+    let error = check_no_paths(&stores(tmp)).unwrap_err().to_string();
+    assert!(error.contains("flags name an embedded store"), "{error}");
+    check_no_paths(&stores(&postgres)).unwrap();
     // Its keys are checked as those of any other section.
     let wrong = tmp.replace("r:1", "");
     let error = choose(&stores(&format!("{postgres}{wrong}")));

@@ -390,6 +390,8 @@ impl Driver {
             }
             Request::Seal(answer) => {
                 self.is_sealed = true;
+                // Verdicts are changes of its own, too; they are said at the next start.
+                self.replica.shared.hold_verdicts(true);
                 self.waiting.stop();
                 let _ = answer.send(());
             }
@@ -422,6 +424,7 @@ impl Driver {
 
     /// Judges some of what is to be judged.
     fn judge(&mut self, n_steps: usize) {
+        let n_steps = if self.is_sealed { 0 } else { n_steps };
         self.replica.judge_when_due();
         for _ in 0..n_steps {
             match self.replica.judge() {

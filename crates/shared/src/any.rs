@@ -15,8 +15,9 @@ pub trait AnyShared: EntryStore {
     fn name(&self) -> &'static str;
 
     /// Refuses every transaction from now on and waits for those under way, some seconds at
-    /// most: what this filer has promised to announce by then is all. Blocks.
-    fn seal(&self);
+    /// most. Blocks. False when something may still be made or told: the filer does not say then
+    /// that it stops, and the others wait for it as for one that was killed.
+    fn seal(&self) -> bool;
 
     /// Whether the store was made when this filer opened it: nothing happened on it before.
     fn is_new(&self) -> bool;

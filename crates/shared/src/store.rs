@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -59,8 +60,10 @@ pub struct SharedOptions {
 pub struct SharedStore<B: Backend> {
     committer: Arc<Committer<B>>,
     commits: Arc<Semaphore>,
+    /// Nothing begins any more.
+    is_sealed: AtomicBool,
     /// Ends plans that were begun, where the database has no transactions.
-    resuming: Option<JoinHandle<()>>,
+    resuming: Mutex<Option<JoinHandle<()>>>,
     runtime: Option<Runtime>,
     /// Whether opening it made it.
     is_new: bool,
@@ -126,7 +129,8 @@ impl<B: Backend> SharedStore<B> {
         Ok(Self {
             committer,
             commits: Arc::new(Semaphore::new(COMMITS_MAX)),
-            resuming,
+            is_sealed: AtomicBool::new(false),
+            resuming: Mutex::new(resuming),
             runtime: Some(runtime),
             is_new,
         })
@@ -185,21 +189,19 @@ impl<B: Backend> AnyShared for SharedStore<B> {
         self.committer.backend.name()
     }
 
-    fn seal(&self) {
+    fn seal(&self) -> bool {
         let Some(runtime) = &self.runtime else {
-            return;
+            return true;
         };
-        let commits = Arc::clone(&self.commits);
+        self.is_sealed.store(true, Ordering::SeqCst);
+        let (commits, resuming) = (Arc::clone(&self.commits), self.resuming.lock().take());
         let sealing = async move {
-            let all = tokio::time::timeout(STOP_TIME_MAX, commits.acquire_many(COMMITS_MAX as u32));
-            if let Ok(Ok(all)) = all.await {
-                all.forget();
-                commits.close();
-            }
-            Ok(())
+            end(resuming).await;
+            let all = commits.acquire_many(COMMITS_MAX as u32);
+            Ok(tokio::time::timeout(STOP_TIME_MAX, all).await.is_ok())
         };
-        // Nothing else can fail here.
-        let _ = wait(runtime.handle(), sealing);
+        let is_over = wait(runtime.handle(), sealing).unwrap_or(false);
+        is_over && self.committer.pending.lock().is_empty()
     }
 
     fn is_new(&self) -> bool {
@@ -276,14 +278,15 @@ impl<B: Backend> EntryStore for SharedStore<B> {
         let Some(runtime) = &self.runtime else {
             return done(Err(stopped()));
         };
-        if self.commits.is_closed() {
-            return done(Err(stopped()));
-        }
         let Ok(permit) = Arc::clone(&self.commits).try_acquire_owned() else {
             let text = format!("{COMMITS_MAX} transactions are under way already");
             let error = Error::new(Operation::Commit, ErrorKind::Unavailable);
             return done(Err(error.with("because", text)));
         };
+        // Order: behind the permit. Whoever seals waits for all permits once it has said so.
+        if self.is_sealed.load(Ordering::SeqCst) {
+            return done(Err(stopped()));
+        }
         let committer = Arc::clone(&self.committer);
         runtime.spawn(async move {
             let result: Result<Commit, Error> = committer.commit(&transaction).await;
@@ -306,13 +309,9 @@ impl<B: Backend> Drop for SharedStore<B> {
         };
         // What is under way ends first: its outcome belongs into the journal.
         let commits = Arc::clone(&self.commits);
-        let resuming = self.resuming.take();
+        let resuming = self.resuming.get_mut().take();
         let idle = async move {
-            if let Some(resuming) = resuming {
-                // What it leaves is left to the next start.
-                resuming.abort();
-                let _ = resuming.await;
-            }
+            end(resuming).await;
             let all = commits.acquire_many(COMMITS_MAX as u32);
             // Too long: what is left is settled at the next start.
             let _ = tokio::time::timeout(STOP_TIME_MAX, all).await;
@@ -322,6 +321,14 @@ impl<B: Backend> Drop for SharedStore<B> {
         let _ = wait(runtime.handle(), idle);
         self.committer.log.stop();
         runtime.shutdown_background();
+    }
+}
+
+/// Ends what resumes plans; what it leaves is left to the next start.
+async fn end(resuming: Option<JoinHandle<()>>) {
+    if let Some(resuming) = resuming {
+        resuming.abort();
+        let _ = resuming.await;
     }
 }
 

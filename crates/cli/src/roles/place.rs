@@ -55,6 +55,7 @@ pub(super) fn settle(args: &mut FilerArgs, within: Within<'_>) -> Result<Settled
     let section = stores.store.as_ref().map(|store| store.name());
     let is_shared = section.is_some_and(|name| shared_stores().any(|shared| shared == name));
     if settings::is_given("engine") || is_placed && !is_shared {
+        dulse_registry::check_no_paths(&stores).map_err(usage)?;
         if let Some(section) = section {
             tracing::warn!(
                 from = %from.display(), section,

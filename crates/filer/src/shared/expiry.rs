@@ -64,10 +64,10 @@ pub(crate) async fn sweep(state: Arc<FilerState>, on: Arc<OnShared>) {
         let due = std::mem::replace(&mut hints, later);
         let due: Vec<_> = due.into_values().flatten().collect();
         n_hints -= due.len();
-        if let Err(error) = remove(&state, &due).await {
-            tracing::warn!(%error, "expiry failed; trying again");
-            n_hints += due.len();
-            hints.entry(now_s).or_default().extend(due);
+        let failed = remove(&state, &due).await;
+        n_hints += failed.len();
+        if !failed.is_empty() {
+            hints.entry(now_s).or_default().extend(failed);
         }
         if Instant::now() >= walk_at {
             walk_at = Instant::now() + WALK_EVERY;
@@ -112,12 +112,49 @@ fn note_news(
     }
 }
 
-/// Removes those that have expired; what was written anew is left alone.
-async fn remove(state: &FilerState, paths: &[FullPath]) -> Result<(), dulse_namespace::Error> {
-    for part in paths.chunks(PART_MAX) {
-        let n_expired = state.namespace.expire(part).await?;
-        metrics::ENTRIES_EXPIRED.add(n_expired as u64);
+/// Removes those that have expired; what was written anew is left alone. Gives those that may
+/// be tried again.
+async fn remove(state: &FilerState, paths: &[FullPath]) -> Vec<FullPath> {
+    let mut failed = Vec::new();
+    // A change is of one store; and one that is away holds up no other.
+    for of_one in state.namespace.by_store(paths) {
+        for part in of_one.chunks(PART_MAX) {
+            match expire(state, part).await {
+                Ok(()) => {}
+                Err(error) if !is_final(&error) => {
+                    tracing::warn!(%error, "expiry failed; trying again");
+                    failed.extend_from_slice(part);
+                }
+                // One of them cannot be removed, and takes no other with it.
+                Err(_) => failed.extend(remove_singly(state, part).await),
+            }
+        }
     }
+    failed
+}
+
+/// Whether the change can never be made as it is.
+fn is_final(error: &dulse_namespace::Error) -> bool {
+    matches!(error.kind(), dulse_namespace::ErrorKind::Invalid)
+}
+
+async fn remove_singly(state: &FilerState, paths: &[FullPath]) -> Vec<FullPath> {
+    let mut failed = Vec::new();
+    for path in paths {
+        match expire(state, std::slice::from_ref(path)).await {
+            Ok(()) => {}
+            Err(error) if !is_final(&error) => failed.push(path.clone()),
+            Err(error) => {
+                tracing::warn!(%path, %error, "it has expired, and cannot be removed");
+            }
+        }
+    }
+    failed
+}
+
+async fn expire(state: &FilerState, paths: &[FullPath]) -> Result<(), dulse_namespace::Error> {
+    let n_expired = state.namespace.expire(paths).await?;
+    metrics::ENTRIES_EXPIRED.add(n_expired as u64);
     Ok(())
 }
 
@@ -158,7 +195,8 @@ async fn walk(state: &FilerState, on: &Arc<OnShared>) -> Result<(), dulse_namesp
                     expired.push(path);
                 }
             }
-            remove(state, &expired).await?;
+            // What fails is found by the next walk.
+            remove(state, &expired).await;
             let is_last = rows.len() < WALK_ROWS;
             start = rows.last().map(|row| row.name.clone()).unwrap_or_default();
             tokio::time::sleep(WALK_PAUSE).await;

@@ -103,6 +103,13 @@ impl Config {
                 identity,
             }),
         };
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let said = section.text("servers").split(',');
+        let mut said = said.filter_map(|server| Some(server.trim().split_once("://")?.0));
+        if said.any(|said| said != scheme) {
+            let expected = "`http://` without `tls_ca_file`, `https://` with it, or neither";
+            return Err(wrong("servers", expected));
+        }
         Ok(Self {
             servers,
             username: section.text("username").to_owned(),
@@ -120,7 +127,7 @@ impl Config {
     }
 }
 
-/// A member, with its port; what is before `://` says nothing that the other keys do not.
+/// A member, with its port, without what is before `://`.
 fn server(text: &str) -> Option<String> {
     let text = text.trim();
     let text = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -147,7 +154,7 @@ mod tests {
     #[test]
     fn a_section_is_read_as_upstream_reads_it() {
         let config = read(
-            "servers = \"a:1, http://b/,[::1]:2\"\nusername = \"u\"\npassword = \"p\"\n\
+            "servers = \"a:1, https://b/,[::1]:2\"\nusername = \"u\"\npassword = \"p\"\n\
              key_prefix = \"k.\"\ntimeout = \"500ms\"\ntls_ca_file = \"ca\"\n",
         )
         .unwrap();
@@ -162,6 +169,11 @@ mod tests {
     fn what_cannot_be_followed_is_refused_with_what_is_expected() {
         for (text, expected) in [
             ("servers = \"\"", "`host:port`"),
+            ("servers = \"https://a:1\"", "`https://` with it"),
+            (
+                "servers = \"http://a\"\ntls_ca_file = \"ca\"",
+                "`http://` without `tls_ca_file`",
+            ),
             ("servers = \"a:b\"", "`host:port`"),
             ("servers = \"a:1,,\"", "`host:port`"),
             ("timeout = \"soon\"", "`3s`"),
