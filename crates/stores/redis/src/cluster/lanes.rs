@@ -24,10 +24,14 @@ use crate::error::answer;
 
 /// Seconds after which a lane goes that nobody writes on any more: longer than any connection
 /// brings what was sent on it.
-const LANE_TIME_S: u32 = 3_600;
+pub(super) const LANE_TIME_S: u32 = 3_600;
 
 /// How long it is asked what became of a lost write.
 const ASK_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long others of this process are waited for: one after another they write on a lane, or
+/// change the names of a directory.
+pub(super) const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Pause before it is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -65,7 +69,7 @@ impl Lanes {
         let slot = slot_of(row);
         let lane = self.slots.get(usize::from(slot));
         let lane = lane.ok_or_else(|| Error::new(Operation::Commit, ErrorKind::Invalid))?;
-        let mut last = lane.lock().await;
+        let mut last = in_time(lane.lock(), WAIT_TIME_MAX).await?;
         *last += 1;
         // Of as many digits as every other, so that their order is that of texts.
         let number = format!("{:020}", *last);
@@ -90,9 +94,10 @@ impl Lanes {
             .arg(LANE_TIME_S);
         let failed = match nodes.ask(Operation::Commit, slot, command).await {
             Ok(Value::Int(1)) => return Ok(true),
-            Ok(Value::Int(0)) => return Ok(false),
+            // 2: one that was sent before met another row, and forbade the rest.
+            Ok(Value::Int(0 | 2)) => return Ok(false),
             Ok(other) => {
-                return Err(answer(Operation::Commit, "0 or 1", &other).unknown_outcome());
+                return Err(answer(Operation::Commit, "0, 1 or 2", &other).unknown_outcome());
             }
             Err(failed) => failed,
         };
@@ -110,6 +115,19 @@ impl Lanes {
             None => Err(failed.error.unknown_outcome()),
         }
     }
+}
+
+/// What comes in time, such as a lock of this process.
+pub(super) async fn in_time<T>(
+    waiting: impl Future<Output = T>,
+    limit: Duration,
+) -> Result<T, Error> {
+    let waited = tokio::time::timeout(limit, waiting).await;
+    waited.map_err(|_| {
+        let text = "other writes of this filer wait for the same server";
+        let error = Error::new(Operation::Commit, ErrorKind::Unavailable);
+        error.with("because", text)
+    })
 }
 
 /// Whether a write was made; if not, it never will be. `None` when no server says so in time.
@@ -131,5 +149,24 @@ async fn settle(nodes: &Nodes, slot: u16, key: &[u8], number: &str) -> Option<bo
             }
             Err(_) => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dulse_store::Outcome;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lock_that_is_not_given_up_is_waited_for_no_longer_than_that() {
+        let lock = Mutex::new(0);
+        let held = in_time(lock.lock(), Duration::ZERO).await.unwrap();
+        let refused = in_time(lock.lock(), Duration::from_millis(1)).await;
+        let error = refused.map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.outcome(), Outcome::NotApplied);
+        drop(held);
+        drop(in_time(lock.lock(), Duration::ZERO).await.unwrap());
     }
 }

@@ -4,6 +4,12 @@
 //! A list is changed under upstream's lock, which whoever dies holds for eight seconds: upstream's
 //! filers and ours wait for one another. Names are put into the batch they belong to, and a batch
 //! is not divided: sorted sets have no greatest size, and upstream's filers divide full ones.
+//!
+//! A lock that ends by itself is no fence: what was sent under it may come when another one has
+//! it. So each change of ours has a number, of which the greatest lies beside the root and beside
+//! each batch: a name is not taken out of a batch in which a later change has been, and the root
+//! is not written when a later change has begun. Elements are compared with what was read.
+//!
 //! A listing reads the list before and behind its names, and begins again where it has changed.
 
 use std::collections::BTreeSet;
@@ -14,16 +20,16 @@ use dulse_store::{Error, ErrorKind, ListRange, Operation};
 use redis::{Cmd, Value};
 use tokio::sync::{Mutex, MutexGuard};
 
+use super::lanes::{LANE_TIME_S, WAIT_TIME_MAX, in_time};
 use super::names::text;
-use super::nodes::Routed;
 use super::scripts;
 use super::slots::slot_of;
 use super::store::RedisCluster;
-use crate::error::answer;
+use crate::error::{answer, late};
 use crate::list_plan::{Cards, Plan};
 use crate::lists::{LIST_RETRIES_MAX, List};
 use crate::rows::NameChanges;
-use crate::skip_list::{BATCH_NAMES_MAX, encode};
+use crate::skip_list::encode;
 use crate::store::bounds;
 
 /// How long upstream's lock lasts, in seconds.
@@ -32,8 +38,8 @@ const LOCK_TIME_S: u32 = 8;
 /// How long a lock is worked under: what is sent by then is done before it is over.
 const WORK_TIME_MAX: Duration = Duration::from_secs(4);
 
-/// How long a lock is waited for.
-const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long after a lock was taken what is sent under it is waited for, and sent again.
+const SEND_TIME_MAX: Duration = Duration::from_secs(7);
 
 /// Pause before a lock is asked for again.
 const WAIT_PAUSE: Duration = Duration::from_millis(5);
@@ -62,7 +68,7 @@ impl OwnLocks {
         let at = hasher.hash_one(directory) % OWN_LOCKS as u64;
         let lock = usize::try_from(at).ok().and_then(|at| self.0.get(at));
         let lock = lock.ok_or_else(|| Error::new(Operation::Commit, ErrorKind::Invalid))?;
-        Ok(lock.lock().await)
+        in_time(lock.lock(), WAIT_TIME_MAX).await
     }
 }
 
@@ -89,7 +95,11 @@ impl RedisCluster {
             added,
             ..NameChanges::default()
         };
-        let done = self.change_list(&held, directory, &changes).await;
+        let done = async {
+            let number = self.begin(directory).await?;
+            self.change_list(&held, directory, &number, &changes).await
+        };
+        let done = done.await;
         self.unlock(held).await;
         done
     }
@@ -103,12 +113,14 @@ impl RedisCluster {
     ) -> Result<(), Error> {
         let held = self.lock(directory).await?;
         let done = async {
+            // Before rows are looked for: whoever makes one behind that has a later number.
+            let number = self.begin(directory).await?;
             let there = self.with_rows(directory, names).await?;
             let changes = NameChanges {
                 removed: names - &there,
                 ..NameChanges::default()
             };
-            self.change_list(&held, directory, &changes).await
+            self.change_list(&held, directory, &number, &changes).await
         };
         let done = done.await;
         self.unlock(held).await;
@@ -159,113 +171,146 @@ impl RedisCluster {
         }
     }
 
+    /// Changes a list in which nobody began a change since `number`; where somebody did, nothing
+    /// that would lose a name is done, and it fails.
     async fn change_list(
         &self,
         held: &Held<'_>,
         directory: &str,
+        number: &str,
         changes: &NameChanges,
     ) -> Result<(), Error> {
         let list = self.read_list(directory).await?;
-        let cards = self.cards(directory, &list, changes).await?;
+        self.take_out(held, directory, number, &list, changes)
+            .await?;
+        if changes.added.is_empty() {
+            return Ok(());
+        }
+        // How many names a batch has does not count: a full one is not divided.
+        let cards: Vec<Cards> = list.batches.iter().map(|_| Cards::default()).collect();
         let plan = Plan::of(&list.batches, &cards, changes, || {
             // Positive: it is written into the key, and 0 stands for none.
             (rand::random::<u64>() >> 1).max(1).cast_signed()
         });
-        let names_of = |id: i64| self.config().set_key(directory, id);
         // Names go into sets before anything leads to these.
-        let mut first = Vec::new();
-        for (id, names) in &plan.removed {
-            first.push(command("ZREM", names_of(*id)).arg(names).clone());
-        }
         for (id, names) in &plan.added {
-            let mut add = command("ZADD", names_of(*id));
-            add.arg("NX");
-            for name in names {
-                add.arg(0).arg(name);
-            }
-            first.push(add);
+            let put = self.batch(directory, *id, number, true, names);
+            self.under(held, put).await?;
         }
-        self.under(held, first).await?;
+        let (root, elements) = encode(&plan.batches);
+        // One after another: what leads to an element comes behind it.
+        for (batch, bytes) in plan.batches.iter().zip(elements) {
+            let key = self.config().element_key(directory, batch.id);
+            if let Some(swap) = swap(&list, key, bytes, None) {
+                self.under(held, swap).await?;
+            }
+        }
         let root_key = self.config().names_key(directory);
-        let mut wanted = Vec::new();
-        if plan.batches.is_empty() {
-            self.under(held, vec![command("DEL", root_key)]).await?;
-        } else {
-            let (root, elements) = encode(&plan.batches);
-            for (batch, bytes) in plan.batches.iter().zip(elements) {
-                wanted.push((self.config().element_key(directory, batch.id), bytes));
-            }
-            wanted.push((root_key, root));
+        let fence = Some((self.fence_key(&root_key), number));
+        match swap(&list, root_key, root, fence) {
+            Some(swap) => self.under(held, swap).await.map(drop),
+            None => Ok(()),
         }
-        for (key, bytes) in wanted {
-            let there = list.values.iter().find(|(other, _)| *other == key);
-            if there.is_none_or(|(_, value)| value.as_ref() != Some(&bytes)) {
-                // One after another: what leads to an element comes behind it.
-                let set = command("SET", key).arg(bytes).clone();
-                self.under(held, vec![set]).await?;
-            }
-        }
-        let dropped = plan.dropped.iter().flat_map(|id| {
-            let element = self.config().element_key(directory, *id);
-            [command("DEL", element), command("DEL", names_of(*id))]
-        });
-        self.under(held, dropped.collect()).await
     }
 
-    /// Has commands of one key each done while the lock is held.
-    async fn under(&self, held: &Held<'_>, commands: Vec<Cmd>) -> Result<(), Error> {
-        if commands.is_empty() {
-            return Ok(());
-        }
-        held.check()?;
-        let routed = commands.into_iter().map(|command| Routed {
-            slot: key_of(&command).map_or(0, slot_of),
-            command,
-        });
-        self.ask_all(Operation::Commit, routed.collect())
-            .await
-            .map(drop)
-    }
-
-    /// How many names each batch has that changes touch, and which of those that go are in it.
-    async fn cards(
+    /// Takes names out; with the last one of all goes the list.
+    ///
+    /// A batch that is left empty stays until then: what leads to it lies on other servers than
+    /// the fence of the root.
+    async fn take_out(
         &self,
+        held: &Held<'_>,
         directory: &str,
+        number: &str,
         list: &List,
         changes: &NameChanges,
-    ) -> Result<Vec<Cards>, Error> {
-        let mut cards: Vec<Cards> = list.batches.iter().map(|_| Cards::default()).collect();
-        for (at, removed) in Plan::touched(&list.batches, changes) {
-            let (Some(batch), Some(card)) = (list.batches.get(at), cards.get_mut(at)) else {
-                continue;
-            };
-            let key = self.config().set_key(directory, batch.id);
-            let slot = slot_of(&key);
-            let said = self
-                .ask(Operation::Commit, slot, command("ZCARD", key.clone()))
-                .await?;
-            let Value::Int(n) = said else {
-                return Err(answer(Operation::Commit, "a number", &said));
-            };
-            // A full one is not divided.
-            let n = u64::try_from(n).unwrap_or(0);
-            card.n_names = n.min(BATCH_NAMES_MAX / 2);
-            card.may_go = true;
-            if removed.is_empty() {
-                continue;
-            }
-            let scores = command("ZMSCORE", key).arg(&removed).clone();
-            let said = self.ask(Operation::Commit, slot, scores).await?;
-            let Value::Array(scores) = said else {
-                return Err(answer(Operation::Commit, "scores", &said));
-            };
-            let there = removed.into_iter().zip(scores);
-            card.removed = there
-                .filter(|(_, score)| !matches!(score, Value::Nil))
-                .map(|(name, _)| name)
-                .collect();
+    ) -> Result<(), Error> {
+        if changes.removed.is_empty() || list.batches.is_empty() {
+            return Ok(());
         }
-        Ok(cards)
+        let mut touched = Plan::touched(&list.batches, changes);
+        let mut is_empty = true;
+        // Those that lose names first: mostly one of them has others, and the rest is as it was.
+        let others = (0..list.batches.len()).filter(|at| !touched.contains_key(at));
+        let others: Vec<usize> = others.collect();
+        let first = std::mem::take(&mut touched).into_iter();
+        for (at, names) in first.chain(others.into_iter().map(|at| (at, BTreeSet::new()))) {
+            if names.is_empty() && !is_empty {
+                break;
+            }
+            let Some(batch) = list.batches.get(at) else {
+                continue;
+            };
+            let take = self.batch(directory, batch.id, number, false, &names);
+            is_empty &= self.under(held, take).await? == 0;
+        }
+        if !is_empty {
+            return Ok(());
+        }
+        // Whoever puts a name in later has begun later, and so this is not done; whoever began
+        // earlier finds the later number at the batch.
+        let root_key = self.config().names_key(directory);
+        let fence = Some((self.fence_key(&root_key), number));
+        if let Some(swap) = swap(list, root_key, Vec::new(), fence) {
+            self.under(held, swap).await?;
+        }
+        for batch in &list.batches {
+            let key = self.config().element_key(directory, batch.id);
+            if let Some(swap) = swap(list, key, Vec::new(), None) {
+                self.under(held, swap).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a change.
+    async fn begin(&self, directory: &str) -> Result<String, Error> {
+        let fence = self.fence_key(&self.config().names_key(directory));
+        let slot = slot_of(&fence);
+        let mut command = redis::cmd("EVAL");
+        command.arg(scripts::BEGIN).arg(1).arg(fence);
+        command.arg(LANE_TIME_S);
+        let said = self.ask(Operation::Commit, slot, command).await?;
+        text(&said).ok_or_else(|| answer(Operation::Commit, "a number", &said))
+    }
+
+    /// Where the number of the last change lies that was made of a root or a batch: in its slot.
+    fn fence_key(&self, key: &[u8]) -> Vec<u8> {
+        self.places.key(slot_of(key), &[b".list.", key].concat())
+    }
+
+    fn batch(
+        &self,
+        directory: &str,
+        id: i64,
+        number: &str,
+        puts: bool,
+        names: &BTreeSet<String>,
+    ) -> Cmd {
+        let key = self.config().set_key(directory, id);
+        let fence = self.fence_key(&key);
+        let mut command = redis::cmd("EVAL");
+        command.arg(scripts::BATCH).arg(2).arg(key).arg(fence);
+        command.arg(number).arg(LANE_TIME_S);
+        command.arg(u8::from(puts)).arg(names);
+        command
+    }
+
+    /// Has a script done while the lock is held.
+    async fn under(&self, held: &Held<'_>, command: Cmd) -> Result<i64, Error> {
+        held.check()?;
+        let slot = key_of(&command).map_or(0, slot_of);
+        let limit = SEND_TIME_MAX.saturating_sub(held.since.elapsed());
+        let asked = tokio::time::timeout(limit, self.ask(Operation::Commit, slot, command)).await;
+        match asked.map_err(|_| late(Operation::Commit, limit))?? {
+            Value::Int(n) if n >= 0 => Ok(n),
+            Value::Int(_) => {
+                let text = "another filer changes the names of the directory";
+                let error = Error::new(Operation::Commit, ErrorKind::Unavailable);
+                Err(error.with("because", text))
+            }
+            said => Err(answer(Operation::Commit, "a number", &said)),
+        }
     }
 
     async fn read_list(&self, directory: &str) -> Result<List, Error> {
@@ -347,11 +392,30 @@ fn command(name: &str, key: Vec<u8>) -> Cmd {
     command
 }
 
-/// The key that a command of one key is about.
+/// Makes a key of a list what it is to be, where it is not: empty for nothing.
+///
+/// - `fence`: of the root, and the number of the change.
+fn swap(list: &List, key: Vec<u8>, to: Vec<u8>, fence: Option<(Vec<u8>, &str)>) -> Option<Cmd> {
+    let there = list.values.iter().find(|(other, _)| *other == key);
+    let there = there.and_then(|(_, value)| value.clone());
+    let there = there.unwrap_or_default();
+    if there == to {
+        return None;
+    }
+    let mut command = redis::cmd("EVAL");
+    command.arg(scripts::SWAP);
+    command.arg(1 + u8::from(fence.is_some())).arg(key);
+    match fence {
+        Some((fence, number)) => command.arg(fence).arg(there).arg(to).arg(number),
+        None => command.arg(there).arg(to),
+    };
+    Some(command)
+}
+
+/// The first key of a script.
 fn key_of(command: &Cmd) -> Option<&[u8]> {
-    let mut arguments = command.args_iter();
-    arguments.next();
-    match arguments.next()? {
+    // `EVAL`, the script, how many keys.
+    match command.args_iter().nth(3)? {
         redis::Arg::Simple(key) => Some(key),
         _ => None,
     }

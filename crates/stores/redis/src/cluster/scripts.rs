@@ -2,7 +2,10 @@
 //! What one server does in one go: every key that a script looks at is among its `KEYS` and in
 //! one slot.
 
-/// Compares a row and writes it, unless that was forbidden or done; asked again, it says the same.
+/// Compares a row and writes it, unless that was forbidden or done.
+///
+/// It may have been sent before, on a connection that broke. Where the row is another one, that
+/// is forbidden from then on: an earlier one that comes later finds its number and does nothing.
 ///
 /// - `KEYS`: the row; the lane.
 /// - `ARGV`: number on the lane; `1` when a row must be there, and which; `0` to remove it, `1` to
@@ -18,8 +21,12 @@ if lane then
 end
 local there = redis.call('GET', KEYS[1])
 if ARGV[2] == '1' then
-  if there ~= ARGV[3] then return 0 end
+  if there ~= ARGV[3] then
+    redis.call('SET', KEYS[2], 'v' .. ARGV[1], 'EX', ARGV[7])
+    return 0
+  end
 elseif there then
+  redis.call('SET', KEYS[2], 'v' .. ARGV[1], 'EX', ARGV[7])
   return 0
 end
 if ARGV[4] == '0' then
@@ -123,4 +130,58 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('TIME')[1]}
 pub(super) const UNLOCK: &str = r"
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
+";
+
+/// Begins a change of a list: gives it a number above those of all changes that began before,
+/// also where that of the last one was forgotten.
+///
+/// - `KEYS`: the fence of the root.
+/// - `ARGV`: seconds that it is kept.
+pub(super) const BEGIN: &str = r"
+local now = redis.call('TIME')
+local n = string.format('%020.0f', now[1] * 1000000 + now[2])
+local last = redis.call('GET', KEYS[1])
+if last and last >= n then n = string.format('%020.0f', last + 1) end
+redis.call('SET', KEYS[1], n, 'EX', ARGV[1])
+return n
+";
+
+/// Writes a root or an element if it is as it was read; the root only while no later change has
+/// begun. Asked again, it says the same.
+///
+/// - `KEYS`: what is written; for the root, its fence.
+/// - `ARGV`: what must be there, empty for nothing; what is to be there; for the root, the number
+///   of the change.
+/// - Gives `1` when it is there, `-1` when it was not written.
+pub(super) const SWAP: &str = r"
+if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[3] then return -1 end
+local there = redis.call('GET', KEYS[1]) or ''
+if there == ARGV[2] then return 1 end
+if there ~= ARGV[1] then return -1 end
+if ARGV[2] == '' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], ARGV[2])
+end
+return 1
+";
+
+/// Puts names into a batch or takes them out, unless a later change has been there.
+///
+/// - `KEYS`: the batch; its fence.
+/// - `ARGV`: the number of the change; seconds that the fence is kept; `1` to put them in, `0` to
+///   take them out; the names.
+/// - Gives how many names are there afterwards, `-1` when a later change has been there.
+pub(super) const BATCH: &str = r"
+local last = redis.call('GET', KEYS[2])
+if last and last > ARGV[1] then return -1 end
+redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
+for i = 4, #ARGV do
+  if ARGV[3] == '1' then
+    redis.call('ZADD', KEYS[1], 'NX', 0, ARGV[i])
+  else
+    redis.call('ZREM', KEYS[1], ARGV[i])
+  end
+end
+return redis.call('ZCARD', KEYS[1])
 ";
