@@ -5,6 +5,8 @@
 //! Against real servers, three for all cases but one; without them the cases are ignored with the
 //! reason, in CI failed.
 
+#[path = "support/late.rs"]
+mod late;
 #[path = "support/server.rs"]
 mod server;
 
@@ -40,6 +42,13 @@ const CASES: &[Case<Cluster>] = &[
     ),
     ("upstreams_lock_on_a_list_of_names_is_waited_for", locked),
     ("a_full_server_refuses_writes_and_loses_nothing", full),
+    (
+        "what_was_sent_under_a_lock_that_ended_takes_no_name",
+        late::lists,
+    ),
+    ("a_write_that_met_another_row_is_not_made_later", late::rows),
+    ("a_directory_whose_slot_moves_is_listed", late::split),
+    ("many_names_without_rows_go_together", late::many_expired),
     ("a_killed_master_is_replaced", failover),
 ];
 
@@ -169,6 +178,13 @@ fn moved_slots(cluster: Cluster) {
                     })
                 })
                 .collect();
+            let reader = scope.spawn(|| {
+                let mut n_read = 0;
+                while !is_over.load(Ordering::SeqCst) {
+                    n_read = state(&as_store(&filers[0])).len();
+                }
+                n_read
+            });
             {
                 let servers = servers();
                 let ids: Vec<String> = servers.iter().map(|one| id_of(one).unwrap()).collect();
@@ -194,6 +210,7 @@ fn moved_slots(cluster: Cluster) {
                 std::thread::yield_now();
             }
             is_over.store(true, Ordering::SeqCst);
+            assert!(reader.join().unwrap() > 0);
             let joined = writers.into_iter().map(|writer| writer.join().unwrap());
             joined.flatten().collect::<Vec<_>>()
         });

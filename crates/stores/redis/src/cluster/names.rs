@@ -31,8 +31,9 @@ const DOUBT_TIME_S: i64 = 600;
 /// Hexadecimal digits before the name in a doubt.
 const TOKEN_LEN: usize = 16;
 
-/// Names read at a time.
-const PAGE_NAMES_MAX: usize = 1_000;
+/// Names read at a time: as many as are wanted, but no less than so many, of which those without
+/// rows are taken out together, and no more.
+const PAGE_NAMES: (usize, usize) = (200, 1_000);
 
 /// A page of names.
 #[derive(Default)]
@@ -204,26 +205,68 @@ impl RedisCluster {
             .collect())
     }
 
+    /// All that are in doubt in a directory.
+    async fn doubts(&self, directory: &str) -> Result<Doubts, Error> {
+        let (_, key, slot) = self.names_keys(directory);
+        let mut command = redis::cmd("EVAL");
+        command.arg(scripts::DOUBTS).arg(1).arg(key);
+        only_doubts(self.ask(Operation::List, slot, command).await?)
+    }
+
+    /// Names of a sorted set and doubts that lie on two servers, as their slot moves.
+    ///
+    /// Doubts first: one that ends has its name among the names by then. And both twice, for a
+    /// name that is taken out between the two, and put back, is only for a moment in doubt.
+    async fn names_apart(
+        &self,
+        directory: &str,
+        (from, to): (&[u8], &[u8]),
+        limit: usize,
+    ) -> Result<(Vec<String>, Doubts), Error> {
+        let (names, _, slot) = self.names_keys(directory);
+        let mut command = redis::cmd("ZRANGEBYLEX");
+        command.arg(names).arg(from).arg(to);
+        command.arg("LIMIT").arg(0).arg(limit);
+        let (mut all, mut doubts, mut last) = (BTreeSet::new(), BTreeMap::new(), None);
+        for _ in 0..2 {
+            doubts.extend(self.doubts(directory).await?);
+            let said = self.ask(Operation::List, slot, command.clone()).await?;
+            let page: Option<Vec<String>> = match &said {
+                Value::Array(page) => page.iter().map(text).collect(),
+                _ => None,
+            };
+            let page = page.ok_or_else(|| wrong(&said))?;
+            // What comes behind a full page is not known.
+            if page.len() >= limit {
+                last = last.into_iter().chain(page.last().cloned()).min();
+            }
+            all.extend(page);
+        }
+        let is_known = |name: &String| last.as_ref().is_none_or(|last| name <= last);
+        Ok((
+            all.into_iter().filter(is_known).collect(),
+            doubts.into_iter().collect(),
+        ))
+    }
+
     /// A page of names of a directory, and all that are in doubt there.
     pub(super) async fn page(&self, directory: &str, range: &ListRange) -> Result<Page, Error> {
-        let limit = range.limit.min(PAGE_NAMES_MAX);
+        let limit = range.limit.clamp(PAGE_NAMES.0, PAGE_NAMES.1);
         let (from, to) = bounds(range);
         let (names, doubts) = match self.config().names {
             Names::SortedSet => {
                 let n = limit.to_string();
                 let arguments = [&from[..], &to, n.as_bytes()];
-                let said = self
-                    .do_script(Operation::List, scripts::NAMES, directory, &arguments)
-                    .await?;
-                names_and_doubts(said)?
+                let (slot, script) = self.script(scripts::NAMES, directory, &arguments);
+                let operation = Operation::List;
+                match self.ask_unless_split(operation, slot, script).await? {
+                    Some(said) => names_and_doubts(said)?,
+                    None => self.names_apart(directory, (&from, &to), limit).await?,
+                }
             }
             Names::SkipList => {
                 // Doubts first: one that ends meanwhile has its name in the list by then.
-                let (_, key, slot) = self.names_keys(directory);
-                let mut command = redis::cmd("EVAL");
-                command.arg(scripts::DOUBTS).arg(1).arg(key);
-                let doubts = self.ask(Operation::List, slot, command).await?;
-                let doubts = only_doubts(doubts)?;
+                let doubts = self.doubts(directory).await?;
                 let range = ListRange {
                     limit,
                     ..range.clone()

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dulse_store::{Error, ErrorKind, Operation};
 use parking_lot::Mutex;
@@ -25,6 +25,12 @@ use crate::link::{Address, Link, address_of};
 
 /// Times that one command is sent on from server to server before that counts as a failure.
 const REDIRECTS_MAX: u32 = 8;
+
+/// How long keys of one script that lie on two servers, as their slot moves, are waited for.
+const SPLIT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Pause before such a script is sent again.
+const SPLIT_PAUSE: Duration = Duration::from_millis(50);
 
 /// More time for an answer, for each so many bytes that are sent.
 const TIME_PER_BYTES: (Duration, usize) = (Duration::from_secs(1), 4 << 20);
@@ -111,6 +117,21 @@ impl Nodes {
         Ok(answers.pop().unwrap_or_default())
     }
 
+    /// One command, which fails at once when its keys lie on two servers: `None`.
+    pub(super) async fn ask_unless_split(
+        &self,
+        operation: Operation,
+        slot: u16,
+        command: Cmd,
+    ) -> Result<Option<Value>, Error> {
+        let commands = vec![Routed { slot, command }];
+        match self.ask_within(operation, commands, Duration::ZERO).await {
+            Ok(mut answers) => Ok(answers.pop()),
+            Err(failed) if is_split(&failed.error) => Ok(None),
+            Err(failed) => Err(failed.error),
+        }
+    }
+
     /// Has commands answered, in order, by whichever servers have their slots.
     ///
     /// # Errors
@@ -121,6 +142,17 @@ impl Nodes {
         operation: Operation,
         commands: Vec<Routed>,
     ) -> Result<Vec<Value>, Failed> {
+        self.ask_within(operation, commands, SPLIT_TIME_MAX).await
+    }
+
+    /// - `split_time`: how long keys are waited for that lie on two servers.
+    async fn ask_within(
+        &self,
+        operation: Operation,
+        commands: Vec<Routed>,
+        split_time: Duration,
+    ) -> Result<Vec<Value>, Failed> {
+        let began = Instant::now();
         let mut answers: Vec<Option<Value>> = vec![None; commands.len()];
         let mut to: Vec<Option<(Address, bool)>> = vec![None; commands.len()];
         let (mut pause, pause_max) = self.config.retry_pause;
@@ -137,6 +169,7 @@ impl Nodes {
                             if error.kind() != ErrorKind::Unavailable {
                                 return Err(Failed { error, was_sent });
                             }
+                            to[i] = None;
                             failed = Some(Failed {
                                 error,
                                 was_sent: false,
@@ -175,7 +208,12 @@ impl Nodes {
                 }
                 continue;
             };
-            if n_left == 0 {
+            let is_split = is_split(&failed.error);
+            if is_split && began.elapsed() < split_time {
+                tokio::time::sleep(SPLIT_PAUSE).await;
+                continue;
+            }
+            if n_left == 0 || is_split {
                 return Err(Failed {
                     error: failed.error,
                     was_sent,
@@ -388,6 +426,13 @@ impl Nodes {
             value => Ok(value),
         }
     }
+}
+
+/// Whether keys of one script lie on two servers.
+fn is_split(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let refused = source.and_then(|source| source.downcast_ref::<RedisError>());
+    refused.is_some_and(|refused| refused.code() == Some("TRYAGAIN"))
 }
 
 /// - `from`: who said it; a server without a name is that one.

@@ -127,6 +127,16 @@ impl RedisCluster {
         asked.map_err(|failed| failed.error)
     }
 
+    /// One command; `None` at once when its keys lie on two servers, as their slot moves.
+    pub(super) async fn ask_unless_split(
+        &self,
+        operation: Operation,
+        slot: u16,
+        command: Cmd,
+    ) -> Result<Option<Value>, Error> {
+        self.nodes.ask_unless_split(operation, slot, command).await
+    }
+
     /// Commands, each of which may be made twice.
     pub(super) async fn ask_all(
         &self,
@@ -148,20 +158,23 @@ impl RedisCluster {
         bytes_of(operation, self.ask(operation, slot, command).await?)
     }
 
-    /// The rows of names in a directory, those that are there.
+    /// The rows of names in a directory, those that are there, until there are `limit`; and the
+    /// names that were looked at and have none.
     async fn rows_of(
         &self,
         directory: &str,
         names: &BTreeSet<String>,
         limit: usize,
-    ) -> Result<Vec<(String, Bytes)>, Error> {
+    ) -> Result<(Vec<(String, Bytes)>, BTreeSet<String>), Error> {
         let prefix = self.config().rows_prefix(directory);
         let names: Vec<&String> = names.iter().collect();
-        let mut out = Vec::new();
-        for part in names.chunks(ROWS_MAX) {
-            if out.len() >= limit {
-                break;
-            }
+        let (mut out, mut without) = (Vec::new(), BTreeSet::new());
+        let (mut rest, mut n) = (names.as_slice(), limit.clamp(1, ROWS_MAX));
+        while out.len() < limit && !rest.is_empty() {
+            let part;
+            (part, rest) = rest.split_at(n.min(rest.len()));
+            // Where many have none, not one after another.
+            n = (n * 8).min(ROWS_MAX);
             let commands = part.iter().map(|name| {
                 let key = [&prefix[..], name.as_bytes()].concat();
                 let slot = slot_of(&key);
@@ -171,12 +184,13 @@ impl RedisCluster {
             });
             let rows = self.ask_all(Operation::List, commands.collect()).await?;
             for (name, row) in part.iter().zip(rows) {
-                if let Some(row) = bytes_of(Operation::List, row)? {
-                    out.push(((*name).clone(), row));
+                match bytes_of(Operation::List, row)? {
+                    Some(row) => out.push(((*name).clone(), row)),
+                    None => drop(without.insert((*name).clone())),
                 }
             }
         }
-        Ok(out)
+        Ok((out, without))
     }
 
     /// Makes, replaces or removes an entry, and keeps its name in step.
@@ -252,13 +266,8 @@ impl Rows for RedisCluster {
         loop {
             let page = self.page(directory, &range).await?;
             let rows = self.rows_of(directory, &page.names, range.limit).await?;
-            let is_all = rows.len() < range.limit;
-            if is_all {
-                let with_row: BTreeSet<&String> = rows.iter().map(|(name, _)| name).collect();
-                let without = page.sure.iter().filter(|name| !with_row.contains(name));
-                let without: BTreeSet<String> = without.cloned().collect();
-                later(self.clean(directory, &without).await);
-            }
+            let (rows, without) = rows;
+            later(self.clean(directory, &(&without & &page.sure)).await);
             if !page.old.is_empty() {
                 later(self.look_and_end(directory, &page.old).await);
             }

@@ -180,6 +180,35 @@ impl Server {
         Ok(text)
     }
 
+    /// Has it do what [`Heard`] gave, one after another; gives what `redis-cli` printed.
+    pub(crate) fn replay(&self, commands: &[String]) -> Result<String> {
+        let mut said = program(&self.programs, "redis-cli")
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut stdin = said.stdin.take().context("it is piped")?;
+        for command in commands {
+            writeln!(stdin, "{command}")?;
+        }
+        drop(stdin);
+        let said = said.wait_with_output()?;
+        Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    }
+
+    /// Listens to what it is asked from now on.
+    pub(crate) fn listen(&self) -> Result<Heard> {
+        let mut monitor = program(&self.programs, "redis-cli");
+        let files = (0..).map(|n| self.dir.path().join(format!("heard-{n}")));
+        let mut unused = files.filter(|file| !file.exists());
+        let file = unused.next().context("there are more numbers")?;
+        monitor.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "MONITOR"]);
+        let process = Process::start(&monitor, &file)?;
+        let heard = Heard { file, process };
+        heard.wait_for("OK")?;
+        Ok(heard)
+    }
+
     /// Waits until what a command prints holds a text.
     pub(crate) fn wait_for(&self, arguments: &[&str], text: &str) -> Result<()> {
         let began = Instant::now();
@@ -208,6 +237,43 @@ impl Server {
             }
             if began.elapsed() > START_TIME_MAX {
                 bail!("redis-server does not answer in time");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// What a server is asked, until it is enough.
+pub(crate) struct Heard {
+    file: PathBuf,
+    process: Process,
+}
+
+impl Heard {
+    /// All of it, as `redis-cli` takes it; what scripts did begins with `lua `.
+    pub(crate) fn all(mut self, server: &Server) -> Result<Vec<String>> {
+        server.command(&["PING", "enough"])?;
+        let text = self.wait_for("\"PING\" \"enough\"")?;
+        self.process.kill()?;
+        // `time [database address] "command" …`
+        let command = |line: &str| {
+            let (head, rest) = line.split_once("] ")?;
+            let by = if head.ends_with(" lua") { "lua " } else { "" };
+            Some(format!("{by}{rest}"))
+        };
+        Ok(text.lines().filter_map(command).collect())
+    }
+
+    fn wait_for(&self, wanted: &str) -> Result<String> {
+        let began = Instant::now();
+        loop {
+            let text = std::fs::read(&self.file).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            if text.contains(wanted) {
+                return Ok(text);
+            }
+            if began.elapsed() > START_TIME_MAX {
+                bail!("never heard `{wanted}`");
             }
             std::thread::sleep(Duration::from_millis(20));
         }
