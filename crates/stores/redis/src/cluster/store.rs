@@ -29,8 +29,9 @@ const WRITES_MAX: usize = 16;
 /// Rows read at once.
 const ROWS_MAX: usize = 200;
 
-/// How long what a server was asked for may still be made when nobody says: servers that stand
-/// still for longer have been replaced.
+/// How long what a server was asked for may still be made when nobody says. One that stands
+/// still for longer has been replaced where it has replicas; where it has none, that is a limit
+/// (`docs/stores.md`).
 const LATE_MAX: Duration = Duration::from_secs(10);
 
 /// Opens the store of a cluster, and makes its id where it has none.
