@@ -107,11 +107,18 @@ impl<B: Backend> Committer<B> {
                 Ok(stamp) => return Attempt::Done(commit_of(plan, stamp)),
                 Err(error) => error,
             },
-            Ok((Ran::Undone { touched, is_over }, finals)) => {
+            Ok((
+                Ran::Undone {
+                    touched,
+                    is_over,
+                    refused,
+                },
+                finals,
+            )) => {
                 let conflict = failed(ErrorKind::Conflict);
                 match self.tell_touched(rows, told(&finals), &touched).await {
                     Ok(()) if is_over => return Attempt::Failed(conflict.unknown_outcome()),
-                    Ok(()) => return Attempt::Again(conflict),
+                    Ok(()) => return refused.map_or(Attempt::Again(conflict), Attempt::Failed),
                     Err(error) => error,
                 }
             }

@@ -39,6 +39,8 @@ pub(crate) enum Ran {
         touched: Vec<usize>,
         /// Whether others built on part of it, so that it is not known as undone.
         is_over: bool,
+        /// Why, where the database refused a row for good: to plan it again makes nothing better.
+        refused: Option<Error>,
     },
 }
 
@@ -166,6 +168,7 @@ impl<'a, R: Rows> Runner<'a, R> {
         Ran::Undone {
             is_over: !self.touched.is_empty(),
             touched: self.touched,
+            refused: None,
         }
     }
 
@@ -176,9 +179,15 @@ impl<'a, R: Rows> Runner<'a, R> {
     /// `NotApplied` when nothing was written; else the outcome is unknown, and the plan is to be
     /// run again.
     pub(crate) async fn run(mut self) -> Result<(Ran, Vec<Option<Bytes>>), Error> {
+        let mut refused = None;
         let is_made = match self.go().await {
             Ok(is_made) => is_made,
-            Err(error) if self.made.contains(&true) => return Err(error.unknown_outcome()),
+            Err(error) if is_refusal(&error) && self.may_go_back() => {
+                // A later run would be told the same, and a filer that keeps the plan not open.
+                refused = Some(error);
+                false
+            }
+            Err(error) if self.may_show() => return Err(error.unknown_outcome()),
             Err(error) => return Err(error),
         };
         if !is_made {
@@ -194,9 +203,16 @@ impl<'a, R: Rows> Runner<'a, R> {
             Ran::Undone {
                 touched: self.touched,
                 is_over: self.is_over || self.was_lost.into_inner(),
+                refused,
             }
         };
         Ok((ran, self.finals))
+    }
+
+    /// Whether something of it is or was there. Of a write that was lost and that others have
+    /// written over, rows of ours may be left though it is not known as made.
+    fn may_show(&mut self) -> bool {
+        self.made.contains(&true) || self.is_over || *self.was_lost.get_mut()
     }
 
     /// Goes forward; `false` when it has to be taken back.
@@ -448,4 +464,9 @@ impl<'a, R: Rows> Runner<'a, R> {
         }
         Ok(())
     }
+}
+
+/// Whether the database said no, and says so whenever it is asked.
+fn is_refusal(error: &Error) -> bool {
+    error.outcome() == Outcome::NotApplied && !error.is_retryable()
 }

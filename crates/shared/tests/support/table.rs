@@ -43,6 +43,12 @@ pub(crate) const FAULTS: [Fault; 7] = [
     Fault::Away,
 ];
 
+/// Name of a row that the database never takes, as one that is too large.
+pub(crate) const REFUSED: &str = "refused";
+
+/// Name of a row whose servers are away, until a filer runs freely.
+pub(crate) const AWAY: &str = "away";
+
 /// What is stored.
 #[derive(Default)]
 pub(crate) struct Data {
@@ -147,6 +153,10 @@ impl Gate {
         self.state.lock().unwrap().is_dead
     }
 
+    fn is_bound(&self) -> bool {
+        self.state.lock().unwrap().is_bound
+    }
+
     async fn turn(&self) -> Option<Fault> {
         loop {
             let notified = self.notify.notified();
@@ -231,6 +241,10 @@ impl Link {
     }
 }
 
+fn comes(row: &RowWrite, name: &str) -> bool {
+    matches!(&row.at, At::Path(path) if path.name() == name) && row.after.is_some()
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for file in std::fs::read_dir(from).unwrap() {
@@ -281,6 +295,15 @@ impl Rows for Link {
             group.len() <= self.group_max,
             "more than one write may hold"
         );
+        let is_away = group.iter().any(|row| comes(row, AWAY)) && self.gate.is_bound();
+        if is_away || group.iter().any(|row| comes(row, REFUSED)) {
+            self.call(|_| ()).await?;
+            let kind = match is_away {
+                true => ErrorKind::Unavailable,
+                false => ErrorKind::Invalid,
+            };
+            return Err(Error::new(Operation::Commit, kind));
+        }
         self.proposing(group, |data| {
             data.end();
             data.write(group)
