@@ -39,5 +39,5 @@ pub use located::{Located, Place};
 pub use log::Announcement;
 pub use plan::{ENTRY_BYTES_MAX, NAMES_MAX, is_directory};
 pub use record::{Announced, EVENTS_MAX, Event, Payload};
-pub use rows::{At, GroupMax, RowWrite, Rows, Stepwise};
+pub use rows::{At, GroupMax, RowWrite, Rows, Stepwise, pair_key};
 pub use store::{SharedOptions, SharedStore};

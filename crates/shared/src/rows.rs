@@ -2,6 +2,7 @@
 //! What a database without transactions must do to be a shared store: conditional writes of
 //! single rows, and a number per filer that only rises.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,6 +56,22 @@ impl RowWrite {
             before: self.after.clone(),
             after: self.before.clone(),
         }
+    }
+}
+
+/// What keys begin with that filers of ours keep beside the key-value space.
+const OURS: &[u8] = b"dulse.";
+
+/// In front of keys of that space that begin so.
+const APART: &[u8] = b"dulse.pair.";
+
+/// Where a key of the key-value space lies, in a database in which filers' numbers are keys as
+/// well: no key that a client writes is one of theirs.
+#[must_use]
+pub fn pair_key(key: &[u8]) -> Cow<'_, [u8]> {
+    match key.starts_with(OURS) {
+        true => Cow::Owned([APART, key].concat()),
+        false => Cow::Borrowed(key),
     }
 }
 

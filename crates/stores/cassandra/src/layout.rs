@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dulse_shared::At;
 use dulse_shared::sql::{dirhash, key_row};
+use dulse_shared::{At, pair_key};
 use dulse_store::{Error, ErrorKind, ListRange, Operation};
 use md5::{Digest, Md5};
 
@@ -58,7 +58,7 @@ pub(crate) fn short_hash(directory: &str) -> String {
 /// `Invalid` for a path or a key that Cassandra cannot have.
 pub(crate) fn place(super_large: &BTreeSet<String>, at: &At) -> Result<Option<Place>, Error> {
     let place = match at {
-        At::Key(key) => key_place(key),
+        At::Key(key) => key_place(&pair_key(key)),
         At::Path(path) => {
             let Some((directory, name)) = path.split() else {
                 return Ok(None);
@@ -185,6 +185,17 @@ mod tests {
             ("ZmlsZXIuc3Q=", "b3JlLmlk")
         );
         assert_eq!(key_place(b"a"), key_place(b"a\0"), "as upstream has it");
+    }
+
+    #[test]
+    fn a_client_writes_no_number_of_a_filer() {
+        let number = number_place(7);
+        let key = [NUMBERS, &7_u32.to_be_bytes()].concat();
+        let written = |key: Vec<u8>| place(&large(), &At::Key(key.into())).unwrap().unwrap();
+        assert_ne!(written(key).directory, number.directory);
+        let apart = written(b"dulse.pair.x".to_vec());
+        assert_eq!(apart, key_place(b"dulse.pair.dulse.pair.x"));
+        assert_eq!(written(b"dulse".to_vec()), key_place(b"dulse"));
     }
 
     #[test]

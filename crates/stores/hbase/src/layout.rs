@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 use dulse_hbase_client::Family;
+use dulse_shared::pair_key;
 use dulse_store::{Error, ErrorKind, ListRange, Operation};
 use dulse_types::FullPath;
 
@@ -62,13 +63,13 @@ pub fn row_of(path: &FullPath) -> Result<Bytes, Error> {
     checked(path.as_str().as_bytes())
 }
 
-/// The row of a key.
+/// The row of a key of the key-value space: no number of a filer.
 ///
 /// # Errors
 ///
 /// `Invalid` for one that is empty, or longer than a row may be.
 pub(crate) fn key_row(key: &[u8]) -> Result<Bytes, Error> {
-    checked(key)
+    checked(&pair_key(key))
 }
 
 fn checked(row: &[u8]) -> Result<Bytes, Error> {
@@ -236,6 +237,14 @@ mod tests {
         }
         // Nothing of the directory lies between what is skipped and where it goes on.
         assert!(b"/d/a-"[..] < b"/d/a/"[..] && b"/d/a/\xff\xff"[..] < b"/d/a0"[..]);
+    }
+
+    #[test]
+    fn a_client_writes_no_number_of_a_filer() {
+        let number = number_key(7);
+        assert!(!key_row(&number).unwrap().starts_with(NUMBERS));
+        assert_eq!(key_row(b"dulse.pair.x").unwrap(), "dulse.pair.dulse.pair.x");
+        assert_eq!(key_row(b"dulse").unwrap(), "dulse");
     }
 
     #[test]
