@@ -12,27 +12,20 @@ const LIMITS: &str = "an entry, what it was and what it becomes, must be below t
 /// An error of Cassandra or of the way to it. Of a write, it leaves open whether it was made,
 /// unless Cassandra said no or was not asked.
 ///
-/// A write of which a server says that it was not ended is a `Conflict`: no answer is to come.
+/// A write of which a server says that it was not ended is a `Conflict`: no answer is to come. So
+/// is one of which it says that others are away, or have too much to do: it says both also of the
+/// last round of a conditional write, which a quorum has taken by then.
 pub(crate) fn of(operation: Operation, error: ExecutionError) -> Error {
-    let told = match &error {
-        ExecutionError::LastAttemptError(RequestAttemptError::DbError(told, _)) => Some(told),
-        _ => None,
-    };
     let is_write = operation == Operation::Commit;
-    let is_sent = told.is_none_or(is_begun) && !is_unsent(&error);
-    let kind = match told {
-        Some(DbError::SyntaxError | DbError::Invalid | DbError::ProtocolError) => {
-            ErrorKind::Invalid
-        }
-        Some(DbError::WriteTimeout { .. } | DbError::WriteFailure { .. }) if is_write => {
-            ErrorKind::Conflict
-        }
-        Some(DbError::ServerError | DbError::ConfigError | DbError::FunctionFailure { .. }) => {
-            ErrorKind::Io
-        }
-        Some(_) => ErrorKind::Unavailable,
-        None if matches!(error, ExecutionError::BadQuery(_)) => ErrorKind::Invalid,
-        None => ErrorKind::Unavailable,
+    let is_sent = told(&error).is_none_or(is_begun) && !is_unsent(&error);
+    let kind = match told(&error) {
+        Some(
+            DbError::WriteTimeout { .. }
+            | DbError::WriteFailure { .. }
+            | DbError::Unavailable { .. }
+            | DbError::Overloaded,
+        ) if is_write => ErrorKind::Conflict,
+        _ => kind_of(&error),
     };
     let is_large = kind == ErrorKind::Invalid && is_write;
     let mut out = Error::new(operation, kind).source(error);
@@ -42,6 +35,37 @@ pub(crate) fn of(operation: Operation, error: ExecutionError) -> Error {
     match is_write && is_sent {
         true => out.unknown_outcome(),
         false => out,
+    }
+}
+
+/// An error of raising a number, which leaves it open whether it was: nothing is looked for, and
+/// it is raised again, so a server that is away is no conflict.
+pub(crate) fn raising(error: ExecutionError) -> Error {
+    let kind = kind_of(&error);
+    Error::new(Operation::Commit, kind)
+        .source(error)
+        .unknown_outcome()
+}
+
+/// What a server said.
+fn told(error: &ExecutionError) -> Option<&DbError> {
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(told, _)) => Some(told),
+        _ => None,
+    }
+}
+
+fn kind_of(error: &ExecutionError) -> ErrorKind {
+    match told(error) {
+        Some(DbError::SyntaxError | DbError::Invalid | DbError::ProtocolError) => {
+            ErrorKind::Invalid
+        }
+        Some(DbError::ServerError | DbError::ConfigError | DbError::FunctionFailure { .. }) => {
+            ErrorKind::Io
+        }
+        Some(_) => ErrorKind::Unavailable,
+        None if matches!(error, ExecutionError::BadQuery(_)) => ErrorKind::Invalid,
+        None => ErrorKind::Unavailable,
     }
 }
 
@@ -55,8 +79,6 @@ fn is_begun(told: &DbError) -> bool {
             | DbError::AuthenticationError
             | DbError::Unauthorized
             | DbError::ConfigError
-            | DbError::Unavailable { .. }
-            | DbError::Overloaded
             | DbError::IsBootstrapping
             | DbError::Unprepared { .. }
     )
@@ -109,4 +131,53 @@ pub(crate) fn answer(
 /// A setting, or a path or key, that Cassandra cannot have.
 pub(crate) fn invalid(operation: Operation, why: impl std::fmt::Display) -> Error {
     Error::new(operation, ErrorKind::Invalid).with("because", why)
+}
+
+#[cfg(test)]
+mod tests {
+    use dulse_store::Outcome;
+    use scylla::statement::Consistency;
+
+    use super::*;
+
+    fn said_so(told: DbError) -> ExecutionError {
+        let text = "as the server says it".to_owned();
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(told, text))
+    }
+
+    fn away() -> DbError {
+        DbError::Unavailable {
+            consistency: Consistency::Quorum,
+            required: 2,
+            alive: 1,
+        }
+    }
+
+    #[test]
+    fn what_may_be_said_of_the_last_round_of_a_write_leaves_it_open() {
+        for said in [away(), DbError::Overloaded] {
+            let read = of(Operation::Find, said_so(said.clone()));
+            assert_eq!(read.kind(), ErrorKind::Unavailable, "{said}");
+            let number = raising(said_so(said.clone()));
+            assert_eq!(number.kind(), ErrorKind::Unavailable, "{said}");
+            let write = of(Operation::Commit, said_so(said));
+            assert_eq!(write.outcome(), Outcome::Unknown, "{write}");
+            // Nothing is to come but what a serial read ends.
+            assert_eq!(write.kind(), ErrorKind::Conflict, "{write}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_before_a_write_is_begun_leaves_nothing_open() {
+        for said in [
+            DbError::Invalid,
+            DbError::Unauthorized,
+            DbError::IsBootstrapping,
+        ] {
+            let write = of(Operation::Commit, said_so(said));
+            assert_eq!(write.outcome(), Outcome::NotApplied, "{write}");
+        }
+        let write = of(Operation::Commit, ExecutionError::EmptyPlan);
+        assert_eq!(write.outcome(), Outcome::NotApplied, "{write}");
+    }
 }

@@ -15,7 +15,7 @@ use scylla::response::query_result::QueryResult;
 use scylla::statement::prepared::PreparedStatement;
 
 use crate::config::Config;
-use crate::error::{answer, of};
+use crate::error::{answer, of, raising};
 use crate::layout::{Place, bounds, number, number_place, numbers, place};
 use crate::session::{Statements, connect, log_sync};
 use crate::write::Turns;
@@ -255,7 +255,7 @@ impl Rows for Cassandra {
         );
         let raise = &self.statements.raise;
         let asked = self.session.execute_unpaged(raise, values).await;
-        asked.map(drop).map_err(|e| of(Operation::Commit, e))
+        asked.map(drop).map_err(raising)
     }
 
     async fn raised(&self) -> Result<Vec<(u32, i64)>, Error> {

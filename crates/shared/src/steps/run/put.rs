@@ -80,7 +80,13 @@ impl<R: Rows> Runner<'_, R> {
                     Some(put) => return Ok(put),
                     // Not made, or made and removed by others, who have its chunks.
                     None if group.iter().all(RowWrite::is_new) => return Ok(Put::Lost),
-                    None if began.elapsed() < STEP_TIME_MAX => continue,
+                    None if began.elapsed() < STEP_TIME_MAX => {
+                        if error.kind() == ErrorKind::Conflict {
+                            // It was not waited for: whoever has too much to do gets time.
+                            tokio::time::sleep(STEP_PAUSE).await;
+                        }
+                        continue;
+                    }
                     None => return Err(error),
                 }
             }
