@@ -9,7 +9,7 @@
 //! Ours are values alone, which take their row with them; where a value is to expire that is
 //! written over another, the row is made to expire with it.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dulse_shared::{At, RowWrite, value};
@@ -18,10 +18,11 @@ use scylla::serialize::value::SerializeValue;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::error::{answer, invalid, of};
 use crate::layout::{Place, place};
+use crate::session::REQUEST_TIME_MAX;
 use crate::store::Cassandra;
 
 /// Partitions that share a turn have the same hash below this.
@@ -37,6 +38,19 @@ pub(crate) struct Turns(Vec<Mutex<()>>);
 impl Default for Turns {
     fn default() -> Self {
         Self((0..N_TURNS).map(|_| Mutex::new(())).collect())
+    }
+}
+
+impl Turns {
+    /// Waits for the turn of a partition, at most `time_max`: many that wait for a server that
+    /// does not answer would each wait for all before them.
+    async fn take(&self, dirhash: i64, time_max: Duration) -> Result<MutexGuard<'_, ()>, Error> {
+        let turn = &self.0[dirhash.rem_euclid(N_TURNS as i64) as usize];
+        let taken = tokio::time::timeout(time_max, turn.lock()).await;
+        taken.map_err(|_| {
+            let text = "other writes to the same directory wait for the database";
+            Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", text)
+        })
     }
 }
 
@@ -73,8 +87,7 @@ impl Cassandra {
             .iter()
             .flat_map(|(row, place)| self.statements_of(row, place, now_s))
             .collect();
-        let turn = &self.turns.0[at.dirhash.rem_euclid(N_TURNS as i64) as usize];
-        let _turn = turn.lock().await;
+        let _turn = self.turns.take(at.dirhash, REQUEST_TIME_MAX).await?;
         let result = match &asked[..] {
             [(statement, values)] => self.session.execute_unpaged(statement, values).await,
             _ => {
@@ -156,6 +169,7 @@ fn now_s() -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use dulse_store::Outcome;
     use dulse_types::EntryFields;
     use dulse_types::entry::UnknownFields;
 
@@ -165,6 +179,18 @@ mod tests {
         let mut fields = EntryFields::default();
         fields.attrs_mut().ttl_sec = seconds;
         value::encode(&fields.to_entry(&UnknownFields::default()))
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_turn_without_end() {
+        let (turns, short) = (Turns::default(), Duration::from_millis(1));
+        let held = turns.take(-7, short).await.unwrap();
+        let error = turns.take(-7, short).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
+        drop(turns.take(7, short).await.unwrap());
+        drop(held);
+        drop(turns.take(-7, short).await.unwrap());
     }
 
     #[test]
