@@ -122,7 +122,8 @@ pub trait Rows: Send + Sync + 'static {
     fn group_max(&self) -> GroupMax;
 
     /// Whether rows directly in this directory may be in one write, and are listed; most
-    /// databases keep all directories alike. One whose rows are not is never moved.
+    /// databases keep all directories alike. One whose rows are not is never moved, and no
+    /// directory is moved there.
     fn groups(&self, _directory: &FullPath) -> bool {
         true
     }

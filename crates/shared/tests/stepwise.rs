@@ -20,7 +20,7 @@ use dulse_shared::{Announcement, SharedOptions, SharedStore, Stepwise, value};
 use dulse_store::{EntryStore, Error, ErrorKind, Expect, Operation, Outcome, Step, Transaction};
 use dulse_types::entry::{FuseAttributes, MODE_DIRECTORY, UnknownFields};
 use dulse_types::{Entry, EntryFields, FullPath, Stamp};
-use table::{AWAY, FAULTS, Fault, Gate, Link, REFUSED, Table};
+use table::{AWAY, FAULTS, Fault, Gate, Link, REFUSED, Table, UNLISTED};
 
 /// The scene in which each of two directories moves into the other.
 const CIRCLE: &str = "two trees that move into one another";
@@ -841,6 +841,35 @@ fn what_shows_is_told_though_the_rest_was_never_written() {
             is_skewed: false,
         });
     });
+}
+
+#[test]
+fn no_directory_moves_from_or_to_where_names_are_not_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let filer = Filer::new(&Arc::default(), dir.path(), 1, 8);
+    let store = filer.store();
+    let made = |at: &str| Step::Create {
+        path: path(at),
+        entry: directory(),
+    };
+    let large = format!("/{UNLISTED}");
+    commit(&store, all(vec![made("/d"), made("/e")])).unwrap();
+    commit(&store, create("/d/x", "x")).unwrap();
+    let refused = |from: &str, to: &str| {
+        let error = commit(&store, rename(from, to)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
+    };
+    refused("/d", &large);
+    assert!(store.find(&path("/d/x")).unwrap().is_some());
+    commit(&store, all(vec![made(&large)])).unwrap();
+    refused(&large, "/f");
+    // What has nothing in it that is to be listed goes where it likes.
+    commit(&store, rename("/d/x", &format!("{large}/x"))).unwrap();
+    commit(&store, rename("/d", &format!("{large}/d"))).unwrap();
+    let moved = format!("{large}/d");
+    assert!(store.find(&path(&moved)).unwrap().is_some());
+    refused("/e", &format!("{moved}/{UNLISTED}"));
 }
 
 fn swapped(scene: Scene) -> Scene {

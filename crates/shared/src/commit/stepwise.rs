@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dulse_store::{Error, ErrorKind, Outcome};
-use dulse_types::{FullPath, Stamp};
+use dulse_types::Stamp;
 
 use super::{Attempt, Committer, commit_of};
 use crate::backend::Backend;
@@ -50,10 +50,7 @@ impl<B: Backend> Committer<B> {
         mut plan: Plan,
         held: &mut Vec<Locked>,
     ) -> Attempt {
-        if let Some(path) = unlisted_move(&plan.announced, rows) {
-            let text = format!(
-                "nobody knows what is in `{path}`, whose names are not listed, so it cannot be moved"
-            );
+        if let Some(text) = unlisted_move(&plan.announced, rows) {
             return Attempt::Failed(failed(ErrorKind::Invalid).with("because", text));
         }
         let work = std::mem::take(&mut plan.work);
@@ -379,12 +376,25 @@ fn as_it_is(
     })
 }
 
-/// A directory that moves and whose names are not listed: what is in it would stay behind.
-fn unlisted_move<R: Rows>(announced: &Announced, rows: &R) -> Option<FullPath> {
+/// Why a directory does not move: what is in it would stay behind, or be listed no more.
+fn unlisted_move<R: Rows>(announced: &Announced, rows: &R) -> Option<String> {
     announced.events.iter().find_map(|event| {
         let ((from, old), (to, _)) = (event.old.as_ref()?, event.new.as_ref()?);
-        let is_unlisted = from != to && old.is_dir() && !rows.groups(from);
-        is_unlisted.then(|| from.clone())
+        if from == to || !old.is_dir() {
+            None
+        } else if !rows.groups(from) {
+            Some(format!(
+                "nobody knows what is in `{from}`, whose names are not listed, so it cannot be \
+                 moved"
+            ))
+        } else if !rows.groups(to) {
+            Some(format!(
+                "the names in `{to}` are not listed, so nobody would find what is in `{from}` \
+                 there; make `{to}` as a new directory"
+            ))
+        } else {
+            None
+        }
     })
 }
 

@@ -49,6 +49,9 @@ pub(crate) const REFUSED: &str = "refused";
 /// Name of a row whose servers are away, until a filer runs freely.
 pub(crate) const AWAY: &str = "away";
 
+/// Name of directories whose names are not listed.
+pub(crate) const UNLISTED: &str = "unlisted";
+
 /// What is stored.
 #[derive(Default)]
 pub(crate) struct Data {
@@ -325,6 +328,10 @@ impl Rows for Link {
             n_rows: self.group_max,
             n_bytes: 1 << 20,
         }
+    }
+
+    fn groups(&self, directory: &FullPath) -> bool {
+        directory.name() != UNLISTED
     }
 
     fn writes_max(&self) -> usize {

@@ -237,7 +237,7 @@ fn written_over(server: One) {
 
 fn super_large(server: One) {
     let mut shared = Shared::on(&server);
-    shared.config.super_large = ["/big".to_owned()].into();
+    shared.config.super_large = ["/big".to_owned(), "/new".to_owned()].into();
     let filer = shared.open(1).unwrap();
     let store = as_store(&filer);
     let steps = vec![
@@ -270,6 +270,13 @@ fn super_large(server: One) {
     assert_eq!(error.outcome(), Outcome::NotApplied);
     assert!(error.to_string().contains("nobody knows"), "{error}");
     assert_eq!(shown(&store, "/other"), None);
+    // Nor does one become super large by a move: nobody would list what is in it.
+    commit(&store, one(created("/staging", &directory()))).unwrap();
+    commit(&store, create("/staging/x", "x")).unwrap();
+    let error = commit(&store, rename("/staging", "/new")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert_eq!(error.outcome(), Outcome::NotApplied);
+    assert_eq!(shown(&store, "/staging/x"), Some(file("x")));
     let there = asked(&[&format!(
         "SELECT directory FROM {}.filemeta",
         shared.config.keyspace
