@@ -165,26 +165,34 @@ fn by_path(guard: &Guard, path: &FullPath) -> std::cmp::Ordering {
     }
 }
 
-/// What is in a directory whose names are not kept does not move with it.
+/// What is in a directory whose names are not kept does not move with it, and would be lost to
+/// listings where one moves to such a name.
 fn check_super_large(config: &Config, work: &Work) -> Result<(), Error> {
-    let removed = work.writes.iter().find_map(|write| match write {
-        Write::RemoveDirectory(path) if config.is_super_large(path.as_str()) => Some(path),
+    let mut gone = work.writes.iter().filter_map(|write| match write {
+        Write::RemoveDirectory(path) => Some(path),
         _ => None,
     });
-    let Some(removed) = removed else {
-        return Ok(());
-    };
-    let is_move = work
-        .writes
-        .iter()
-        .any(|write| matches!(write, Write::Insert(_, value) if is_directory(value.clone())));
-    if !is_move {
+    let mut made = work.writes.iter().filter_map(|write| match write {
+        Write::Insert(path, value) if is_directory(value.clone()) => Some(path),
+        _ => None,
+    });
+    let is_large = |path: &&FullPath| config.is_super_large(path.as_str());
+    let (gone_large, made_large) = (gone.clone().find(is_large), made.clone().find(is_large));
+    if gone.next().is_none() || made.next().is_none() {
+        // Nothing moves.
         return Ok(());
     }
-    let text = format!(
-        "`{removed}` is among `superLargeDirectories`: nobody knows what is in it, so it cannot be \
-         moved"
-    );
+    let text = match (gone_large, made_large) {
+        (Some(from), _) => format!(
+            "`{from}` is among `superLargeDirectories`: nobody knows what is in it, so it cannot \
+             be moved"
+        ),
+        (None, Some(to)) => format!(
+            "`{to}` is among `superLargeDirectories`: nobody would find what is in a directory \
+             that moves there; make it as a new one"
+        ),
+        (None, None) => return Ok(()),
+    };
     Err(error::invalid(text))
 }
 
@@ -253,11 +261,23 @@ mod tests {
         assert!(Rows::of(&config(), &work).is_ok());
         let moved = Write::Insert(path("/other"), directory());
         work.writes.push(moved);
-        let error = Rows::of(&config(), &work).unwrap_err();
-        assert!(
-            error.to_string().contains("superLargeDirectories"),
-            "{error}"
-        );
+        let refused = |writes: Vec<Write>| {
+            let work = Work {
+                writes,
+                ..Work::default()
+            };
+            let error = Rows::of(&config(), &work).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("superLargeDirectories"), "{text}");
+        };
+        refused(work.writes);
+        let made = Write::Insert(path("/big"), directory());
+        refused(vec![made.clone(), Write::RemoveDirectory(path("/staging"))]);
+        let work = Work {
+            writes: vec![made],
+            ..Work::default()
+        };
+        assert!(Rows::of(&config(), &work).is_ok());
     }
 
     #[test]
