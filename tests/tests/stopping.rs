@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use dulse_proto::filer as pb;
-use dulse_tests::Cluster;
+use dulse_tests::{Cluster, wait_for};
 use tokio::task::JoinHandle;
 
 /// Stops in a row: each is a race of some milliseconds.
@@ -61,14 +61,14 @@ async fn caller(cluster: &Cluster, round: usize, n: usize) -> Result<Writing> {
     }))
 }
 
-/// Events that came late at a filer.
-async fn late(cluster: &Cluster, filer: usize) -> Result<f64> {
+/// A metric of a filer, by its name and labels.
+async fn metric(cluster: &Cluster, filer: usize, name: &str) -> Result<f64> {
     let answer = cluster.http.get(cluster.url(filer, "/metrics")).send();
     let text = answer.await?.text().await?;
     ensure!(text.contains("dulse_filer_ready"), "no metrics: {text}");
     let mut lines = text.lines();
     // A counter shows once it has counted.
-    let Some(line) = lines.find(|line| line.starts_with("dulse_events_late_total")) else {
+    let Some(line) = lines.find(|line| line.starts_with(name)) else {
         return Ok(0.0);
     };
     Ok(line.rsplit(' ').next().context("a value")?.parse()?)
@@ -111,15 +111,26 @@ async fn one_that_stops_under_load_has_said_all_when_it_says_so() -> Result<()> 
             done.extend(task.await?);
         }
         ensure!(done.len() > WRITERS, "hardly a write: {}", done.len());
-        // It is gone, and whoever has less than it acknowledged would show that.
-        let lost = missing(&cluster, &done).await?;
-        ensure!(lost.is_empty(), "not handed over: {lost:?}");
+        // It is gone: what is still on its way comes, what was not sent does not.
+        let (here, all) = (&cluster, &done);
+        let handed = wait_for("all is handed over", || async move {
+            missing(here, all).await.is_ok_and(|none| none.is_empty())
+        });
+        if let Err(error) = handed.await {
+            bail!("{error}: {:?} is not", missing(&cluster, &done).await?);
+        }
         cluster.filers[0].restart()?;
-        // The other one pulls again by then: who does not is handed nothing.
         cluster.wait_ready(0).await?;
         cluster.wait_converged().await?;
+        // Who does not pull again by the next stop is handed nothing.
+        let cluster = &cluster;
+        wait_for("the other filer pulls", || async move {
+            let n_pulled = metric(cluster, 1, "dulse_peers{state=\"streaming\"}").await;
+            n_pulled.is_ok_and(|n| n == 1.0)
+        })
+        .await?;
     }
-    let n_late = late(&cluster, 1).await?;
+    let n_late = metric(&cluster, 1, "dulse_events_late_total").await?;
     ensure!(n_late == 0.0, "{n_late} events came late");
     listening.abort();
     Ok(())

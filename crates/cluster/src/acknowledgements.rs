@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What each peer said last, and what follows: stability and the low watermark.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dulse_types::{Origin, Stamp, Vector, Version};
@@ -40,11 +40,15 @@ pub struct Acknowledgements {
     heard: BTreeMap<Origin, (Now, Statement)>,
     /// The greatest promise of each.
     promised: BTreeMap<Origin, Stamp>,
+    /// Who runs again, as it says itself, and was not met since.
+    runs_again: BTreeSet<Origin>,
 }
 
 impl Acknowledgements {
     /// A peer stated something.
-    pub fn stated(&mut self, now: Now, by: Origin, statement: Statement) {
+    pub fn stated(&mut self, now: Now, by: Origin, mut statement: Statement) {
+        // The last word of the process before may be read late.
+        statement.is_stopping &= !self.runs_again.contains(&by);
         let promised = self.promised.entry(by).or_insert(Stamp::ZERO);
         *promised = statement.promise.max(*promised);
         self.heard.insert(by, (now, statement));
@@ -60,6 +64,21 @@ impl Acknowledgements {
 
     /// A peer was met again: what it said when it stopped no longer holds.
     pub fn met(&mut self, now: Now, peer: Origin) {
+        self.runs_again.remove(&peer);
+        self.goes_on(now, peer);
+    }
+
+    /// A peer says that it runs as another process than the one that was met. ⚠ It serves as soon
+    /// as it has been answered, which may be before it is met: what it does then is waited for,
+    /// though it had said that it stops.
+    pub fn runs_again(&mut self, now: Now, peer: Origin) {
+        let has_stopped = self.of(peer).is_some_and(|said| said.is_stopping);
+        if self.runs_again.insert(peer) || has_stopped {
+            self.goes_on(now, peer);
+        }
+    }
+
+    fn goes_on(&mut self, now: Now, peer: Origin) {
         if let Some((heard, statement)) = self.heard.get_mut(&peer) {
             *heard = now;
             statement.is_stopping = false;
@@ -393,5 +412,27 @@ mod tests {
             acks.watermark(Now::ZERO, A, [B], &vector(&[(B, 20)])),
             Some(Stamp(90))
         );
+    }
+
+    #[test]
+    fn one_that_runs_again_is_waited_for_before_it_is_met() {
+        let mut acks = Acknowledgements::default();
+        let stopping = Statement {
+            is_stopping: true,
+            ..statement(20, 90, &[])
+        };
+        let mark = |acks: &Acknowledgements| {
+            let applied = vector(&[(B, 20)]);
+            acks.watermark(Now::ZERO, A, [B], &applied)
+        };
+        acks.stated(Now::ZERO, B, stopping.clone());
+        assert_eq!(mark(&acks), None);
+        acks.runs_again(Now::ZERO, B);
+        assert_eq!(mark(&acks), Some(Stamp(90)));
+        acks.stated(Now::ZERO, B, stopping.clone());
+        assert_eq!(mark(&acks), Some(Stamp(90)), "of the process before");
+        acks.met(Now::ZERO, B);
+        acks.stated(Now::ZERO, B, stopping);
+        assert_eq!(mark(&acks), None, "it stops again");
     }
 }

@@ -289,6 +289,14 @@ impl Core {
         self.directory.told(now, origin, address)
     }
 
+    /// A peer greeted this filer as this process: one that was not met yet is waited for.
+    pub fn called_as(&mut self, now: Now, origin: Origin, instance: u64) {
+        let is_met = |link: &Link| link.origin == origin && link.instance == instance;
+        if origin != self.settings.origin && !self.links.values().any(is_met) {
+            self.acks.runs_again(now, origin);
+        }
+    }
+
     /// Lets time pass and gives what is to be done now. Call it after every input that
     /// changed something and at least every 100 ms. Cost: O(peers × origins).
     pub fn poll(&mut self, now: Now, view: &View<'_>) -> Vec<Action> {

@@ -66,6 +66,10 @@ impl Replication for ReplicationService {
         met.map_err(|error| Status::internal(error.to_string()))?;
         if let Ok(address) = theirs.address.parse() {
             let now = self.inner.now();
+            self.inner
+                .core
+                .lock()
+                .called_as(now, origin, theirs.instance);
             if self.inner.core.lock().called_by(now, origin, &address) {
                 self.inner.wake.notify_one();
             }
