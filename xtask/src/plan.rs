@@ -54,7 +54,7 @@ const BLACK_BOX_ESTIMATE_S: u64 = 45;
 const CROSS_HBASE: &str = "tests/upstream_hbase";
 
 /// Estimate of [`CROSS_HBASE`].
-const CROSS_HBASE_ESTIMATE_S: u64 = 240;
+const CROSS_HBASE_ESTIMATE_S: u64 = 450;
 
 /// Estimate of [`POWER`]: some forty cuts, each with a restart and two comparisons.
 const POWER_ESTIMATE_S: u64 = 60;
