@@ -117,6 +117,17 @@ impl Lane {
         self.last = Some(self.number(b'm'));
     }
 
+    /// Whether a transaction that was answered is there.
+    ///
+    /// # Errors
+    ///
+    /// Of etcd.
+    pub(crate) async fn is_made(&self, client: &Client) -> Result<bool, Error> {
+        let request = self.range();
+        let rows = client.range(Operation::Find, request).await?.kvs;
+        Ok(rows.first().map(|row| &row.value) == Some(&self.number(b'm')))
+    }
+
     /// Whether a transaction whose answer was lost was made; if not, it never will be.
     ///
     /// # Errors
@@ -164,10 +175,14 @@ impl Lane {
 
     fn look(&self) -> RequestOp {
         RequestOp {
-            request: Some(Request::RequestRange(RangeRequest {
-                key: self.key.clone(),
-                ..RangeRequest::default()
-            })),
+            request: Some(Request::RequestRange(self.range())),
+        }
+    }
+
+    fn range(&self) -> RangeRequest {
+        RangeRequest {
+            key: self.key.clone(),
+            ..RangeRequest::default()
         }
     }
 

@@ -123,6 +123,18 @@ impl Etcd {
                     Err(_) => return Err(error),
                 }
             }
+            Err(error) if error.kind() == ErrorKind::DiskFull => {
+                // etcd looks at its quota before it takes a write, and again when it has made it;
+                // what it says then is the same.
+                match lane.is_made(&self.client).await {
+                    Ok(true) => true,
+                    Ok(false) => {
+                        self.lanes.give(lane);
+                        return Err(error);
+                    }
+                    Err(_) => return Err(error.unknown_outcome()),
+                }
+            }
             Err(error) => {
                 self.lanes.give(lane);
                 return Err(error);

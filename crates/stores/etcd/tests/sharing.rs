@@ -280,8 +280,5 @@ fn full(server: Server) {
     };
     assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
     assert!(n_made > 0);
-    // etcd looks at its quota before it takes a write and once more when it has made it, and says
-    // the same both times: the last one may be there (docs/stores.md).
-    let n_there = state(&store).len();
-    assert!(n_there - n_made <= 1, "{n_there} of {n_made} are there");
+    assert_eq!(state(&store).len(), n_made, "what it refused is not there");
 }
