@@ -66,11 +66,12 @@ impl Replication for ReplicationService {
         met.map_err(|error| Status::internal(error.to_string()))?;
         if let Ok(address) = theirs.address.parse() {
             let now = self.inner.now();
-            self.inner
-                .core
-                .lock()
-                .called_as(now, origin, theirs.instance);
-            if self.inner.core.lock().called_by(now, origin, &address) {
+            let is_news = {
+                let mut core = self.inner.core.lock();
+                core.called_as(now, origin, theirs.instance);
+                core.called_by(now, origin, &address)
+            };
+            if is_news {
                 self.inner.wake.notify_one();
             }
         }
