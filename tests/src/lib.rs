@@ -9,6 +9,7 @@ pub mod compare;
 pub mod cross;
 pub mod disk;
 pub mod links;
+pub mod pair;
 pub mod peer;
 mod ports;
 pub mod raw;
