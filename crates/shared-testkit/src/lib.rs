@@ -11,6 +11,7 @@ mod cuts;
 mod faulty;
 mod filers;
 mod holding;
+pub mod java;
 mod process;
 
 pub use authority::Authority;

@@ -83,9 +83,13 @@ impl Process {
     /// Whether it has ended by itself.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        // One that has ended has no arguments any more.
-        let arguments = std::fs::read(format!("/proc/{}/cmdline", self.id));
-        arguments.unwrap_or_default().is_empty()
+        // Its arguments do not tell: there are none either while it is about to be what it will be.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id));
+        let state = stat.ok().and_then(|stat| {
+            let (_, behind) = stat.rsplit_once(") ")?;
+            behind.chars().next()
+        });
+        state.is_none_or(|state| matches!(state, 'Z' | 'X'))
     }
 }
 

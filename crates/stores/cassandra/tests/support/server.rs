@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A Cassandra server for tests: one node in a directory of its own, on loopback. A shell stands
-//! between: it ends the server by its id as soon as the pipe to it closes, so that none outlives
-//! its test, however that ends.
+//! A Cassandra server for tests: one node in a directory of its own, on loopback, ended with its
+//! test.
 //!
 //! Its archives are Maven Central's, laid into the cache by `cargo xtask setup`;
 //! `DULSE_CASSANDRA` names their folder where they lie elsewhere. It needs Java 17.
@@ -11,14 +10,14 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use dulse_shared_testkit::{Process, java};
 use dulse_store_cassandra::Config;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -64,16 +63,12 @@ const OPENED: [&str; 14] = [
     "jdk.compiler/com.sun.tools.javac",
 ];
 
-/// What the shell does: tells the id of what it started, and ends that when its input ends.
-const GUARD: &str = "\"$@\" </dev/null >>log 2>&1 & echo $!; cat >/dev/null; kill -9 $!; wait";
-
 pub(crate) struct Server {
     dir: tempfile::TempDir,
     archives: PathBuf,
     pub(crate) port: u16,
     storage_port: u16,
-    /// The shell, and the id of the server.
-    child: Option<(Child, u32)>,
+    process: Option<Process>,
     /// Keyspaces, and whose directory each is of: making one takes long, emptying it does not.
     keyspaces: BTreeMap<String, PathBuf>,
 }
@@ -105,43 +100,6 @@ pub(crate) fn keyspace_of(dir: &Path) -> Result<Config> {
     server.keyspace_of(dir)
 }
 
-fn archives() -> Result<PathBuf> {
-    let cache = std::env::var_os("DULSE_CACHE").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/dulse"));
-    let named = std::env::var_os("DULSE_CASSANDRA").map(PathBuf::from);
-    let cached = cache.or(home).map(|cache| cache.join(ARCHIVES));
-    let dir = named
-        .or(cached)
-        .context("no home, and no DULSE_CASSANDRA")?;
-    // Laid down last.
-    ensure!(
-        dir.join("complete").is_file(),
-        "no Cassandra in {}; run `cargo xtask setup`",
-        dir.display()
-    );
-    Ok(dir)
-}
-
-fn java() -> Result<PathBuf> {
-    let program = std::env::var_os("JAVA_HOME")
-        .map(|home| PathBuf::from(home).join("bin/java"))
-        .filter(|program| program.is_file())
-        .unwrap_or_else(|| "java".into());
-    let said = Command::new(&program)
-        .arg("-version")
-        .output()
-        .context("no Java, which Cassandra needs (Debian's package `openjdk-17-jre-headless`)")?;
-    let text = String::from_utf8_lossy(&said.stderr).into_owned();
-    // openjdk version "17.0.15" 2025-04-15
-    let version = text.split('"').nth(1).and_then(|it| it.split('.').next());
-    let version: u32 = version.and_then(|it| it.parse().ok()).unwrap_or(0);
-    ensure!(
-        version == JAVA,
-        "Java {JAVA} is needed for Cassandra; here is: {text}"
-    );
-    Ok(program)
-}
-
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
@@ -153,7 +111,7 @@ impl Server {
 
     /// - `more`: lines of `cassandra.yaml`.
     pub(crate) fn start_with(more: &str) -> Result<Self> {
-        let archives = archives()?;
+        let archives = java::archives("Cassandra", "DULSE_CASSANDRA", ARCHIVES)?;
         let dir = tempfile::tempdir()?;
         let (port, storage_port) = (free_port()?, free_port()?);
         std::fs::create_dir(dir.path().join("conf"))?;
@@ -165,7 +123,7 @@ impl Server {
             archives,
             port,
             storage_port,
-            child: None,
+            process: None,
             keyspaces: BTreeMap::new(),
         };
         server.start_again()?;
@@ -178,28 +136,23 @@ impl Server {
 
     /// Kills it as a machine that loses power would end it.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        if let Some((mut shell, _)) = self.child.take() {
-            drop(shell.stdin.take());
-            shell.wait()?;
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
         }
         Ok(())
     }
 
     /// Sends it a signal, such as `STOP`.
     pub(crate) fn signal(&self, signal: &str) -> Result<()> {
-        let (_, id) = self.child.as_ref().context("it was started")?;
-        let mut kill = Command::new("kill");
-        let sent = kill.args(["-s", signal, &id.to_string()]).status()?;
-        ensure!(sent.success(), "no signal was sent");
-        Ok(())
+        let process = self.process.as_ref().context("it was started")?;
+        process.signal(signal)
     }
 
     /// Starts it where it is not running, and waits until it answers.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         let dir = self.dir.path();
         let log = dir.join("log");
-        let mut command = Command::new("sh");
-        command.args(["-c", GUARD, "sh"]).arg(java()?);
+        let mut command = Command::new(java::java("Cassandra", JAVA..=JAVA)?);
         // About 1.3 GiB in all, however much it is asked for.
         command.args([
             "-Xms256m",
@@ -231,24 +184,12 @@ impl Server {
         command.arg(format!("-Dcassandra.storagedir={}", path("data")));
         command.arg("-cp");
         command.arg(format!("{}:{}/*", path("conf"), self.archives.display()));
-        let mut shell = command
+        command
             .arg("org.apache.cassandra.service.CassandraDaemon")
-            .current_dir(dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("no `sh`")?;
-        let mut told = String::new();
-        let stdout = shell.stdout.take().context("it is piped")?;
-        BufReader::new(stdout).read_line(&mut told)?;
-        let id = told.trim().parse();
-        self.child = Some((shell, id.with_context(|| format!("`sh` said `{told}`"))?));
-        self.wait().with_context(|| {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().rev().take(20).collect();
-            let lines: Vec<&str> = lines.into_iter().rev().collect();
-            format!("Cassandra's log ends with:\n{}", lines.join("\n"))
-        })
+            .current_dir(dir);
+        self.process = Some(Process::start(&command, &log)?);
+        self.wait()
+            .with_context(|| format!("Cassandra's log ends with:\n{}", java::end_of(&log)))
     }
 
     /// Asks it who it is, until there is an answer.
@@ -259,10 +200,8 @@ impl Server {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let (_, id) = self.child.as_ref().context("it was started")?;
-            // One that has ended has no arguments any more.
-            let arguments = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-            ensure!(!arguments.is_empty(), "Cassandra ended");
+            let process = self.process.as_ref().context("it was started")?;
+            ensure!(!process.has_ended(), "Cassandra ended");
             if began.elapsed() > START_TIME_MAX {
                 bail!(
                     "Cassandra does not answer within {} s: {why:#}",

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An HBase server for tests: master, region server and ZooKeeper in one process, in a directory
-//! of its own, on loopback. A shell stands between: it ends the server by its id as soon as the
-//! pipe to it closes, so that none outlives its test, however that ends.
+//! of its own, on loopback, ended with its test.
 //!
 //! Its archives are Maven Central's, laid into the cache by `cargo xtask setup`; `DULSE_HBASE`
 //! names their folder where they lie elsewhere. It needs Java 17 or later.
@@ -10,16 +9,16 @@
 //! so that what it has acknowledged survives its being killed.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use dulse_hbase_client::zookeeper::Address;
 use dulse_hbase_client::{Client, Options};
+use dulse_shared_testkit::{Process, java};
 use dulse_store_hbase::Config;
 
 /// Where `cargo xtask setup` lays the archives, below the cache.
@@ -43,15 +42,11 @@ const OPENED: [&str; 8] = [
     "java.util.concurrent",
 ];
 
-/// What the shell does: tells the id of what it started, and ends that when its input ends.
-const GUARD: &str = "\"$@\" </dev/null >>log 2>&1 & echo $!; cat >/dev/null; kill -9 $!; wait";
-
 pub(crate) struct Server {
     dir: tempfile::TempDir,
     archives: PathBuf,
     pub(crate) zookeeper: u16,
-    /// The shell, and the id of the server.
-    child: Option<(Child, u32)>,
+    process: Option<Process>,
 }
 
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
@@ -75,48 +70,13 @@ pub(crate) fn table_of(dir: &Path) -> Config {
     server.table_of(dir)
 }
 
-fn archives() -> Result<PathBuf> {
-    let cache = std::env::var_os("DULSE_CACHE").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/dulse"));
-    let named = std::env::var_os("DULSE_HBASE").map(PathBuf::from);
-    let cached = cache.or(home).map(|cache| cache.join(ARCHIVES));
-    let dir = named.or(cached).context("no home, and no DULSE_HBASE")?;
-    // Laid down last.
-    ensure!(
-        dir.join("complete").is_file(),
-        "no HBase in {}; run `cargo xtask setup`",
-        dir.display()
-    );
-    Ok(dir)
-}
-
-fn java() -> Result<PathBuf> {
-    let program = std::env::var_os("JAVA_HOME")
-        .map(|home| PathBuf::from(home).join("bin/java"))
-        .filter(|program| program.is_file())
-        .unwrap_or_else(|| "java".into());
-    let said = Command::new(&program)
-        .arg("-version")
-        .output()
-        .context("no Java, which HBase needs (Debian's package `openjdk-17-jre-headless`)")?;
-    let text = String::from_utf8_lossy(&said.stderr).into_owned();
-    // openjdk version "17.0.15" 2025-04-15
-    let version = text.split('"').nth(1).and_then(|it| it.split('.').next());
-    let version: u32 = version.and_then(|it| it.parse().ok()).unwrap_or(0);
-    ensure!(
-        version >= JAVA_MIN,
-        "Java {JAVA_MIN} or later is needed; here is: {text}"
-    );
-    Ok(program)
-}
-
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
-        let archives = archives()?;
+        let archives = java::archives("HBase", "DULSE_HBASE", ARCHIVES)?;
         let dir = tempfile::tempdir()?;
         let zookeeper = free_port()?;
         std::fs::create_dir(dir.path().join("conf"))?;
@@ -127,7 +87,7 @@ impl Server {
             dir,
             archives,
             zookeeper,
-            child: None,
+            process: None,
         };
         server.start_again()?;
         Ok(server)
@@ -135,9 +95,8 @@ impl Server {
 
     /// Kills it as a machine that loses power would end it.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        if let Some((mut shell, _)) = self.child.take() {
-            drop(shell.stdin.take());
-            shell.wait()?;
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
         }
         Ok(())
     }
@@ -145,8 +104,7 @@ impl Server {
     /// Starts it where it is not running, and waits until it answers.
     pub(crate) fn start_again(&mut self) -> Result<()> {
         let log = self.dir.path().join("log");
-        let mut command = Command::new("sh");
-        command.args(["-c", GUARD, "sh"]).arg(java()?);
+        let mut command = Command::new(java::java("HBase", JAVA_MIN..=u32::MAX)?);
         // About 1.3 GiB in all, however much it is asked for.
         command.args([
             "-Xmx800m",
@@ -173,29 +131,17 @@ impl Server {
             self.dir.path().join("conf").display(),
             self.archives.display()
         );
-        let mut shell = command
+        command
             .args([
                 "-cp",
                 &path,
                 "org.apache.hadoop.hbase.master.HMaster",
                 "start",
             ])
-            .current_dir(self.dir.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("no `sh`")?;
-        let mut told = String::new();
-        let stdout = shell.stdout.take().context("it is piped")?;
-        BufReader::new(stdout).read_line(&mut told)?;
-        let id = told.trim().parse();
-        self.child = Some((shell, id.with_context(|| format!("`sh` said `{told}`"))?));
-        self.wait().with_context(|| {
-            let text = std::fs::read_to_string(&log).unwrap_or_default();
-            let lines: Vec<&str> = text.lines().rev().take(20).collect();
-            let lines: Vec<&str> = lines.into_iter().rev().collect();
-            format!("HBase's log ends with:\n{}", lines.join("\n"))
-        })
+            .current_dir(self.dir.path());
+        self.process = Some(Process::start(&command, &log)?);
+        self.wait()
+            .with_context(|| format!("HBase's log ends with:\n{}", java::end_of(&log)))
     }
 
     /// Asks for a table that every HBase has, until there is an answer.
@@ -222,10 +168,8 @@ impl Server {
                 Ok(None) => "it has no namespace yet".to_owned(),
                 Err(error) => error.to_string(),
             };
-            let (_, id) = self.child.as_ref().context("it was started")?;
-            // One that has ended has no arguments any more.
-            let arguments = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-            ensure!(!arguments.is_empty(), "HBase ended");
+            let process = self.process.as_ref().context("it was started")?;
+            ensure!(!process.has_ended(), "HBase ended");
             if began.elapsed() > START_TIME_MAX {
                 bail!(
                     "HBase does not answer within {} s: {why}",
