@@ -12,6 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long a process may take to end when asked.
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// Lines of its log that are told of a process that ended by itself.
+const TOLD_MAX: usize = 60;
+
 /// Unit of the times in `/proc/PID/stat`: Linux gives it to user space as 100 on every
 /// architecture that we build for.
 const TICKS_PER_SECOND: u64 = 100;
@@ -22,6 +25,7 @@ pub(crate) struct Process {
     program: PathBuf,
     arguments: Vec<OsString>,
     log: PathBuf,
+    is_stopped: bool,
 }
 
 impl Process {
@@ -51,6 +55,7 @@ impl Process {
             program: program.to_owned(),
             arguments,
             log: log.to_owned(),
+            is_stopped: false,
         })
     }
 
@@ -60,6 +65,7 @@ impl Process {
     ///
     /// When it does not end within [`STOP_TIME_MAX`].
     pub(crate) fn stop(&mut self) -> Result<()> {
+        self.is_stopped = true;
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }
@@ -120,9 +126,31 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // What it printed goes with the run's directory, and calls to it fail with no more than
+        // a refused connection.
+        if let (false, Ok(Some(status))) = (self.is_stopped, self.child.try_wait()) {
+            eprintln!(
+                "{} {:?} had ended by itself, {status}; it printed last:\n{}",
+                self.program.display(),
+                self.arguments,
+                last_lines(&self.log)
+            );
+        }
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The end of a text file, [`TOLD_MAX`] lines of it.
+fn last_lines(file: &Path) -> String {
+    match std::fs::read(file) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(TOLD_MAX)..].join("\n")
+        }
+        Err(e) => format!("(not known: {}: {e})", file.display()),
     }
 }
 
@@ -154,6 +182,19 @@ mod tests {
     fn a_name_with_brackets_does_not_shift_the_fields() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 3 4 20 0 9 0";
         assert_eq!(ticks_of(stat), Some(300));
+    }
+
+    #[test]
+    fn the_last_lines_of_a_log_are_told() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let log = dir.path().join("log");
+        let lines: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        std::fs::write(&log, lines.join("\n"))?;
+        assert_eq!(last_lines(&log), lines[100 - TOLD_MAX..].join("\n"));
+        std::fs::write(&log, "one\n")?;
+        assert_eq!(last_lines(&log), "one");
+        assert!(last_lines(dir.path()).contains("not known"));
+        Ok(())
     }
 
     #[test]
