@@ -16,11 +16,8 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
-use crate::machine::Machine;
-
-/// The table stands between these lines of a page.
-const BEGIN: &str = "<!-- measured: begin -->";
-const END: &str = "<!-- measured: end -->";
+use crate::machine::{self, Machine};
+use crate::page;
 
 /// Arguments of a comparison of engines.
 #[derive(Args, Debug)]
@@ -62,17 +59,15 @@ pub(crate) fn run(args: &EnginesArgs) -> Result<()> {
         eprintln!("measuring {engine}, {} entries", args.entries);
         rows.push(measure(engine, scratch.path(), args.entries)?);
     }
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: Vec<_> = load.split_whitespace().take(3).collect();
     let mut text = format!(
         "{machine}; load after it {}. Beside it ran: {}.\n\n",
-        load.join(" "),
+        machine::load(),
         args.beside
     );
     text.push_str(&table(args.entries, &rows));
     println!("{text}");
     match &args.out {
-        Some(page) => replace(page, &text),
+        Some(page) => page::replace(page, &text),
         None => Ok(()),
     }
 }
@@ -146,33 +141,9 @@ const LINES: &[(&str, &str, usize)] = &[
     ("opening after kill -9, seconds", "open_s", 2),
 ];
 
-/// Puts a table where the last one stands in a page.
-fn replace(page: &Path, table: &str) -> Result<()> {
-    let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
-    let replaced = replaced(&text, table);
-    let replaced = replaced
-        .with_context(|| format!("`{}` has no lines `{BEGIN}` and `{END}`", page.display()))?;
-    Ok(std::fs::write(page, replaced)?)
-}
-
-fn replaced(text: &str, table: &str) -> Option<String> {
-    let (head, rest) = text.split_once(BEGIN)?;
-    let (_, tail) = rest.split_once(END)?;
-    Some(format!("{head}{BEGIN}\n\n{}\n\n{END}{tail}", table.trim()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_table_takes_the_place_of_the_last_one_and_of_nothing_else() {
-        let page = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        let once = replaced(&page, "new\n").unwrap();
-        assert_eq!(once, format!("a\n{BEGIN}\n\nnew\n\n{END}\nb\n"));
-        assert_eq!(replaced(&once, "new").unwrap(), once);
-        assert_eq!(replaced("a\nb\n", "new"), None);
-    }
 
     #[test]
     fn each_figure_has_its_line() {

@@ -45,14 +45,17 @@ impl Machine {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: kib >> 20,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            load: read("/proc/loadavg")
-                .split_whitespace()
-                .take(3)
-                .collect::<Vec<_>>()
-                .join(" "),
+            load: load(),
             sync_us: sync_us()?,
         })
     }
+}
+
+/// How many processes were ready to run in the last one, five and fifteen minutes.
+pub(crate) fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let numbers: Vec<&str> = text.split_whitespace().take(3).collect();
+    numbers.join(" ")
 }
 
 fn sync_us() -> Result<u128> {

@@ -11,8 +11,10 @@ mod engines;
 mod entries;
 mod load;
 mod machine;
+mod page;
 mod process;
 mod report;
+mod stores;
 mod system;
 mod workloads;
 
@@ -42,6 +44,8 @@ enum Command {
     Load(load::LoadArgs),
     /// Compares the embedded engines, each under a replica
     Engines(engines::EnginesArgs),
+    /// Measures filers on each shared store beside upstream's on the same server
+    Stores(stores::StoresArgs),
     /// Fills a store with one engine (the comparison starts it itself)
     #[command(hide = true)]
     EngineFill(engines::work::WorkArgs),
@@ -190,6 +194,10 @@ async fn main() -> Result<()> {
     match cli.command {
         Some(Command::Load(args)) => load::run(args).await,
         Some(Command::Engines(args)) => engines::run(&args),
+        Some(Command::Stores(args)) => tokio::select! {
+            result = stores::run(&args) => result,
+            _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        },
         Some(Command::EngineFill(args)) => engines::work::fill(&args),
         Some(Command::EngineOpen(args)) => engines::work::open_again(&args),
         Some(Command::Ceiling { http, grpc }) => ceiling::serve(http, grpc).await,

@@ -96,6 +96,16 @@ impl Process {
         Ok(())
     }
 
+    /// Its id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How its log ends.
+    pub(crate) fn end_of_log(&self) -> String {
+        last_lines(&self.log)
+    }
+
     /// CPU time so far, user and system, all threads. Resolution: one tick, usually 10 ms.
     ///
     /// # Errors
@@ -165,13 +175,58 @@ pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }
 
-/// Fields 14 and 15; the name before them may hold spaces and brackets.
+/// The same of all that descend from a process, with their children that have ended, but not of
+/// some and of what descends from these.
+///
+/// # Errors
+///
+/// When `/proc` cannot be read.
+pub(crate) fn cpu_of_descendants(of: u32, without: &[u32]) -> Result<Duration> {
+    let mut all = Vec::new();
+    for item in std::fs::read_dir("/proc")? {
+        let name = item?.file_name();
+        let Some(id) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // It may have ended meanwhile.
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        if let Some((parent, ticks)) = family_of(&stat)
+            && !without.contains(&id)
+        {
+            all.push((id, parent, ticks));
+        }
+    }
+    let (mut parents, mut ticks) = (vec![of], 0);
+    while let Some(parent) = parents.pop() {
+        for (id, _, used) in all.iter().filter(|child| child.1 == parent) {
+            ticks += used;
+            parents.push(*id);
+        }
+    }
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
+/// Fields 14 and 15.
 fn ticks_of(stat: &str) -> Option<u64> {
-    let (_, behind_name) = stat.rsplit_once(')')?;
-    let mut fields = behind_name.split_whitespace().skip(11);
+    let mut fields = behind_name(stat)?.skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     Some(user + system)
+}
+
+/// The parent, and the ticks of a process with its children that have ended: fields 4, 14 to 17.
+fn family_of(stat: &str) -> Option<(u32, u64)> {
+    let mut fields = behind_name(stat)?.skip(1);
+    let parent = fields.next()?.parse().ok()?;
+    let ticks = fields.skip(9).take(4).map(|field| field.parse().ok());
+    let ticks: Option<Vec<u64>> = ticks.collect();
+    Some((parent, ticks?.iter().sum()))
+}
+
+/// Fields from the third on; the name before them may hold spaces and brackets.
+fn behind_name(stat: &str) -> Option<std::str::SplitWhitespace<'_>> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    Some(behind_name.split_whitespace())
 }
 
 #[cfg(test)]
@@ -182,6 +237,30 @@ mod tests {
     fn a_name_with_brackets_does_not_shift_the_fields() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 3 4 20 0 9 0";
         assert_eq!(ticks_of(stat), Some(300));
+        assert_eq!(family_of(stat), Some((1, 307)));
+    }
+
+    /// A shell between stands for what a database's server starts.
+    #[test]
+    fn cpu_time_of_grandchildren_counts_and_that_of_others_does_not() -> Result<()> {
+        let mut shell = Command::new("sh")
+            .args([
+                "-c",
+                "sh -c 'while :; do :; done' & echo $!; cat; kill -9 $!",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        let own = std::process::id();
+        let began = Instant::now();
+        while cpu_of_descendants(own, &[])? < Duration::from_millis(50) {
+            assert!(began.elapsed() < Duration::from_secs(60), "it stands still");
+        }
+        let without = cpu_of_descendants(own, &[shell.id()])?;
+        drop(shell.stdin.take());
+        shell.wait()?;
+        assert!(without < Duration::from_millis(50), "{without:?}");
+        Ok(())
     }
 
     #[test]

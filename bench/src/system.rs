@@ -51,6 +51,8 @@ pub(crate) struct System {
     programs: Programs,
     master_port: u16,
     others: Vec<Process>,
+    /// Where its filers' `filer.toml` lies, if it is not for flags to say what they are.
+    config: Option<PathBuf>,
     dir: TempDir,
 }
 
@@ -173,14 +175,38 @@ impl System {
     ///
     /// When something does not start.
     pub(crate) async fn start(kind: Kind, programs: &Programs, n_filers: usize) -> Result<Self> {
+        Self::start_configured(kind, programs, n_filers, None).await
+    }
+
+    /// The same with one filer, on the store that a `filer.toml` names.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start.
+    pub(crate) async fn start_on(kind: Kind, programs: &Programs, toml: &str) -> Result<Self> {
+        Self::start_configured(kind, programs, 1, Some(toml)).await
+    }
+
+    async fn start_configured(
+        kind: Kind,
+        programs: &Programs,
+        n_filers: usize,
+        toml: Option<&str>,
+    ) -> Result<Self> {
         let (master_port, volume_port) = (free_port()?, free_port()?);
         let dir = tempfile::Builder::new().prefix("dulse-bench-").tempdir()?;
+        let config = toml.map(|_| dir.path().join("config"));
+        if let Some((config, toml)) = config.as_ref().zip(toml) {
+            std::fs::create_dir(config)?;
+            std::fs::write(config.join("filer.toml"), toml)?;
+        }
         let mut system = Self {
             kind,
             filers: Vec::new(),
             programs: programs.clone(),
             master_port,
             others: Vec::new(),
+            config,
             dir,
         };
         let (master, volume) = (system.master(), system.volume(volume_port));
@@ -229,6 +255,12 @@ impl System {
             }
         }
         Ok(())
+    }
+
+    /// Its processes.
+    pub(crate) fn process_ids(&self) -> Vec<u32> {
+        let filers = self.filers.iter().map(|filer| &filer.process);
+        filers.chain(&self.others).map(Process::id).collect()
     }
 
     fn process(&self, name: &str, arguments: Vec<String>) -> Result<Process> {
@@ -294,24 +326,37 @@ impl System {
 
     fn filer(&self, name: &str, port: u16) -> Vec<String> {
         let (master, dir) = (format!("127.0.0.1:{}", self.master_port), self.path(name));
+        let config = self.config.as_deref().map(path_text);
         match self.kind {
-            Kind::Upstream => vec![
-                "filer".to_owned(),
-                "-ip=127.0.0.1".to_owned(),
-                "-ip.bind=127.0.0.1".to_owned(),
-                format!("-port={port}"),
-                format!("-master={master}"),
-                format!("-defaultStoreDir={dir}"),
-                format!("-localSocket={}", self.path(&format!("{name}.sock"))),
-            ],
-            Kind::Dulse => vec![
-                "filer".to_owned(),
-                format!("--port={port}"),
-                format!("--master={master}"),
-                format!("--dir={dir}"),
-                format!("--engine={}", self.programs.engine),
-                format!("--durability={}", self.programs.durability),
-            ],
+            Kind::Upstream => {
+                let config = config.map(|config| format!("-config_dir={config}"));
+                let arguments = [
+                    "filer".to_owned(),
+                    "-ip=127.0.0.1".to_owned(),
+                    "-ip.bind=127.0.0.1".to_owned(),
+                    format!("-port={port}"),
+                    format!("-master={master}"),
+                    format!("-defaultStoreDir={dir}"),
+                    format!("-localSocket={}", self.path(&format!("{name}.sock"))),
+                ];
+                config.into_iter().chain(arguments).collect()
+            }
+            Kind::Dulse => {
+                let mut arguments = vec![
+                    "filer".to_owned(),
+                    format!("--port={port}"),
+                    format!("--master={master}"),
+                    format!("--dir={dir}"),
+                ];
+                arguments.extend(match config {
+                    Some(config) => vec![format!("--config-dir={config}")],
+                    None => vec![
+                        format!("--engine={}", self.programs.engine),
+                        format!("--durability={}", self.programs.durability),
+                    ],
+                });
+                arguments
+            }
             Kind::Ceiling => vec![
                 "ceiling".to_owned(),
                 format!("--http=127.0.0.1:{port}"),

@@ -19,66 +19,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use dulse_proto::filer::seaweed_filer_client::SeaweedFilerClient;
+use dulse_shared_testkit::{Database, Place};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tonic::transport::Channel;
 
 use crate::Cluster;
 
 type Filer = SeaweedFilerClient<Channel>;
-
-/// A server under test.
-pub trait Database: Send + Sized + 'static {
-    /// The sections of `filer.toml` that name it; cases that need one take the first.
-    const SECTIONS: &'static [&'static str];
-
-    /// Starts it, in a directory of its own.
-    ///
-    /// # Errors
-    ///
-    /// When there is none on this machine, or it does not start.
-    fn start() -> Result<Self>;
-
-    /// An empty store on it.
-    ///
-    /// - `section`: one of [`Database::SECTIONS`].
-    /// - `name`: stores of different names have nothing in common.
-    ///
-    /// # Errors
-    ///
-    /// When the server does not make it.
-    fn make(&self, section: &str, name: &str) -> Result<Place>;
-
-    /// Whether a store has an entry, expired or not.
-    ///
-    /// # Errors
-    ///
-    /// When the server does not say.
-    fn has_row(&self, place: &Place, directory: &str, name: &str) -> Result<bool>;
-
-    /// Ends the server at once, as if its power were cut.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be ended.
-    fn kill(&mut self) -> Result<()>;
-
-    /// Starts it on what it left, and waits until it answers.
-    ///
-    /// # Errors
-    ///
-    /// When it does not.
-    fn start_again(&mut self) -> Result<()>;
-}
-
-/// A store on a server.
-pub struct Place {
-    /// Its section of `filer.toml`, with all keys that upstream's filer needs, too.
-    pub toml: String,
-    /// What the status shows of it.
-    pub shown: String,
-    /// What the server calls it.
-    pub database: String,
-}
 
 /// A cluster whose filers are on one store.
 pub struct Shared {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail, ensure};
 use databases::Located;
 use dulse_proto::filer as pb;
-use dulse_tests::shared::Database;
+use dulse_shared_testkit::Database;
 use dulse_tests::{Cluster, PATIENCE};
 
 /// Asks for a change that is refused; gives what is said.

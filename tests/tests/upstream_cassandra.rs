@@ -12,16 +12,10 @@ use dulse_store::EntryStore;
 use dulse_tests::cross;
 use server::Server;
 
-/// Upstream leaves its tables to its operators.
-const TABLE: &str = "CREATE TABLE seaweedfs.filemeta (dirhash bigint, directory varchar, \
-                     name varchar, meta blob, PRIMARY KEY ((dirhash, directory), name)) \
-                     WITH CLUSTERING ORDER BY (name ASC)";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_entries_are_read_both_ways() -> Result<()> {
     let server = Server::start()?;
-    server.make_keyspace("seaweedfs")?;
-    server.run(&[TABLE])?;
+    server.make_with_table("seaweedfs")?;
     let dir = tempfile::tempdir()?;
     let config = server.config("seaweedfs");
     let options = SharedOptions {

@@ -7,7 +7,7 @@ mod databases;
 
 use anyhow::{Result, ensure};
 use databases::Located;
-use dulse_tests::shared::Database as _;
+use dulse_shared_testkit::Database as _;
 use dulse_tests::{Cluster, free_port, start_weed_filer, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,8 @@ mod postgres;
 #[path = "databases/redis.rs"]
 mod redis;
 
-use dulse_tests::shared::{Case, Database, run_trials, trials, upstream};
+use dulse_shared_testkit::Database;
+use dulse_tests::shared::{Case, run_trials, trials, upstream};
 
 const NAME: &str = "upstreams_filer_beside_ours";
 

@@ -8,7 +8,12 @@ use anyhow::Result;
 use crate::run::{cargo, run};
 use crate::{cache, debian, fetch, rocksdb};
 
-/// Builds what is measured and runs the benchmark with these arguments.
+/// Arguments with which less is measured than the page says, or for another page.
+const ENGINES_PARTS: &[&str] = &["--entries", "--engine", "--out"];
+const STORES_PARTS: &[&str] = &["--store", "--quick", "--out"];
+
+/// Builds what is measured and runs the benchmark with these arguments. What `stores` measures
+/// goes to docs/stores.md where it is all of them.
 ///
 /// # Errors
 ///
@@ -26,6 +31,11 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     run(&mut cargo(&build))?;
     let mut command = Command::new(cache::released("dulse-bench"));
     command.args(arguments);
+    if arguments.first().is_some_and(|a| a == "stores") && is_whole(arguments, STORES_PARTS) {
+        command
+            .arg("--out")
+            .arg(cache::root().join("docs/stores.md"));
+    }
     command.env("DULSE_BIN", cache::released("dulse"));
     if cache::weed().exists() {
         command.env("DULSE_WEED", cache::weed());
@@ -42,15 +52,38 @@ fn engines(arguments: &[String]) -> Result<()> {
     run(rocksdb::cargo(&build).args(["--features", "rocksdb"]))?;
     let mut command = rocksdb::with_libraries(cache::released("dulse-bench"));
     command.args(arguments);
-    let is_partial = arguments.iter().any(|a| {
-        ["--entries", "--engine", "--out"]
-            .iter()
-            .any(|p| a.starts_with(p))
-    });
-    if !is_partial {
+    if is_whole(arguments, ENGINES_PARTS) {
         command
             .arg("--out")
             .arg(cache::root().join("docs/engines.md"));
     }
     run(&mut command)
+}
+
+/// Whether none of the arguments is one of these.
+fn is_whole(arguments: &[String], parts: &[&str]) -> bool {
+    let is_part = |argument: &String| parts.iter().any(|part| argument.starts_with(part));
+    !arguments.iter().any(is_part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_written_only_of_the_whole() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for whole in ["stores", "stores --seconds 9 --beside nothing"] {
+            assert!(is_whole(&words(whole), STORES_PARTS), "{whole}");
+        }
+        for part in [
+            "stores --store etcd",
+            "stores --store=etcd",
+            "stores --quick",
+            "stores --out page.md",
+        ] {
+            assert!(!is_whole(&words(part), STORES_PARTS), "{part}");
+        }
+        assert!(!is_whole(&words("engines --engine redb"), ENGINES_PARTS));
+    }
 }

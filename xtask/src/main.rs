@@ -85,7 +85,8 @@ enum Command {
     },
     /// Measures against upstream's program in the same run and prints ratios; `bench load …`
     /// puts load on a filer that is running; `bench engines` compares the engines and writes
-    /// docs/engines.md; `bench -- --help` tells all.
+    /// docs/engines.md; `bench stores` measures filers on each shared store and writes
+    /// docs/stores.md; `bench -- --help` tells all.
     Bench {
         /// Passed on to the benchmark: `--quick`, `--only create,http`, `--json FILE`, `load …`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -158,7 +158,15 @@ pub(crate) async fn run(
     Ok(())
 }
 
-async fn one(
+/// One call for as long as planned, or until there is nothing left to delete.
+///
+/// - `clients`: of the first filer.
+/// - `size`: files of the set.
+///
+/// # Errors
+///
+/// The first call that fails.
+pub(crate) async fn one(
     system: &System,
     clients: &[Client],
     call: Call,

@@ -8,6 +8,7 @@
 mod authority;
 mod cases;
 mod cuts;
+mod database;
 mod faulty;
 mod filers;
 mod holding;
@@ -17,6 +18,7 @@ mod process;
 pub use authority::Authority;
 pub use cases::{Case, cases, cases_of_rows};
 pub use cuts::Cuts;
+pub use database::{Database, Place};
 pub use filers::{Server, Shared, announced, as_store, create, one, shown, state, told};
 pub use holding::compared_entries_are_held;
 pub use process::Process;

@@ -5,7 +5,7 @@
 mod server;
 
 use anyhow::Result;
-use dulse_tests::shared::{Database, Place};
+use dulse_shared_testkit::{Database, Place};
 use server::Server;
 
 /// See the module.
@@ -14,8 +14,14 @@ pub(crate) struct Etcd(Server);
 impl Database for Etcd {
     const SECTIONS: &'static [&'static str] = &["etcd"];
 
+    const SYNCED: &'static str = "etcd 3.4, one member, which always syncs its log";
+
     fn start() -> Result<Self> {
         Ok(Self(Server::start(&[])?))
+    }
+
+    fn start_synced() -> Result<Self> {
+        Ok(Self(Server::start_on_disk(&[])?))
     }
 
     fn make(&self, section: &str, name: &str) -> Result<Place> {

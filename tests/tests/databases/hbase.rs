@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use dulse_hbase_client::Client;
-use dulse_tests::shared::{Database, Place};
+use dulse_shared_testkit::{Database, Place};
 use server::Server;
 
 /// See the module.
@@ -17,8 +17,15 @@ pub(crate) struct Hbase(Server);
 impl Database for Hbase {
     const SECTIONS: &'static [&'static str] = &["hbase"];
 
+    const SYNCED: &'static str =
+        "HBase 2.6.4, one process, its log on the local disk, `hbase.wal.hsync = true`";
+
     fn start() -> Result<Self> {
         Ok(Self(Server::start()?))
+    }
+
+    fn start_synced() -> Result<Self> {
+        Ok(Self(Server::start_with(&[("hbase.wal.hsync", "true")])?))
     }
 
     fn make(&self, section: &str, name: &str) -> Result<Place> {

@@ -10,7 +10,7 @@ mod redis;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
-use dulse_tests::shared::{Database, Place};
+use dulse_shared_testkit::{Database, Place};
 
 /// The servers, and where the stores are on them.
 pub(crate) struct Located {

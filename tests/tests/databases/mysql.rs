@@ -7,8 +7,8 @@ mod server;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use dulse_shared_testkit::{Database, Place};
 use dulse_store_mysql::Tables;
-use dulse_tests::shared::{Database, Place};
 use server::{Kind, Server};
 
 /// MariaDB 10.11.
@@ -17,8 +17,17 @@ pub(crate) struct MariaDb(Server);
 impl Database for MariaDb {
     const SECTIONS: &'static [&'static str] = &["mysql", "mysql2"];
 
+    const SYNCED: &'static str =
+        "MariaDB 10.11, `innodb_flush_log_at_trx_commit = 1`, no binary log";
+
     fn start() -> Result<Self> {
         Ok(Self(Server::start(Kind::MariaDb, &[])?))
+    }
+
+    fn start_synced() -> Result<Self> {
+        // The later one of two options counts.
+        let settings = ["--innodb-flush-log-at-trx-commit=1"];
+        Ok(Self(Server::start(Kind::MariaDb, &settings)?))
     }
 
     fn make(&self, section: &str, name: &str) -> Result<Place> {

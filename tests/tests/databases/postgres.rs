@@ -7,8 +7,8 @@ mod server;
 use std::path::Path;
 
 use anyhow::Result;
+use dulse_shared_testkit::{Database, Place};
 use dulse_store_postgres::Tables;
-use dulse_tests::shared::{Database, Place};
 use server::Server;
 
 /// See the module.
@@ -17,8 +17,15 @@ pub(crate) struct Postgres(Server);
 impl Database for Postgres {
     const SECTIONS: &'static [&'static str] = &["postgres", "postgres2"];
 
+    const SYNCED: &'static str = "PostgreSQL 15, `fsync = on`, `synchronous_commit = on`";
+
     fn start() -> Result<Self> {
         Ok(Self(Server::start()?))
+    }
+
+    fn start_synced() -> Result<Self> {
+        let settings = ["-c", "fsync=on", "-c", "synchronous_commit=on"];
+        Ok(Self(Server::start_with(&settings)?))
     }
 
     fn make(&self, section: &str, name: &str) -> Result<Place> {

@@ -8,17 +8,22 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use dulse_tests::shared::{Database, Place};
+use dulse_shared_testkit::{Database, Place};
 use server::Server;
 
 /// Numbers of databases that the server has.
 const DATABASES: i64 = 64;
+
+/// What is acknowledged is on the disk of a server with these settings.
+const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// A server, a sentinel that names it, and a cluster once it is asked for.
 pub(crate) struct Redis {
     server: Server,
     sentinel: Server,
     cluster: Mutex<Vec<Server>>,
+    /// Of each server of the cluster.
+    cluster_settings: &'static [&'static str],
     n_made: AtomicI64,
 }
 
@@ -32,20 +37,14 @@ impl Database for Redis {
         "redis_cluster3",
     ];
 
+    const SYNCED: &'static str = "Redis 7.0, `appendonly yes`, `appendfsync always`";
+
     fn start() -> Result<Self> {
-        let n_databases = DATABASES.to_string();
-        // What is acknowledged is on its disk.
-        let durable = ["--appendonly", "yes", "--appendfsync", "always"];
-        let arguments = [&durable[..], &["--databases", &n_databases]].concat();
-        let server = Server::start_with(&arguments)?;
-        let sentinel = Server::start_sentinel(server.port)?;
-        let n_made = AtomicI64::new(0);
-        Ok(Self {
-            server,
-            sentinel,
-            cluster: Mutex::default(),
-            n_made,
-        })
+        Self::start_with_cluster_of(&[])
+    }
+
+    fn start_synced() -> Result<Self> {
+        Self::start_with_cluster_of(DURABLE)
     }
 
     fn make(&self, section: &str, name: &str) -> Result<Place> {
@@ -107,11 +106,25 @@ impl Database for Redis {
 }
 
 impl Redis {
+    fn start_with_cluster_of(cluster_settings: &'static [&'static str]) -> Result<Self> {
+        let n_databases = DATABASES.to_string();
+        let arguments = [DURABLE, &["--databases", &n_databases]].concat();
+        let server = Server::start_with(&arguments)?;
+        let sentinel = Server::start_sentinel(server.port)?;
+        Ok(Self {
+            server,
+            sentinel,
+            cluster: Mutex::default(),
+            cluster_settings,
+            n_made: AtomicI64::new(0),
+        })
+    }
+
     /// Keys of a prefix; where upstream has none, an empty cluster.
     fn make_in_cluster(&self, section: &str, name: &str) -> Result<Place> {
         let mut cluster = self.cluster.lock().expect("nobody panics with it");
         if cluster.is_empty() {
-            *cluster = Server::start_cluster(0, &[])?;
+            *cluster = Server::start_cluster(0, self.cluster_settings)?;
         }
         let address = cluster.first().context("it was started")?.address();
         let prefix = match section {

@@ -255,6 +255,17 @@ impl Server {
         thread.join().map_err(|_| anyhow::anyhow!("it panicked"))?
     }
 
+    /// A keyspace with upstream's table, which upstream leaves to its operators.
+    pub(crate) fn make_with_table(&self, name: &str) -> Result<()> {
+        self.make_keyspace(name)?;
+        let make = format!(
+            "CREATE TABLE {name}.filemeta (dirhash bigint, directory varchar, name varchar, \
+             meta blob, PRIMARY KEY ((dirhash, directory), name)) \
+             WITH CLUSTERING ORDER BY (name ASC)"
+        );
+        self.run(&[&make])
+    }
+
     /// A keyspace with nothing in it.
     pub(crate) fn make_keyspace(&self, name: &str) -> Result<()> {
         let make = format!(

@@ -62,9 +62,17 @@ fn free_port() -> Result<u16> {
 impl Server {
     /// - `more`: options beside those that every test needs.
     pub(crate) fn start(more: &[&str]) -> Result<Self> {
+        Self::start_in(place()?, more)
+    }
+
+    /// Where its syncs cost what they cost.
+    pub(crate) fn start_on_disk(more: &[&str]) -> Result<Self> {
+        Self::start_in(tempfile::tempdir()?, more)
+    }
+
+    fn start_in(dir: tempfile::TempDir, more: &[&str]) -> Result<Self> {
         let programs = programs()?;
         let (port, peer_port) = (free_port()?, free_port()?);
-        let dir = place()?;
         let more: Vec<String> = more.iter().map(|&option| option.to_owned()).collect();
         let process = run(&programs, dir.path(), [port, peer_port], "http", &more)?;
         let mut server = Self {

@@ -76,11 +76,16 @@ fn free_port() -> Result<u16> {
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// - `more`: settings beside those that every test needs.
+    pub(crate) fn start_with(more: &[(&str, &str)]) -> Result<Self> {
         let archives = java::archives("HBase", "DULSE_HBASE", ARCHIVES)?;
         let dir = tempfile::tempdir()?;
         let zookeeper = free_port()?;
         std::fs::create_dir(dir.path().join("conf"))?;
-        let site = site(dir.path(), [zookeeper, free_port()?, free_port()?]);
+        let site = site(dir.path(), [zookeeper, free_port()?, free_port()?], more);
         std::fs::write(dir.path().join("conf/hbase-site.xml"), site)?;
         std::fs::write(dir.path().join("conf/log4j.properties"), LOGGING)?;
         let mut server = Self {
@@ -208,7 +213,7 @@ const LOGGING: &str = "log4j.rootLogger=INFO, A\n\
     log4j.appender.A.layout.ConversionPattern=%d{ISO8601} %p %c{1} %m%n\n";
 
 /// `hbase-site.xml`: everything in one process, on loopback.
-fn site(dir: &Path, [zookeeper, master, region_server]: [u16; 3]) -> String {
+fn site(dir: &Path, [zookeeper, master, region_server]: [u16; 3], more: &[(&str, &str)]) -> String {
     let dir = dir.display();
     let settings = [
         ("hbase.cluster.distributed", "false".to_owned()),
@@ -243,7 +248,8 @@ fn site(dir: &Path, [zookeeper, master, region_server]: [u16; 3]) -> String {
             "200".to_owned(),
         ),
     ];
-    let settings = settings.iter().map(|(name, value)| {
+    let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
+    let settings = settings.chain(more.iter().copied()).map(|(name, value)| {
         format!("<property><name>{name}</name><value>{value}</value></property>\n")
     });
     format!(

@@ -31,6 +31,7 @@ pub(crate) struct Server {
     programs: PathBuf,
     pub(crate) port: u16,
     child: Child,
+    more: Vec<String>,
 }
 
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
@@ -72,6 +73,12 @@ fn is_root() -> bool {
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
+        // What survives power loss is the server's matter.
+        Self::start_with(&["-c", "fsync=off"])
+    }
+
+    /// - `more`: options beside those that every test needs.
+    pub(crate) fn start_with(more: &[&str]) -> Result<Self> {
         let programs = programs()?;
         let dir = tempfile::tempdir()?;
         if is_root() {
@@ -95,12 +102,14 @@ impl Server {
             bail!("initdb: {}", String::from_utf8_lossy(&made.stderr));
         }
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = run(&programs, dir.path(), port)?;
+        let more: Vec<String> = more.iter().map(|&option| option.to_owned()).collect();
+        let child = run(&programs, dir.path(), port, &more)?;
         let mut server = Self {
             dir,
             programs,
             port,
             child,
+            more,
         };
         server.wait()?;
         Ok(server)
@@ -117,7 +126,7 @@ impl Server {
     pub(crate) fn start_again(&mut self) -> Result<()> {
         let began = Instant::now();
         loop {
-            self.child = run(&self.programs, self.dir.path(), self.port)?;
+            self.child = run(&self.programs, self.dir.path(), self.port, &self.more)?;
             if self.wait().is_ok() {
                 return Ok(());
             }
@@ -222,15 +231,14 @@ impl Drop for Server {
     }
 }
 
-fn run(programs: &Path, dir: &Path, port: u16) -> Result<Child> {
+fn run(programs: &Path, dir: &Path, port: u16, more: &[String]) -> Result<Child> {
     let child = program(programs, "postgres")
         .arg("-D")
         .arg(dir.join("data"))
         .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k"])
         .arg(dir)
         .args(["-c", "max_connections=400", "-c", "shared_buffers=64MB"])
-        // What survives power loss is the server's matter.
-        .args(["-c", "fsync=off"])
+        .args(more)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
