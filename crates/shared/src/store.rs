@@ -393,6 +393,8 @@ async fn found<B: Backend>(backend: &B, row: Bytes) -> Result<Found, Error> {
 /// The id of the store: what the first filer on it wrote; and whether that was this one, now.
 pub(crate) async fn store_id<B: Backend>(backend: &B, random: u64) -> Result<(u32, bool), Error> {
     let key = Bytes::from_static(STORE_ID_KEY);
+    let text = "the store's id cannot be written";
+    let mut failed = Error::new(Operation::Open, ErrorKind::Unavailable).with("because", text);
     for _ in 0..2 {
         if let Some(value) = backend.kv_get(&key).await? {
             let id: Option<[u8; 4]> = value[..].try_into().ok();
@@ -422,11 +424,14 @@ pub(crate) async fn store_id<B: Backend>(backend: &B, random: u64) -> Result<(u3
             Err(error) if backend.settle(work.ticket, None).await? == Settled::NotApplied => {
                 return Err(error);
             }
-            Err(_) => {}
+            Err(error) => {
+                failed = Error::new(Operation::Open, ErrorKind::Unavailable)
+                    .with("because", text)
+                    .source(error);
+            }
         }
     }
-    let text = "the store's id cannot be written";
-    Err(Error::new(Operation::Open, ErrorKind::Unavailable).with("because", text))
+    Err(failed)
 }
 
 /// Opens this filer's journal, or begins one under a new slot.
