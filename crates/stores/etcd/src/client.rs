@@ -121,20 +121,30 @@ impl Client {
         }
     }
 
-    /// A lease of this many seconds; what is written under it goes when it ends.
+    /// A lease of this many seconds, of any member; what is written under it goes when it ends.
     pub(crate) async fn lease(&self, seconds: i64) -> Result<i64, Error> {
-        let (at, member) = self.member();
         let request = LeaseGrantRequest {
             ttl: seconds,
             id: 0,
         };
-        let ask =
-            |member, request| async move { LeaseClient::new(member).lease_grant(request).await };
-        match self.call(Operation::Find, &member, request, ask).await {
-            Ok(answer) => Ok(answer.id),
-            Err(failed) => {
-                self.leave(at);
-                Err(failed.error)
+        let mut n_left = self.members.len();
+        loop {
+            let (at, member) = self.member();
+            let ask = |member, request| async move {
+                LeaseClient::new(member).lease_grant(request).await
+            };
+            match self.call(Operation::Find, &member, request, ask).await {
+                Ok(answer) => return Ok(answer.id),
+                Err(failed) => {
+                    if failed.error.kind() == ErrorKind::Unavailable {
+                        self.leave(at);
+                    }
+                    n_left -= 1;
+                    // One that was granted unseen ends by itself, with nothing under it.
+                    if failed.error.kind() != ErrorKind::Unavailable || n_left == 0 {
+                        return Err(failed.error);
+                    }
+                }
             }
         }
     }

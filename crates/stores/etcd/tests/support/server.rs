@@ -71,11 +71,17 @@ impl Server {
     }
 
     fn start_in(dir: tempfile::TempDir, more: &[&str]) -> Result<Self> {
+        let mut server = Self::begin(dir, [free_port()?, free_port()?], more)?;
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// Starts it, and waits for nothing.
+    fn begin(dir: tempfile::TempDir, [port, peer_port]: [u16; 2], more: &[&str]) -> Result<Self> {
         let programs = programs()?;
-        let (port, peer_port) = (free_port()?, free_port()?);
         let more: Vec<String> = more.iter().map(|&option| option.to_owned()).collect();
         let process = run(&programs, dir.path(), [port, peer_port], "http", &more)?;
-        let mut server = Self {
+        Ok(Self {
             dir,
             programs,
             port,
@@ -83,9 +89,32 @@ impl Server {
             process,
             more,
             scheme: "http",
+        })
+    }
+
+    /// Three members of one cluster.
+    pub(crate) fn start_cluster() -> Result<Vec<Self>> {
+        let ports: Result<Vec<[u16; 2]>> =
+            (0..3).map(|_| Ok([free_port()?, free_port()?])).collect();
+        let ports = ports?;
+        let all = ports.iter().enumerate();
+        let all = all.map(|(n, [_, peer])| format!("m{n}=http://127.0.0.1:{peer}"));
+        let all = format!("--initial-cluster={}", all.collect::<Vec<_>>().join(","));
+        let begin = |(n, ports): (usize, [u16; 2])| {
+            Self::begin(place()?, ports, &[&format!("--name=m{n}"), &all])
         };
-        server.wait()?;
-        Ok(server)
+        let members: Result<Vec<Self>> = ports.into_iter().enumerate().map(begin).collect();
+        let mut members = members?;
+        // None serves before most are there.
+        members.iter_mut().try_for_each(Self::wait)?;
+        Ok(members)
+    }
+
+    /// Whether it leads its cluster; not when it does not answer.
+    pub(crate) fn leads(&self) -> bool {
+        // Address, id, version, size, whether it leads, …
+        let said = self.ctl(&["endpoint", "status"]).unwrap_or_default();
+        said.split(", ").nth(4) == Some("true")
     }
 
     /// Kills it as a machine that loses power would end it.
