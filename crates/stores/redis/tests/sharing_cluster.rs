@@ -7,11 +7,15 @@
 
 #[path = "support/late.rs"]
 mod late;
+#[path = "support/moving.rs"]
+mod moving;
+#[path = "support/secured.rs"]
+mod secured;
 #[path = "support/server.rs"]
 mod server;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::Context;
@@ -50,6 +54,14 @@ const CASES: &[Case<Cluster>] = &[
     ("a_directory_whose_slot_moves_is_listed", late::split),
     ("many_names_without_rows_go_together", late::many_expired),
     ("a_killed_master_is_replaced", failover),
+    (
+        "servers_that_ask_for_logins_and_certificates_are_followed",
+        secured::followed,
+    ),
+    (
+        "servers_are_spoken_to_by_the_names_that_they_announce",
+        secured::named,
+    ),
 ];
 
 /// The servers of all cases, each with keys of its own; some of them kill them.
@@ -152,75 +164,7 @@ fn make_directory(at: &str) -> dulse_store::Transaction {
 fn moved_slots(cluster: Cluster) {
     for layout in 0..LAYOUTS.len() {
         let shared = Shared::of(&cluster, layout, layout);
-        let filers = [shared.open(1).unwrap(), shared.open(2).unwrap()];
-        commit(&as_store(&filers[0]), make_directory("/d")).unwrap();
-        let (is_over, n_made) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let made = std::thread::scope(|scope| {
-            let writers: Vec<_> = (0..4_usize)
-                .map(|writer| {
-                    let store = as_store(&filers[writer % 2]);
-                    let (is_over, n_made) = (&is_over, &n_made);
-                    scope.spawn(move || {
-                        let mut made = Vec::new();
-                        for n in 0.. {
-                            if is_over.load(Ordering::SeqCst) {
-                                break;
-                            }
-                            let at = format!("/d/{writer}-{n}");
-                            match commit(&store, create(&at, &at)) {
-                                Ok(_) => made.push(at),
-                                // Keys of one slot may be on two servers for a moment.
-                                Err(error) => assert!(error.is_retryable(), "{error:?}"),
-                            }
-                            n_made.fetch_add(1, Ordering::SeqCst);
-                        }
-                        made
-                    })
-                })
-                .collect();
-            let reader = scope.spawn(|| {
-                let mut n_read = 0;
-                while !is_over.load(Ordering::SeqCst) {
-                    n_read = state(&as_store(&filers[0])).len();
-                }
-                n_read
-            });
-            {
-                let servers = servers();
-                let ids: Vec<String> = servers.iter().map(|one| id_of(one).unwrap()).collect();
-                for (from, to) in [(0, 1), (1, 2)] {
-                    let address = servers[from].address();
-                    let said = servers[from].command(&[
-                        "--cluster",
-                        "reshard",
-                        &address,
-                        "--cluster-from",
-                        &ids[from],
-                        "--cluster-to",
-                        &ids[to],
-                        "--cluster-slots",
-                        "300",
-                        "--cluster-yes",
-                    ]);
-                    said.unwrap();
-                }
-            }
-            let until = n_made.load(Ordering::SeqCst) + 50;
-            while n_made.load(Ordering::SeqCst) < until {
-                std::thread::yield_now();
-            }
-            is_over.store(true, Ordering::SeqCst);
-            assert!(reader.join().unwrap() > 0);
-            let joined = writers.into_iter().map(|writer| writer.join().unwrap());
-            joined.flatten().collect::<Vec<_>>()
-        });
-        println!("{} writes were made", made.len());
-        let there = state(&as_store(&filers[1]));
-        for at in &made {
-            assert!(there.contains_key(&path(at)), "{at} is lost");
-        }
-        let logs = [announced(&filers[0]), announced(&filers[1])];
-        assert_eq!(told(&logs), there);
+        moving::under_load(&shared, &servers());
     }
 }
 

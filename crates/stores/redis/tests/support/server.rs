@@ -24,6 +24,8 @@ pub(crate) struct Server {
     programs: PathBuf,
     pub(crate) port: u16,
     arguments: Vec<String>,
+    /// How `redis-cli` shows who it is.
+    cli: Vec<String>,
     process: Process,
 }
 
@@ -61,16 +63,23 @@ impl Server {
 
     /// A server with these arguments.
     pub(crate) fn start_with(arguments: &[&str]) -> Result<Self> {
+        Self::start_known(arguments, &[])
+    }
+
+    /// A server with these arguments, and those by which `redis-cli` is let in.
+    fn start_known(arguments: &[&str], cli: &[&str]) -> Result<Self> {
         let port = free_port()?;
         let dir = tempfile::tempdir()?;
         let programs = programs()?;
-        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let owned = |all: &[&str]| all.iter().map(|&one| one.to_owned()).collect();
+        let (arguments, cli): (Vec<String>, Vec<String>) = (owned(arguments), owned(cli));
         let process = run(&programs, dir.path(), port, &arguments)?;
         let mut server = Self {
             dir,
             programs,
             port,
             arguments,
+            cli,
             process,
         };
         server.wait()?;
@@ -96,6 +105,7 @@ impl Server {
             programs,
             port,
             arguments,
+            cli: Vec::new(),
             process,
         };
         server.wait()?;
@@ -107,10 +117,21 @@ impl Server {
     /// - `n_replicas`: of each master.
     /// - `arguments`: of every server.
     pub(crate) fn start_cluster(n_replicas: usize, arguments: &[&str]) -> Result<Vec<Self>> {
+        Self::start_known_cluster(n_replicas, arguments, &[])
+    }
+
+    /// - `cli`: by which `redis-cli` is let in. With `--tls-cluster` among the arguments there are
+    ///   no other ports than those that are encrypted.
+    pub(crate) fn start_known_cluster(
+        n_replicas: usize,
+        arguments: &[&str],
+        cli: &[&str],
+    ) -> Result<Vec<Self>> {
         let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
         let arguments = [&own[..], arguments].concat();
         let n = 3 * (1 + n_replicas);
-        let servers: Result<Vec<Self>> = (0..n).map(|_| Self::start_with(&arguments)).collect();
+        let start = |_| Self::start_known(&arguments, cli);
+        let servers: Result<Vec<Self>> = (0..n).map(start).collect();
         let servers = servers?;
         let addresses: Vec<String> = servers.iter().map(Self::address).collect();
         let mut create = vec!["--cluster", "create"];
@@ -118,9 +139,7 @@ impl Server {
         let n_replicas = n_replicas.to_string();
         create.extend(["--cluster-replicas", &n_replicas, "--cluster-yes"]);
         let first = servers.first().context("six servers")?;
-        let said = program(&first.programs, "redis-cli")
-            .args(&create)
-            .output()?;
+        let said = first.cli().args(&create).output()?;
         if !said.status.success() {
             bail!("{}", String::from_utf8_lossy(&said.stdout));
         }
@@ -128,6 +147,12 @@ impl Server {
             server.wait_for(&["CLUSTER", "INFO"], "cluster_state:ok")?;
         }
         Ok(servers)
+    }
+
+    fn cli(&self) -> Command {
+        let mut command = program(&self.programs, "redis-cli");
+        command.args(&self.cli);
+        command
     }
 
     pub(crate) fn address(&self) -> String {
@@ -151,7 +176,8 @@ impl Server {
 
     /// Has it do a command; gives what `redis-cli` printed.
     pub(crate) fn command(&self, arguments: &[&str]) -> Result<String> {
-        let said = program(&self.programs, "redis-cli")
+        let said = self
+            .cli()
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
             .args(arguments)
             .output()?;
@@ -165,7 +191,8 @@ impl Server {
     /// Has whichever server of its cluster has a key do a command; the key is the last argument,
     /// of any bytes.
     pub(crate) fn command_at(&self, arguments: &[&str], key: &[u8]) -> Result<String> {
-        let mut said = program(&self.programs, "redis-cli")
+        let mut said = self
+            .cli()
             .args(["-c", "-x", "-h", "127.0.0.1", "-p", &self.port.to_string()])
             .args(arguments)
             .stdin(Stdio::piped())
@@ -182,7 +209,8 @@ impl Server {
 
     /// Has it do what [`Heard`] gave, one after another; gives what `redis-cli` printed.
     pub(crate) fn replay(&self, commands: &[String]) -> Result<String> {
-        let mut said = program(&self.programs, "redis-cli")
+        let mut said = self
+            .cli()
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -198,7 +226,7 @@ impl Server {
 
     /// Listens to what it is asked from now on.
     pub(crate) fn listen(&self) -> Result<Heard> {
-        let mut monitor = program(&self.programs, "redis-cli");
+        let mut monitor = self.cli();
         let files = (0..).map(|n| self.dir.path().join(format!("heard-{n}")));
         let mut unused = files.filter(|file| !file.exists());
         let file = unused.next().context("there are more numbers")?;
@@ -281,9 +309,15 @@ impl Heard {
 }
 
 fn run(programs: &Path, dir: &Path, port: u16, arguments: &[String]) -> Result<Process> {
-    let mut all: Vec<String> = ["--bind", "127.0.0.1", "--save", "", "--port"]
+    let mut all: Vec<String> = ["--bind", "127.0.0.1", "--save", ""]
         .map(str::to_owned)
         .to_vec();
+    let is_encrypted = arguments.iter().any(|one| one == "--tls-cluster");
+    let ports = match is_encrypted {
+        true => &["--port", "0", "--tls-port"][..],
+        false => &["--port"],
+    };
+    all.extend(ports.iter().map(|&one| one.to_owned()));
     all.push(port.to_string());
     all.push("--dir".to_owned());
     all.push(dir.display().to_string());
