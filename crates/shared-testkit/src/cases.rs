@@ -299,7 +299,7 @@ fn killed_under<S: Server>(shared: &Shared<S>, server: &mut S) {
                 std::thread::sleep(Duration::from_millis(1));
             }
         };
-        for _ in 0..3 {
+        for _ in 0..S::N_KILLS {
             more(100);
             server.kill().unwrap();
             server.start_again().unwrap();

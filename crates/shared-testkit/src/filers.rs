@@ -26,6 +26,9 @@ pub trait Server: Send + Sync + Sized + 'static {
     /// database has no transactions.
     const HAS_TRANSACTIONS: bool = true;
 
+    /// How often it is killed under load.
+    const N_KILLS: usize = 3;
+
     /// What a client's message has in it that makes an attempt.
     const COMMIT: &'static [u8];
 

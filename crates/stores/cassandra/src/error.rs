@@ -2,7 +2,12 @@
 //! From the driver's errors to the store's.
 
 use dulse_store::{Error, ErrorKind, Operation};
-use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
+    MetadataError, NewSessionError, PrepareError, RequestAttemptError,
+};
+
+use crate::config::Tls;
 
 /// Where the limits are set that a write was too large for.
 const LIMITS: &str = "an entry, what it was and what it becomes, must be below the server's \
@@ -25,6 +30,8 @@ pub(crate) fn of(operation: Operation, error: ExecutionError) -> Error {
             | DbError::Unavailable { .. }
             | DbError::Overloaded,
         ) if is_write => ErrorKind::Conflict,
+        // Later, rights may be given: what was begun by then is not given up.
+        Some(DbError::Unauthorized) if operation == Operation::Open => ErrorKind::Invalid,
         _ => kind_of(&error),
     };
     let is_large = kind == ErrorKind::Invalid && is_write;
@@ -101,14 +108,60 @@ fn is_unsent(error: &ExecutionError) -> bool {
 }
 
 /// An error of the first connection.
-pub(crate) fn opening(error: NewSessionError) -> Error {
-    let kind = match error {
+///
+/// The driver's says the same several times over, from the outermost down: what is told is why
+/// the last connection failed, and what to do.
+///
+/// - `tls`: how it was to be encrypted.
+pub(crate) fn opening(error: NewSessionError, tls: Option<&Tls>) -> Error {
+    let told = |kind, why: String| Error::new(Operation::Open, kind).with("because", why);
+    let connection = match &error {
+        NewSessionError::MetadataError(MetadataError::ConnectionPoolError(
+            ConnectionPoolError::Broken {
+                last_connection_error,
+            },
+        )) => last_connection_error,
         NewSessionError::EmptyKnownNodesList | NewSessionError::IllegalConfig(_) => {
-            ErrorKind::Invalid
+            return Error::new(Operation::Open, ErrorKind::Invalid).source(error);
         }
-        _ => ErrorKind::Unavailable,
+        _ => return Error::new(Operation::Open, ErrorKind::Unavailable).source(error),
     };
-    Error::new(Operation::Open, kind).source(error)
+    if let ConnectionError::ConnectionSetupRequestError(setup) = connection {
+        match &setup.error {
+            ConnectionSetupRequestErrorKind::MissingAuthentication => {
+                let why = "Cassandra asks who we are; set `username` and `password`";
+                return told(ErrorKind::Invalid, why.to_owned());
+            }
+            ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, why) => {
+                let why = format!("Cassandra does not let us log in (`username`): {why}");
+                return told(ErrorKind::Invalid, why);
+            }
+            _ => {}
+        }
+    }
+    let why = connection.to_string();
+    // The driver hands errors of encryption on as text alone; and of a connection that is closed
+    // the server's reason may not come through.
+    let is_closed = !matches!(connection, ConnectionError::IoError(_));
+    let advice = match tls {
+        Some(_) if why.contains("invalid peer certificate") => Some(
+            "an authority of `ssl_ca_path` must have signed the certificate of every server, and \
+             it must name the server's address",
+        ),
+        Some(tls) if tls.identity.is_none() && is_closed => {
+            Some("the server may ask for a certificate of ours (`ssl_cert_path`, `ssl_key_path`)")
+        }
+        Some(_) if why.contains("received fatal alert") => {
+            Some("the server may not trust our certificate (`ssl_cert_path`)")
+        }
+        None if is_closed => Some("the server may take encrypted connections only (`ssl_ca_path`)"),
+        _ => None,
+    };
+    let why = match advice {
+        Some(advice) => format!("{why}; {advice}"),
+        None => why,
+    };
+    told(ErrorKind::Unavailable, why)
 }
 
 /// An error of preparing statements, which changes nothing.

@@ -89,7 +89,8 @@ pub(crate) async fn connect(config: &Config) -> Result<(Session, Statements), Er
     if !config.username.is_empty() {
         builder = builder.user(&config.username, &config.password);
     }
-    let session = builder.build().await.map_err(opening)?;
+    let opened = builder.build().await;
+    let session = opened.map_err(|e| opening(e, config.tls.as_ref()))?;
     make_table(&session, config).await?;
     let statements = Statements::prepare(&session, &config.keyspace).await?;
     Ok((session, statements))

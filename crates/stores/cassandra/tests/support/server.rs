@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -33,6 +33,26 @@ const STATEMENT_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The Java that it is started with: it knows 11 and 17.
 const JAVA: u32 = 17;
+
+/// Where servers listen; the first is asked for the others.
+const HOSTS: [&str; 3] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
+
+/// A server that is alone knows no others, and waits for none. About 1.3 GiB in all, however much
+/// it is asked for.
+const ALONE: [&str; 4] = [
+    "-Xms256m",
+    "-Xmx900m",
+    "-XX:MaxDirectMemorySize=256m",
+    "-Dcassandra.ring_delay_ms=1",
+];
+
+/// One of several.
+const AMONG_OTHERS: [&str; 4] = [
+    "-Xms256m",
+    "-Xmx512m",
+    "-XX:MaxDirectMemorySize=128m",
+    "-Dcassandra.ring_delay_ms=5000",
+];
 
 /// What Cassandra reaches into of Java's own.
 const EXPORTED: [&str; 9] = [
@@ -66,12 +86,17 @@ const OPENED: [&str; 14] = [
 pub(crate) struct Server {
     dir: tempfile::TempDir,
     archives: PathBuf,
+    host: &'static str,
     pub(crate) port: u16,
-    storage_port: u16,
+    options: &'static [&'static str],
     process: Option<Process>,
     /// Keyspaces, and whose directory each is of: making one takes long, emptying it does not.
     keyspaces: BTreeMap<String, PathBuf>,
+    reach: Reach,
 }
+
+/// How the tests' own statements reach a server: who they are, and how they are encrypted.
+pub(crate) type Reach = Arc<dyn Fn(SessionBuilder) -> SessionBuilder + Send + Sync>;
 
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
 
@@ -100,38 +125,92 @@ pub(crate) fn keyspace_of(dir: &Path) -> Result<Config> {
     server.keyspace_of(dir)
 }
 
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+/// A port that is free at all of some addresses.
+fn free_port(hosts: &[&str]) -> Result<u16> {
+    for _ in 0..100 {
+        let port = TcpListener::bind((HOSTS[0], 0))?.local_addr()?.port();
+        if hosts
+            .iter()
+            .all(|host| TcpListener::bind((*host, port)).is_ok())
+        {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free at {hosts:?}")
 }
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
-        Self::start_with("")
+        Self::start_with("", Arc::new(|session| session))
     }
 
     /// - `more`: lines of `cassandra.yaml`.
-    pub(crate) fn start_with(more: &str) -> Result<Self> {
-        let archives = java::archives("Cassandra", "DULSE_CASSANDRA", ARCHIVES)?;
-        let dir = tempfile::tempdir()?;
-        let (port, storage_port) = (free_port()?, free_port()?);
-        std::fs::create_dir(dir.path().join("conf"))?;
-        let settings = settings(port, storage_port) + more;
-        std::fs::write(dir.path().join("conf/cassandra.yaml"), settings)?;
-        std::fs::write(dir.path().join("conf/logback.xml"), LOGGING)?;
-        let mut server = Self {
-            dir,
-            archives,
-            port,
-            storage_port,
-            process: None,
-            keyspaces: BTreeMap::new(),
-        };
+    pub(crate) fn start_with(more: &str, reach: Reach) -> Result<Self> {
+        let ports = [free_port(&HOSTS[..1])?, free_port(&HOSTS[..1])?];
+        let mut server = Self::new(HOSTS[0], ports, &ALONE, more, reach)?;
         server.start_again()?;
         Ok(server)
     }
 
+    /// One that was not started yet.
+    fn new(
+        host: &'static str,
+        [port, storage_port]: [u16; 2],
+        options: &'static [&'static str],
+        more: &str,
+        reach: Reach,
+    ) -> Result<Self> {
+        let archives = java::archives("Cassandra", "DULSE_CASSANDRA", ARCHIVES)?;
+        let dir = tempfile::tempdir()?;
+        std::fs::create_dir(dir.path().join("conf"))?;
+        let settings = settings(host, port, storage_port) + more;
+        std::fs::write(dir.path().join("conf/cassandra.yaml"), settings)?;
+        std::fs::write(dir.path().join("conf/logback.xml"), LOGGING)?;
+        Ok(Self {
+            dir,
+            archives,
+            host,
+            port,
+            options,
+            process: None,
+            keyspaces: BTreeMap::new(),
+            reach,
+        })
+    }
+
+    /// Three servers of one cluster, each with a third of the ring.
+    pub(crate) fn start_cluster() -> Result<Vec<Self>> {
+        let ports = [free_port(&HOSTS)?, free_port(&HOSTS)?];
+        let start = |(n, host): (usize, &&'static str)| {
+            let part = (1_i128 << 64) / HOSTS.len() as i128;
+            let token = i128::from(i64::MIN) + 1 + part * n as i128;
+            let more = format!("initial_token: {token}\nauto_bootstrap: false\n");
+            let mut server = Self::new(host, ports, &AMONG_OTHERS, &more, Arc::new(|one| one))?;
+            // Each asks the first for the others.
+            server.start_again()?;
+            Ok(server)
+        };
+        let servers: Result<Vec<Self>> = HOSTS.iter().enumerate().map(start).collect();
+        let servers = servers?;
+        for server in &servers {
+            server.wait_for_others()?;
+        }
+        Ok(servers)
+    }
+
+    /// Waits until it knows the others of its cluster.
+    fn wait_for_others(&self) -> Result<()> {
+        let began = Instant::now();
+        let others = "SELECT release_version FROM system.peers_v2";
+        while self.texts(&[others])?.len() + 1 < HOSTS.len() {
+            ensure!(began.elapsed() < START_TIME_MAX, "it knows no others");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// Kills it as a machine that loses power would end it.
@@ -153,11 +232,8 @@ impl Server {
         let dir = self.dir.path();
         let log = dir.join("log");
         let mut command = Command::new(java::java("Cassandra", JAVA..=JAVA)?);
-        // About 1.3 GiB in all, however much it is asked for.
+        command.args(self.options);
         command.args([
-            "-Xms256m",
-            "-Xmx900m",
-            "-XX:MaxDirectMemorySize=256m",
             "-XX:ReservedCodeCacheSize=64m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
@@ -173,9 +249,8 @@ impl Server {
             "-Djdk.attach.allowAttachSelf=true",
             "-Dio.netty.tryReflectionSetAccessible=true",
             "-Dcassandra-foreground=yes",
-            // It knows no others, and waits for none.
             "-Dcassandra.skip_wait_for_gossip_to_settle=0",
-            "-Dcassandra.ring_delay_ms=1",
+            "-Dcassandra.superuser_setup_delay_ms=0",
         ]);
         command.arg(format!(
             "-Dcassandra.config=file://{}",
@@ -219,18 +294,17 @@ impl Server {
 
     /// What it answers to the last of some statements, the first column of each row.
     pub(crate) fn texts(&self, statements: &[&str]) -> Result<Vec<String>> {
-        let address = self.address();
+        let (address, reach) = (self.address(), Arc::clone(&self.reach));
         let statements: Vec<String> = statements.iter().map(|&one| one.to_owned()).collect();
         let asked = async move {
             let profile = scylla::client::execution_profile::ExecutionProfile::builder()
                 .request_timeout(Some(STATEMENT_TIME_MAX))
                 .build();
-            let session: Session = SessionBuilder::new()
+            let session = SessionBuilder::new()
                 .known_node(address)
                 .fetch_schema_metadata(false)
-                .default_execution_profile_handle(profile.into_handle())
-                .build()
-                .await?;
+                .default_execution_profile_handle(profile.into_handle());
+            let session: Session = reach(session).build().await?;
             let mut texts = Vec::new();
             for statement in statements {
                 let result = session.query_unpaged(statement, ()).await?;
@@ -266,11 +340,16 @@ impl Server {
         self.run(&[&make])
     }
 
-    /// A keyspace with nothing in it.
+    /// A keyspace with nothing in it, on one server.
     pub(crate) fn make_keyspace(&self, name: &str) -> Result<()> {
+        self.make_keyspace_on(name, 1)
+    }
+
+    /// - `n_servers`: that have each row.
+    pub(crate) fn make_keyspace_on(&self, name: &str, n_servers: usize) -> Result<()> {
         let make = format!(
             "CREATE KEYSPACE {name} WITH replication = \
-             {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
+             {{'class': 'SimpleStrategy', 'replication_factor': {n_servers}}}"
         );
         self.run(&[&make])
     }
@@ -329,20 +408,21 @@ const LOGGING: &str = r#"<configuration>
 </configuration>
 "#;
 
-/// `cassandra.yaml`: one node of one range, on loopback.
-fn settings(port: u16, storage_port: u16) -> String {
+/// `cassandra.yaml`: a node of one range, on loopback.
+fn settings(host: &str, port: u16, storage_port: u16) -> String {
+    let first = HOSTS[0];
     format!(
         "cluster_name: test\n\
          num_tokens: 1\n\
          seed_provider:\n\
          - class_name: org.apache.cassandra.locator.SimpleSeedProvider\n\
          \x20 parameters:\n\
-         \x20 - seeds: \"127.0.0.1:{storage_port}\"\n\
+         \x20 - seeds: \"{first}:{storage_port}\"\n\
          partitioner: org.apache.cassandra.dht.Murmur3Partitioner\n\
          endpoint_snitch: SimpleSnitch\n\
-         listen_address: 127.0.0.1\n\
+         listen_address: {host}\n\
          storage_port: {storage_port}\n\
-         rpc_address: 127.0.0.1\n\
+         rpc_address: {host}\n\
          native_transport_port: {port}\n\
          # An answer means that it is on the disk.\n\
          commitlog_sync: batch\n\
