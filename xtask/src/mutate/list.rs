@@ -133,6 +133,10 @@ pub(crate) fn check() -> Result<()> {
         if let Err(why) = place(mutant) {
             wrong.push(format!("{}: {why}", mutant.name));
         }
+        if !is_whole(&mutant.from) || !is_whole(&mutant.to) {
+            // It is put between braces, as is what takes its place.
+            wrong.push(format!("{}: brackets open that do not close", mutant.name));
+        }
         if mutant.killers.is_empty() {
             wrong.push(format!("{}: no killer", mutant.name));
         }
@@ -185,6 +189,21 @@ pub(crate) fn place(mutant: &Mutant) -> Result<(usize, String)> {
         ),
         (Some(_), Some(_)) => bail!("{} has its text more than once: `{wanted}`", mutant.file),
     }
+}
+
+/// Whether every bracket in it has its other one.
+fn is_whole(code: &str) -> bool {
+    let mut open = Vec::new();
+    code.chars().all(|c| match c {
+        '(' | '[' | '{' => {
+            open.push(c);
+            true
+        }
+        ')' => open.pop() == Some('('),
+        ']' => open.pop() == Some('['),
+        '}' => open.pop() == Some('{'),
+        _ => true,
+    }) && open.is_empty()
 }
 
 /// The guards of all lists: the first cell of each row.
@@ -276,6 +295,16 @@ mod tests {
     #[test]
     fn every_guard_has_a_mutant_that_applies() {
         check().unwrap();
+    }
+
+    #[test]
+    fn brackets_that_do_not_close_are_found() {
+        for code in ["a", "f(a)[0]", "if a { b(c) } else { d }"] {
+            assert!(is_whole(code), "{code}");
+        }
+        for code in ["f(a", "a)", "if a { f(b)", "(]", ")("] {
+            assert!(!is_whole(code), "{code}");
+        }
     }
 
     #[test]
