@@ -101,6 +101,16 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has ended, and nobody has asked why.
+    pub(crate) fn has_ended(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        let state = stat.ok().and_then(|stat| {
+            let mut fields = behind_name(&stat)?;
+            fields.next().map(str::to_owned)
+        });
+        state.is_none_or(|state| state == "Z")
+    }
+
     /// How its log ends.
     pub(crate) fn end_of_log(&self) -> String {
         last_lines(&self.log)
@@ -238,6 +248,21 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 3 4 20 0 9 0";
         assert_eq!(ticks_of(stat), Some(300));
         assert_eq!(family_of(stat), Some((1, 307)));
+    }
+
+    #[test]
+    fn a_process_that_ended_by_itself_is_seen() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let start = |program: &str, argument: &str| {
+            let log = dir.path().join("log");
+            Process::start(Path::new(program), vec![argument.into()], &log)
+        };
+        assert!(!start("sleep", "1000")?.has_ended());
+        let ended = start("true", "")?;
+        while !ended.has_ended() {
+            std::thread::yield_now();
+        }
+        Ok(())
     }
 
     /// A shell between stands for what a database's server starts.

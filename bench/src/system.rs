@@ -138,6 +138,12 @@ impl Filer {
             {
                 return Ok(());
             }
+            if self.process.has_ended() {
+                bail!(
+                    "a filer ended by itself; its log ends with:\n{}",
+                    self.process.end_of_log()
+                );
+            }
             patient(start, "a filer to take a create")?;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

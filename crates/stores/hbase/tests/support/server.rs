@@ -144,13 +144,18 @@ impl Server {
                 "start",
             ])
             .current_dir(self.dir.path());
+        // What it says is behind what an earlier one said.
+        let said = std::fs::metadata(&log).map_or(0, |log| log.len());
         self.process = Some(Process::start(&command, &log)?);
-        self.wait()
+        self.wait(said)
             .with_context(|| format!("HBase's log ends with:\n{}", java::end_of(&log)))
     }
 
-    /// Asks for a table that every HBase has, until there is an answer.
-    fn wait(&mut self) -> Result<()> {
+    /// Asks for a table that every HBase has, until there is an answer, and it has said that it is
+    /// complete: before that it makes no table, and upstream's filer ends.
+    ///
+    /// - `said`: bytes of its log that are of an earlier one.
+    fn wait(&mut self, said: u64) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -169,7 +174,8 @@ impl Server {
         loop {
             let asked = runtime.block_on(async { client.get(b"default", b"info", b"d").await });
             let why = match asked {
-                Ok(Some(_)) => return Ok(()),
+                Ok(Some(_)) if self.is_complete(said)? => return Ok(()),
+                Ok(Some(_)) => "it has not said that it is complete".to_owned(),
                 Ok(None) => "it has no namespace yet".to_owned(),
                 Err(error) => error.to_string(),
             };
@@ -183,6 +189,12 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    fn is_complete(&self, said: u64) -> Result<bool> {
+        let log = std::fs::read(self.dir.path().join("log"))?;
+        let own = log.get(usize::try_from(said)?..).unwrap_or_default();
+        Ok(String::from_utf8_lossy(own).contains("Master has completed initialization"))
     }
 
     /// The table that belongs to a directory.
