@@ -220,8 +220,7 @@ impl Watched {
 
     /// Waits until the master has what was acknowledged at its replica.
     fn settle(&self) {
-        let replicated = self.master.command(&["WAIT", "1", "30000"]).unwrap();
-        assert_eq!(replicated, "1");
+        self.master.wait_for_replica().unwrap();
     }
 }
 

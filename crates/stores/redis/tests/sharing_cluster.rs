@@ -341,7 +341,7 @@ fn failover(cluster: Cluster) {
     assert_eq!(masters.len(), 3);
     for master in &masters {
         // What was acknowledged at them is at their replicas, too.
-        assert_eq!(master.command(&["WAIT", "1", "30000"]).unwrap(), "1");
+        master.wait_for_replica().unwrap();
     }
     let killed = masters.last().context("there are three").unwrap();
     killed.signal("KILL").unwrap();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use dulse_shared_testkit::Process;
 
 /// How long a server may take until it answers.
@@ -222,6 +222,14 @@ impl Server {
         drop(stdin);
         let said = said.wait_with_output()?;
         Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
+    }
+
+    /// Waits until a replica has all that it has made so far.
+    pub(crate) fn wait_for_replica(&self) -> Result<()> {
+        // `WAIT` asks for what its own connection saw made last.
+        let said = self.replay(&["PING".to_owned(), "WAIT 1 30000".to_owned()])?;
+        ensure!(said.ends_with("\n1"), "no replica has it: {said}");
+        Ok(())
     }
 
     /// Listens to what it is asked from now on.
