@@ -8,6 +8,7 @@ mod calls;
 mod follow;
 mod groups;
 mod kills;
+mod load;
 mod serving;
 pub mod upstream;
 
@@ -26,6 +27,17 @@ use tonic::transport::Channel;
 use crate::Cluster;
 
 type Filer = SeaweedFilerClient<Channel>;
+
+/// A database of which another server takes over when one fails.
+pub trait Replaced: Database {
+    /// Ends the server that takes writes, or one of them, as soon as another one has all that it
+    /// acknowledged; waits until that one takes them. [`Database::start_again`] brings it back.
+    ///
+    /// # Errors
+    ///
+    /// When none takes over.
+    fn replace(&mut self) -> Result<()>;
+}
 
 /// A cluster whose filers are on one store.
 pub struct Shared {
@@ -84,12 +96,27 @@ pub type Case<D> =
 /// Runs every case on a database.
 #[must_use]
 pub fn run<D: Database>() -> ExitCode {
-    run_trials(trials(
+    run_trials(all::<D>())
+}
+
+/// Every case of a database, as tests.
+#[must_use]
+pub fn all<D: Database>() -> Vec<Trial> {
+    trials(
         every_section::<D>()
             .into_iter()
             .chain(first_section())
             .collect(),
-    ))
+    )
+}
+
+/// What is tried with servers that are replaced, as tests, in every section.
+#[must_use]
+pub fn replacements<D: Replaced>() -> Vec<Trial> {
+    let case: Case<D> = |server, section| Box::pin(kills::a_server(server, section));
+    let name = "a_server_that_is_killed_under_load_is_replaced_and_nothing_acknowledged_is_lost";
+    let of = |section: &&'static str| (name, *section, case);
+    trials(D::SECTIONS.iter().map(of).collect())
 }
 
 /// Runs what depends on the database: filers that serve, and kills. The rest is the same on all.

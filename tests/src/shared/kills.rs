@@ -10,8 +10,8 @@ use anyhow::{Result, ensure};
 
 use super::calls::{shown, store_id, write};
 use super::follow::{compare, followers, now_ns, state};
-use super::{Database, Filer, Shared};
-use crate::wait_for;
+use super::load::Load;
+use super::{Database, Filer, Replaced, Shared};
 
 /// Writers at three filers, many on the same paths, one of them killed: all subscribers see one
 /// sequence, each change once, and it leads to what every filer shows.
@@ -108,38 +108,12 @@ pub(super) async fn a_filer<D: Database>(server: &mut D, section: &str) -> Resul
 /// The database is killed under load: what was acknowledged is there, errors are clear, and all
 /// goes on by itself.
 pub(super) async fn the_database<D: Database>(server: &mut D, section: &str) -> Result<()> {
-    let shared = Shared::start(server, section, 2, &[]).await?;
-    let from_ns = now_ns()?;
-    let told = followers(&shared, from_ns);
-    let is_over = Arc::new(AtomicBool::new(false));
-    let mut writers = Vec::new();
-    for who in 0..4_usize {
-        let port = shared.cluster.filer_ports[who % 2] + 10_000;
-        let is_over = Arc::clone(&is_over);
-        writers.push(tokio::spawn(async move {
-            let mut filer = Filer::connect(format!("http://127.0.0.1:{port}")).await?;
-            let (mut acknowledged, mut refused) = (Vec::new(), BTreeSet::new());
-            for n in 0.. {
-                if is_over.load(Ordering::SeqCst) {
-                    break;
-                }
-                let name = format!("{who}-{n}");
-                match write(&mut filer, "/w", &name, &name).await {
-                    Ok(()) => acknowledged.push(name),
-                    Err(code) => {
-                        refused.insert(code.description());
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                }
-            }
-            Ok::<_, anyhow::Error>((acknowledged, refused))
-        }));
-    }
+    let load = Load::start(server, section).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     server.kill()?;
     let (mut ready, mut why) = (true, String::new());
     for _ in 0..300 {
-        (ready, why) = shared.cluster.readiness(0).await;
+        (ready, why) = load.cluster().readiness(0).await;
         if !ready {
             break;
         }
@@ -147,40 +121,20 @@ pub(super) async fn the_database<D: Database>(server: &mut D, section: &str) -> 
     }
     ensure!(!ready && why.contains("does not answer"), "{ready} {why}");
     server.start_again()?;
-    shared.cluster.wait_ready(0).await?;
-    shared.cluster.wait_ready(1).await?;
-    let mut filer = shared.grpc(0).await?;
-    let works = || {
-        let mut filer = filer.clone();
-        async move { write(&mut filer, "/w", "again", "again").await.is_ok() }
-    };
-    wait_for("a write after the database came back", works).await?;
-    is_over.store(true, Ordering::SeqCst);
-    let mut acknowledged = Vec::new();
-    for writer in writers {
-        let (own, _) = writer.await??;
-        acknowledged.extend(own);
-    }
-    ensure!(acknowledged.len() > 50, "there was load");
-    for name in &acknowledged {
-        let there = shown(&mut filer, "/w", name).await?;
-        ensure!(
-            there.as_ref() == Some(name),
-            "{name} was acknowledged and is {there:?}"
-        );
-    }
-    let events = compare(&shared, told).await?;
-    let state = state(&events);
-    for name in &acknowledged {
-        let told = state.get(&format!("/w/{name}"));
-        ensure!(told == Some(name), "{name} was told as {told:?}");
-    }
-    let names = shared.cluster.names(1, "/w").await?;
-    let n_told = state.keys().filter(|path| path.starts_with("/w/")).count();
-    ensure!(
-        names.len() == n_told,
-        "{} are there and {n_told} were told",
-        names.len()
-    );
-    Ok(())
+    load.goes_on("again").await?;
+    load.end().await
+}
+
+/// Another server takes over from one that is killed under load, which comes back later: what was
+/// acknowledged is there, each change is told once, and all goes on by itself.
+pub(super) async fn a_server<D: Replaced>(server: &mut D, section: &str) -> Result<()> {
+    let load = Load::start(server, section).await?;
+    load.goes_on("before").await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    server.replace()?;
+    load.goes_on("replaced").await?;
+    server.start_again()?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    load.goes_on("back").await?;
+    load.end().await
 }

@@ -2,7 +2,7 @@
 //! Filers' stores in Redis, alone, behind a sentinel and in a cluster.
 
 #[path = "../../../crates/stores/redis/tests/support/server.rs"]
-mod server;
+pub(crate) mod server;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
