@@ -16,6 +16,8 @@ use crate::regions::{
 };
 use crate::zookeeper::{self, Address};
 
+mod many;
+
 /// The service of region servers.
 pub(crate) const ROWS: &str = "ClientService";
 
@@ -128,6 +130,7 @@ impl Client {
                 row: Some(row_bytes.clone()),
                 column: vec![column.clone()],
                 max_versions: Some(1),
+                existence_only: None,
             }),
         };
         let answer: pb::GetResponse = self.at_row(row, "Get", message, true).await?;

@@ -32,6 +32,9 @@ const CALLS_MAX: usize = 256;
 /// Memory that a frame gets before its bytes are there.
 const READ_AHEAD_BYTES: usize = 1 << 20;
 
+/// Requests are written together up to about so many bytes.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
 /// Who waits, by number; none once the connection is over.
 type Waiting = Mutex<Option<HashMap<u32, oneshot::Sender<Result<Bytes, Error>>>>>;
 
@@ -223,8 +226,25 @@ async fn write_all(
     mut stream: OwnedWriteHalf,
     mut queue: mpsc::Receiver<Bytes>,
 ) -> std::io::Result<()> {
-    while let Some(request) = queue.recv().await {
-        stream.write_all(&request).await?;
+    while let Some(first) = queue.recv().await {
+        let Ok(mut next) = queue.try_recv() else {
+            stream.write_all(&first).await?;
+            continue;
+        };
+        // What waits behind it goes with it.
+        let mut all = BytesMut::from(first);
+        loop {
+            all.extend_from_slice(&next);
+            match queue.try_recv() {
+                Ok(more) if all.len() < WRITE_BYTES_MAX => next = more,
+                Ok(last) => {
+                    all.extend_from_slice(&last);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        stream.write_all(&all).await?;
     }
     Ok(())
 }

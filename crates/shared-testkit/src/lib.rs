@@ -13,6 +13,7 @@ mod faulty;
 mod filers;
 mod holding;
 pub mod java;
+mod place;
 mod process;
 
 pub use authority::Authority;
@@ -21,6 +22,7 @@ pub use cuts::Cuts;
 pub use database::{Database, Place};
 pub use filers::{Server, Shared, announced, as_store, create, one, shown, state, told};
 pub use holding::compared_entries_are_held;
+pub use place::place;
 pub use process::Process;
 
 use libtest_mimic::{Arguments, Completion, Trial};

@@ -10,6 +10,10 @@ use dulse_types::FullPath;
 
 use crate::rows::Rows;
 
+/// Paths whose rows are read together, at most: what etcd answers in one transaction, and few
+/// enough that large entries are no more than a page of a listing.
+pub const PATHS_MAX: usize = 128;
+
 /// What must hold when writes are made, else `Conflict` and nothing is written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Guard {
@@ -110,6 +114,24 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The value of the row at a path.
     fn get(&self, path: &FullPath) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
+
+    /// The values of the rows at several paths, in their order; each is read as
+    /// [`Backend::get`] does, at a moment of its own. Where the database reads several in one
+    /// round trip, in that.
+    ///
+    /// - `paths`: at most [`PATHS_MAX`].
+    fn get_all(
+        &self,
+        paths: &[FullPath],
+    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, Error>> + Send {
+        async move {
+            let mut values = Vec::with_capacity(paths.len());
+            for path in paths {
+                values.push(self.get(path).await?);
+            }
+            Ok(values)
+        }
+    }
 
     /// Rows directly in a directory; as [`dulse_store::EntryStore::list`].
     fn list(

@@ -33,7 +33,7 @@ mod store;
 pub mod value;
 
 pub use any::AnyShared;
-pub use backend::{Backend, Guard, Held, Holding, Location, Settled, Work, Write, held};
+pub use backend::{Backend, Guard, Held, Holding, Location, PATHS_MAX, Settled, Work, Write, held};
 pub use erased::Erased;
 pub use located::{Located, Place};
 pub use log::Announcement;

@@ -17,8 +17,11 @@ use crate::backend::{Backend, Guard, Work, Write};
 use crate::record::{Announced, Event};
 use crate::value;
 
+mod ahead;
 mod links;
 mod moving;
+
+use ahead::Ahead;
 
 pub use moving::NAMES_MAX;
 
@@ -56,6 +59,7 @@ pub(crate) struct Planner<'a, B> {
     now_s: i64,
     rows: BTreeMap<FullPath, Row>,
     keys: BTreeMap<Bytes, Row>,
+    ahead: Ahead,
     directories: BTreeSet<FullPath>,
     /// Rows of which more was looked at than whether they are directories.
     exact: BTreeSet<FullPath>,
@@ -80,6 +84,7 @@ impl Plan {
             now_s,
             rows: BTreeMap::new(),
             keys: BTreeMap::new(),
+            ahead: Ahead::of(transaction),
             directories: BTreeSet::new(),
             exact: BTreeSet::new(),
             names: BTreeMap::new(),
@@ -199,7 +204,10 @@ impl<B: Backend> Planner<'_, B> {
         if let Some(row) = self.rows.get(path) {
             return Ok(row.now.clone());
         }
-        let value = self.backend.get(path).await?;
+        let value = match self.ahead.take(path) {
+            Some(value) => value,
+            None => self.read_ahead(path).await?,
+        };
         self.saw(path, value.clone())?;
         Ok(value)
     }

@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use dulse_store::{Error, ErrorKind, ListRange, Operation};
 use dulse_types::FullPath;
+use futures::StreamExt;
+use futures::stream;
 
 use crate::backend::{Backend, Guard, Held, Settled, Work, Write};
 
@@ -102,6 +104,20 @@ pub trait Rows: Send + Sync + 'static {
     /// The value of the row at a path.
     fn get(&self, path: &FullPath) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send;
 
+    /// The values of the rows at several paths; as [`Backend::get_all`].
+    fn get_all(
+        &self,
+        paths: &[FullPath],
+    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, Error>> + Send {
+        async move {
+            let mut values = Vec::with_capacity(paths.len());
+            for path in paths {
+                values.push(self.get(path).await?);
+            }
+            Ok(values)
+        }
+    }
+
     /// Rows directly in a directory; as [`dulse_store::EntryStore::list`].
     fn list(
         &self,
@@ -117,6 +133,18 @@ pub trait Rows: Send + Sync + 'static {
     ///
     /// - `group`: one key, or rows directly in one directory, at most [`Rows::group_max`].
     fn write(&self, group: &[RowWrite]) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// Makes writes that do not depend on one another, in whatever order: each as
+    /// [`Rows::write`] makes it, and what became of each, in the order of `groups`. A database
+    /// that takes many in one round trip does better than to be asked for each.
+    fn write_all(
+        &self,
+        groups: &[Vec<RowWrite>],
+    ) -> impl Future<Output = Vec<Result<bool, Error>>> + Send {
+        let writes: Vec<_> = groups.iter().map(|group| self.write(group)).collect();
+        let writes = stream::iter(writes).buffered(self.writes_max());
+        writes.collect()
+    }
 
     /// How much one write may hold.
     fn group_max(&self) -> GroupMax;
@@ -162,6 +190,13 @@ impl<R: Rows> Backend for Stepwise<R> {
 
     fn get(&self, path: &FullPath) -> impl Future<Output = Result<Option<Bytes>, Error>> + Send {
         self.0.get(path)
+    }
+
+    fn get_all(
+        &self,
+        paths: &[FullPath],
+    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, Error>> + Send {
+        self.0.get_all(paths)
     }
 
     fn list(

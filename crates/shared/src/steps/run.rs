@@ -271,17 +271,14 @@ impl<'a, R: Rows> Runner<'a, R> {
             .map(|group| left(group.rows.clone()))
             .filter(|rows| !rows.is_empty())
             .collect();
-        let this = &*self;
-        let write = |rows: Vec<usize>| async move {
-            let of = |i: &usize| this.steps.rows[*i].clone();
-            let group: Vec<RowWrite> = rows.iter().map(of).collect();
-            (rows, this.put(&group).await)
-        };
-        let writes = stream::iter(writes).map(write);
-        let results: Vec<(Vec<usize>, Result<Put, Error>)> =
-            writes.buffered(self.rows.writes_max()).collect().await;
+        let of = |i: &usize| self.steps.rows[*i].clone();
+        let groups: Vec<Vec<RowWrite>> = writes
+            .iter()
+            .map(|rows| rows.iter().map(of).collect())
+            .collect();
+        let results = self.put_all(&groups).await;
         let (mut differing, mut failed) = (Vec::new(), None);
-        for (rows, result) in results {
+        for (rows, result) in writes.into_iter().zip(results) {
             match result {
                 Ok(Put::Made) => rows.iter().for_each(|i| self.made[*i] = true),
                 Ok(Put::Gone) => rows.iter().for_each(|i| self.gone(*i)),

@@ -40,7 +40,9 @@ const COLUMNS: [(&str, &str, &str); 4] = [
 pub(crate) struct Statements {
     /// The value of a row.
     pub(crate) find: PreparedStatement,
-    /// The same, behind all that was asked of the partition before.
+    /// Names and values of some rows of a partition.
+    pub(crate) find_all: PreparedStatement,
+    /// The value of a row, behind all that was asked of the partition before.
     pub(crate) settle: PreparedStatement,
     /// Rows from a name on.
     pub(crate) list: PreparedStatement,
@@ -198,6 +200,11 @@ impl Statements {
         Ok(Self {
             settle,
             find: read(find).await?,
+            find_all: read(
+                "SELECT name, meta FROM TABLE WHERE dirhash = ? AND directory = ? AND name IN ?"
+                    .to_owned(),
+            )
+            .await?,
             list: read(list.to_owned()).await?,
             list_before: read(format!("{list} AND name < ?")).await?,
             put: prepare(format!(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The table: reads, and the numbers of filers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use bytes::Bytes;
 use dulse_shared::{At, GroupMax, RowWrite, Rows, SharedOptions, SharedStore, Stepwise};
 use dulse_store::{Error, ListRange, Operation};
 use dulse_types::FullPath;
+use futures::StreamExt;
+use futures::stream;
 use scylla::client::session::Session;
 use scylla::response::PagingState;
 use scylla::response::query_result::QueryResult;
@@ -107,6 +109,28 @@ impl Cassandra {
             .and_then(|(value,)| value))
     }
 
+    /// The values of rows of one partition; none of those that are not there.
+    async fn values(&self, rows: &[(usize, Place)]) -> Result<Vec<(usize, Option<Bytes>)>, Error> {
+        let operation = Operation::Find;
+        match rows {
+            [] => Ok(Vec::new()),
+            [(i, place)] => {
+                let value = self.value(operation, &self.statements.find, place).await?;
+                Ok(vec![(*i, value)])
+            }
+            [(_, first), ..] => {
+                let names: Vec<&str> = rows.iter().map(|(_, place)| &place.name[..]).collect();
+                let values = (first.dirhash, &first.directory, names);
+                let find = &self.statements.find_all;
+                let asked = self.session.execute_unpaged(find, values).await;
+                let found = named(operation, asked.map_err(|e| of(operation, e))?)?;
+                let found: BTreeMap<String, Bytes> = found.into_iter().collect();
+                let value = |(i, place): &(usize, Place)| (*i, found.get(&place.name).cloned());
+                Ok(rows.iter().map(value).collect())
+            }
+        }
+    }
+
     async fn read(&self, operation: Operation, at: &At) -> Result<Option<Bytes>, Error> {
         match place(&self.super_large, at) {
             Ok(Some(place)) => self.value(operation, &self.statements.find, &place).await,
@@ -176,6 +200,27 @@ impl Rows for Cassandra {
 
     async fn get(&self, path: &FullPath) -> Result<Option<Bytes>, Error> {
         self.read(Operation::Find, &At::Path(path.clone())).await
+    }
+
+    /// Those of one partition in one question.
+    async fn get_all(&self, paths: &[FullPath]) -> Result<Vec<Option<Bytes>>, Error> {
+        let mut values = vec![None; paths.len()];
+        let mut partitions: BTreeMap<(i64, String), Vec<(usize, Place)>> = BTreeMap::new();
+        for (i, path) in paths.iter().enumerate() {
+            // The root, and what Cassandra cannot have, are not there.
+            if let Ok(Some(place)) = place(&self.super_large, &At::Path(path.clone())) {
+                let partition = (place.dirhash, place.directory.clone());
+                partitions.entry(partition).or_default().push((i, place));
+            }
+        }
+        let reads: Vec<_> = partitions.values().map(|rows| self.values(rows)).collect();
+        let mut reads = stream::iter(reads).buffered(WRITES_MAX);
+        while let Some(read) = reads.next().await {
+            for (i, value) in read? {
+                values[i] = value;
+            }
+        }
+        Ok(values)
     }
 
     async fn list(

@@ -81,11 +81,34 @@ impl Client {
         operation: Operation,
         request: RangeRequest,
     ) -> Result<RangeResponse, Error> {
+        let ask = |member, request| async move { kv(member).range(request).await };
+        self.ask_any(operation, request, ask).await
+    }
+
+    /// Makes a transaction that only reads, as [`Client::range`] does.
+    pub(crate) async fn read(
+        &self,
+        operation: Operation,
+        request: TxnRequest,
+    ) -> Result<TxnResponse, Error> {
+        let ask = |member, request| async move { kv(member).txn(request).await };
+        self.ask_any(operation, request, ask).await
+    }
+
+    /// Asks what changes nothing, of one member after another.
+    async fn ask_any<Q: Clone, A, F>(
+        &self,
+        operation: Operation,
+        request: Q,
+        ask: impl Fn(Channel, Request<Q>) -> F,
+    ) -> Result<A, Error>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
         let mut n_left = self.members.len() * ROUNDS;
         loop {
             let (at, member) = self.member();
-            let ask = |member, request| async move { kv(member).range(request).await };
-            let asked = self.call(operation, &member, request.clone(), ask);
+            let asked = self.call(operation, &member, request.clone(), &ask);
             match asked.await {
                 Ok(answer) => return Ok(answer),
                 // It changes nothing.

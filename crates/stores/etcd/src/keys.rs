@@ -100,7 +100,7 @@ impl Keys {
 
 /// The least key that is greater than every one that begins so. Texts have no byte 255 and
 /// numbers a head, so there is always one.
-fn end_of(prefix: &[u8]) -> Bytes {
+pub(crate) fn end_of(prefix: &[u8]) -> Bytes {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < u8::MAX {

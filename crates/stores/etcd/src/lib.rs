@@ -15,6 +15,7 @@ mod client;
 mod config;
 mod error;
 mod keys;
+mod spans;
 mod store;
 
 /// What is spoken of etcd's protocol.

@@ -12,8 +12,10 @@ use crate::attempts::Lanes;
 use crate::client::Client;
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::spans::{Answered, Spans};
 use crate::wire::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::wire::request_op::Request;
+use crate::wire::response_op::Response;
 use crate::wire::{
     Compare, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
@@ -29,6 +31,9 @@ const COMPARED_BYTES_MAX: usize = 16 << 10;
 
 /// Rows of one answer.
 const PAGE_ROWS_MAX: usize = 500;
+
+/// Reads of one transaction: etcd takes 128.
+const READS_MAX: usize = 120;
 
 /// Transactions under way at once for one change.
 const WRITES_MAX: usize = 8;
@@ -184,6 +189,19 @@ fn absent(key: Bytes) -> Compare {
     }
 }
 
+fn range(key: Bytes) -> RequestOp {
+    RequestOp {
+        request: Some(Request::RequestRange(RangeRequest {
+            key,
+            ..RangeRequest::default()
+        })),
+    }
+}
+
+fn answered(text: &str) -> Error {
+    Error::new(Operation::Find, ErrorKind::Corrupt).with("because", text)
+}
+
 fn put(key: Bytes, value: Bytes) -> RequestOp {
     RequestOp {
         request: Some(Request::RequestPut(PutRequest {
@@ -212,27 +230,64 @@ impl Rows for Etcd {
         }
     }
 
+    /// All at one moment: a transaction that only reads, which no member writes to its log.
+    async fn get_all(&self, paths: &[FullPath]) -> Result<Vec<Option<Bytes>>, Error> {
+        if let [path] = paths {
+            return Ok(vec![self.get(path).await?]);
+        }
+        let mut values = vec![None; paths.len()];
+        let keys: Vec<(usize, Bytes)> = paths
+            .iter()
+            .enumerate()
+            .filter_map(|(i, path)| Some((i, self.keys.path(path)?)))
+            .collect();
+        for part in keys.chunks(READS_MAX) {
+            let request = TxnRequest {
+                success: part.iter().map(|(_, key)| range(key.clone())).collect(),
+                ..TxnRequest::default()
+            };
+            let answer = self.client.read(Operation::Find, request).await?;
+            if answer.responses.len() != part.len() {
+                return Err(answered("not every read of a transaction was answered"));
+            }
+            for ((i, _), response) in part.iter().zip(answer.responses) {
+                let Some(Response::ResponseRange(range)) = response.response else {
+                    return Err(answered("a read was answered with something else"));
+                };
+                values[*i] = range.kvs.into_iter().next().map(|row| row.value);
+            }
+        }
+        Ok(values)
+    }
+
     async fn list(
         &self,
         directory: &FullPath,
         range: &ListRange,
     ) -> Result<Vec<(String, Bytes)>, Error> {
-        let (mut key, range_end, n_before) = self.keys.page(directory, range);
+        let (first, end, n_before) = self.keys.page(directory, range);
+        let mut spans = Spans::of(first, end, n_before + range.prefix.len());
         let mut out: Vec<(String, Bytes)> = Vec::new();
         while out.len() < range.limit {
             let limit = PAGE_ROWS_MAX.min(range.limit - out.len());
             let request = RangeRequest {
-                key,
-                range_end: range_end.clone(),
+                key: spans.first.clone(),
+                range_end: spans.part_end(),
                 limit: limit as i64,
             };
             let answer = self.client.range(Operation::List, request).await?;
-            let Some(last) = answer.kvs.last().filter(|_| answer.more) else {
-                rows(answer.kvs, n_before, &mut out);
-                break;
-            };
-            key = [&last.key[..], b"\0"].concat().into();
+            let ends = answer.kvs.first().zip(answer.kvs.last());
+            let is_left = spans.next(&Answered {
+                ends: ends.map(|(first, last)| (&first.key[..], &last.key[..])),
+                n_keys: answer.kvs.len(),
+                count: answer.count,
+                is_more: answer.more,
+                limit,
+            });
             rows(answer.kvs, n_before, &mut out);
+            if !is_left {
+                break;
+            }
         }
         Ok(out)
     }

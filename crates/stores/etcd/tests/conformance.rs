@@ -26,7 +26,6 @@ fn main() -> std::process::ExitCode {
     let address = server.as_ref().map(|server| server.address());
     let address = address.unwrap_or_default();
     let opener = opener(move |dir| open(&address, dir));
-    // Not `million`: this store writes row by row, and that would take longer than all the rest.
     let suites = [
         testkit::core::SUITE,
         testkit::listing::SUITE,
@@ -37,6 +36,7 @@ fn main() -> std::process::ExitCode {
         testkit::concurrency::SUITE,
         testkit::reopen::SUITE,
         testkit::random::SUITE,
+        testkit::million::SUITE,
     ];
     let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), "etcd::");
     let trials = suites.iter().flat_map(of).collect();

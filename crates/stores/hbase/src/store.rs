@@ -10,6 +10,8 @@ use dulse_hbase_client::{
 use dulse_shared::{GroupMax, RowWrite, Rows, SharedOptions, SharedStore, Stepwise};
 use dulse_store::{Error, ErrorKind, ListRange, Operation};
 use dulse_types::FullPath;
+use futures::StreamExt;
+use futures::stream;
 use parking_lot::Mutex;
 
 use crate::config::Config;
@@ -106,6 +108,41 @@ impl Rows for Hbase {
         };
         let cell = self.cell(Operation::Find, &row, ENTRIES).await?;
         Ok(cell.map(|cell| cell.value))
+    }
+
+    /// Which of them are there is asked in one call, and then for those that are: mostly they are
+    /// to be new.
+    async fn get_all(&self, paths: &[FullPath]) -> Result<Vec<Option<Bytes>>, Error> {
+        if let [path] = paths {
+            return Ok(vec![self.get(path).await?]);
+        }
+        let mut rows = Vec::with_capacity(paths.len());
+        for (i, path) in paths.iter().enumerate().filter(|(_, path)| !path.is_root()) {
+            match row_of(path) {
+                Err(error) if error.kind() == ErrorKind::Invalid => {}
+                row => rows.push((i, row?)),
+            }
+        }
+        let keys: Vec<Bytes> = rows.iter().map(|(_, row)| row.clone()).collect();
+        let there = self.client.have(&keys, ENTRIES, COLUMN).await;
+        let there = there.map_err(|e| of(Operation::Find, e))?;
+        let found = rows
+            .into_iter()
+            .zip(there)
+            .filter(|(_, is_there)| *is_there);
+        let reads: Vec<_> = found
+            .map(|((i, row), _)| async move {
+                let cell = self.cell(Operation::Find, &row, ENTRIES).await?;
+                Ok::<_, Error>((i, cell.map(|cell| cell.value)))
+            })
+            .collect();
+        let mut values = vec![None; paths.len()];
+        let mut reads = stream::iter(reads).buffered(WRITES_MAX);
+        while let Some(read) = reads.next().await {
+            let (i, value) = read?;
+            values[i] = value;
+        }
+        Ok(values)
     }
 
     async fn list(

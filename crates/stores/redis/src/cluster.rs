@@ -13,5 +13,6 @@ mod nodes;
 mod scripts;
 mod slots;
 mod store;
+mod write;
 
 pub use store::{RedisCluster, open_cluster};

@@ -165,11 +165,7 @@ impl Redis {
     ) -> Result<Option<Bytes>, Error> {
         let mut command = redis::cmd("GET");
         command.arg(key);
-        match self.read(operation, command).await? {
-            Value::Nil => Ok(None),
-            Value::BulkString(value) => Ok(Some(Bytes::from(value))),
-            other => Err(answer(operation, "a value", &other)),
-        }
+        bytes_of(operation, self.read(operation, command).await?)
     }
 
     /// A page of a directory whose names lie in one sorted set.
@@ -216,6 +212,29 @@ impl Backend for Redis {
             .await
     }
 
+    async fn get_all(&self, paths: &[FullPath]) -> Result<Vec<Option<Bytes>>, Error> {
+        let (mut commands, mut values) = (Pipeline::new(), vec![None; paths.len()]);
+        let rows = paths.iter().enumerate().filter(|(_, path)| !path.is_root());
+        let rows: Vec<(usize, Vec<u8>)> = rows
+            .map(|(i, path)| (i, self.config().row_key(path)))
+            .collect();
+        if rows.is_empty() {
+            return Ok(values);
+        }
+        for (_, key) in &rows {
+            commands.cmd("GET").arg(key);
+        }
+        let said = self.read_all(Operation::Find, &commands).await?;
+        if said.len() != rows.len() {
+            let said = Value::Array(said);
+            return Err(answer(Operation::Find, "a value for each row", &said));
+        }
+        for ((i, _), value) in rows.into_iter().zip(said) {
+            values[i] = bytes_of(Operation::Find, value)?;
+        }
+        Ok(values)
+    }
+
     async fn list(
         &self,
         directory: &FullPath,
@@ -259,6 +278,15 @@ impl Backend for Redis {
             _ => None,
         };
         clock.ok_or_else(|| answer(Operation::Find, "seconds and microseconds", &said))
+    }
+}
+
+/// A value, or nothing.
+pub(crate) fn bytes_of(operation: Operation, value: Value) -> Result<Option<Bytes>, Error> {
+    match value {
+        Value::Nil => Ok(None),
+        Value::BulkString(value) => Ok(Some(Bytes::from(value))),
+        other => Err(answer(operation, "a value", &other)),
     }
 }
 

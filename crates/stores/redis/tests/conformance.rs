@@ -73,10 +73,9 @@ fn main() -> std::process::ExitCode {
             };
             open_cluster(names, Servers::Cluster(addresses), dir)
         });
-        // Not `million`: rows of a cluster are written one by one, and that would take longer
-        // than all the rest.
         let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), prefix);
         trials.extend(suites.iter().flat_map(of));
+        trials.extend(of(&testkit::million::SUITE));
     }
     let code = testkit::run(trials);
     drop(all.lock().expect("no thread has panicked here").take());

@@ -23,7 +23,7 @@ use dulse_shared::Stepwise;
 use dulse_shared_testkit::{
     Case, announced, as_store, cases_of_rows, create, one, run, shown, state, told, trial,
 };
-use dulse_store::{Error, ErrorKind, Outcome, Step};
+use dulse_store::{Error, ErrorKind, Outcome, Step, Transaction};
 use dulse_store_redis::{Config, Names, RedisCluster, Servers};
 use dulse_store_testkit::{commit, directory, file, path};
 use server::Server;
@@ -53,6 +53,7 @@ const CASES: &[Case<Cluster>] = &[
     ("a_write_that_met_another_row_is_not_made_later", late::rows),
     ("a_directory_whose_slot_moves_is_listed", late::split),
     ("many_names_without_rows_go_together", late::many_expired),
+    ("rows_written_together_are_known_each_for_itself", many),
     ("a_killed_master_is_replaced", failover),
     (
         "servers_that_ask_for_logins_and_certificates_are_followed",
@@ -303,6 +304,44 @@ fn locked(cluster: Cluster) {
     let root = format!("{}/\0", shared.config.key_prefix);
     assert_eq!(at(&root, &["EXISTS"]), "1");
     assert_eq!(state(&store).len(), 1);
+}
+
+/// Rows that are written together are each known for themselves: where one server refuses its
+/// part, all of it is taken back.
+fn many(cluster: Cluster) {
+    let many = |first: usize| Transaction {
+        steps: (first..first + 600)
+            .map(|n| Step::Create {
+                path: path(&format!("/d/{n}")),
+                entry: file("x"),
+            })
+            .collect(),
+        ..Transaction::default()
+    };
+    for layout in 0..LAYOUTS.len() {
+        let shared = Shared::of(&cluster, 1, layout);
+        let filer = shared.open(1).unwrap();
+        let store = as_store(&filer);
+        commit(&store, make_directory("/d")).unwrap();
+        commit(&store, many(0)).unwrap();
+        let before = state(&store);
+        assert_eq!(before.len(), 601);
+        let set = |rule: &str| {
+            let servers = servers();
+            let set = servers[0].command(&["ACL", "SETUSER", "default", rule]);
+            assert_eq!(set.unwrap(), "OK");
+        };
+        set("-set");
+        let made = commit(&store, many(600));
+        set("+set");
+        let error = made.map(drop).unwrap_err();
+        assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
+        assert_eq!(state(&store), before);
+        commit(&store, many(600)).unwrap();
+        let there = state(&store);
+        assert_eq!(there.len(), 1_201);
+        assert_eq!(told(&[announced(&filer)]), there);
+    }
 }
 
 fn full(cluster: Cluster) {

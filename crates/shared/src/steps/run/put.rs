@@ -51,15 +51,42 @@ impl<R: Rows> Runner<'_, R> {
             .collect();
         match group.is_empty() {
             true => Ok(Put::Made),
-            false => self.put_rows(&group).await,
+            false => self.put_rows(&group, None).await,
         }
     }
 
-    async fn put_rows(&self, group: &[RowWrite]) -> Result<Put, Error> {
+    /// Makes writes of one level, which do not depend on one another; gives what became of each.
+    pub(super) async fn put_all(&self, groups: &[Vec<RowWrite>]) -> Vec<Result<Put, Error>> {
+        let is_nothing = |row: &RowWrite| row.before.is_none() && row.after.is_none();
+        let n_max = self.rows.writes_max();
+        if groups.len() <= 1 || groups.iter().flatten().any(is_nothing) {
+            let puts: Vec<_> = groups.iter().map(|group| self.put(group)).collect();
+            return stream::iter(puts).buffered(n_max).collect().await;
+        }
+        let firsts = self.rows.write_all(groups).await;
+        // One without an answer would be taken for none at all.
+        assert_eq!(firsts.len(), groups.len(), "each write has an answer");
+        let puts = groups.iter().zip(firsts);
+        let puts: Vec<_> = puts
+            .map(|(group, first)| self.put_rows(group, Some(first)))
+            .collect();
+        stream::iter(puts).buffered(n_max).collect().await
+    }
+
+    /// - `first`: what a first try gave, where it was made already.
+    async fn put_rows(
+        &self,
+        group: &[RowWrite],
+        mut first: Option<Result<bool, Error>>,
+    ) -> Result<Put, Error> {
         let began = Instant::now();
         let mut is_lost = false;
         loop {
-            let error = match self.rows.write(group).await {
+            let tried = match first.take() {
+                Some(tried) => tried,
+                None => self.rows.write(group).await,
+            };
+            let error = match tried {
                 Ok(true) => return Ok(Put::Made),
                 Ok(false) if !is_lost => return Ok(Put::Differs),
                 Ok(false) => failed(ErrorKind::Conflict).unknown_outcome(),

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use dulse_shared_testkit::{Process, java};
+use dulse_shared_testkit::{Process, java, place};
 use dulse_store_cassandra::Config;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -161,7 +161,7 @@ impl Server {
         reach: Reach,
     ) -> Result<Self> {
         let archives = java::archives("Cassandra", "DULSE_CASSANDRA", ARCHIVES)?;
-        let dir = tempfile::tempdir()?;
+        let dir = place()?;
         std::fs::create_dir(dir.path().join("conf"))?;
         let settings = settings(host, port, storage_port) + more;
         std::fs::write(dir.path().join("conf/cassandra.yaml"), settings)?;

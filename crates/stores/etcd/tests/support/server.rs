@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use dulse_shared_testkit::Process;
+use dulse_shared_testkit::{Process, place};
 
 /// How long the server may take until it answers.
 const START_TIME_MAX: Duration = Duration::from_secs(180);
@@ -37,22 +37,6 @@ fn programs() -> Result<PathBuf> {
     let mut all = [named, installed, cached].into_iter().flatten();
     all.find(|dir| dir.join("etcd").is_file() && dir.join("etcdctl").is_file())
         .context("no etcd here; run `cargo xtask setup`")
-}
-
-/// Room in memory that a server is given where there is as much, in bytes.
-const MEMORY_BYTES: u64 = 4 << 30;
-
-/// Where a server lies: in memory, where there is room, since it syncs each write, and what is
-/// tested is that it ends, not that the machine does.
-fn place() -> Result<tempfile::TempDir> {
-    let memory = Path::new("/dev/shm");
-    let has_room = rustix::fs::statvfs(memory)
-        .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) > MEMORY_BYTES);
-    let dir = match has_room {
-        true => tempfile::tempdir_in(memory).or_else(|_| tempfile::tempdir()),
-        false => tempfile::tempdir(),
-    };
-    Ok(dir?)
 }
 
 fn free_port() -> Result<u16> {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use dulse_hbase_client::zookeeper::Address;
 use dulse_hbase_client::{Client, Options};
-use dulse_shared_testkit::{Process, java};
+use dulse_shared_testkit::{Process, java, place};
 use dulse_store_hbase::Config;
 
 /// Where `cargo xtask setup` lays the archives, below the cache.
@@ -82,7 +82,7 @@ impl Server {
     /// - `more`: settings beside those that every test needs.
     pub(crate) fn start_with(more: &[(&str, &str)]) -> Result<Self> {
         let archives = java::archives("HBase", "DULSE_HBASE", ARCHIVES)?;
-        let dir = tempfile::tempdir()?;
+        let dir = place()?;
         let zookeeper = free_port()?;
         std::fs::create_dir(dir.path().join("conf"))?;
         let site = site(dir.path(), [zookeeper, free_port()?, free_port()?], more);

@@ -9,18 +9,21 @@
 //! A ticket for each write, as where one server has all keys, was considered: it would be one key
 //! more to set and to remove for every row.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dulse_shared::RowWrite;
 use dulse_store::{Error, ErrorKind, Operation};
-use redis::Value;
-use tokio::sync::Mutex;
+use futures::StreamExt;
+use futures::stream;
+use redis::{Cmd, Value};
+use tokio::sync::{Mutex, MutexGuard};
 
-use super::nodes::Nodes;
+use super::nodes::{Failed, Nodes, Routed};
 use super::scripts;
 use super::slots::{Places, SLOTS, slot_of};
-use crate::error::answer;
+use crate::error;
 
 /// Seconds after which a lane goes that nobody writes on any more: longer than any connection
 /// brings what was sent on it.
@@ -32,6 +35,9 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long others of this process are waited for: one after another they write on a lane, or
 /// change the names of a directory.
 pub(super) const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Lost writes that are asked for at once.
+const ASKS_MAX: usize = 16;
 
 /// Pause before it is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -54,26 +60,74 @@ impl Lanes {
         places.key(slot, format!(".lane.{:016x}", self.process).as_bytes())
     }
 
-    /// Writes a row if it is as it was read; knows whether it did, also when the answer is lost.
+    /// Writes rows, each if it is as it was read, in one go to all servers; knows of each whether
+    /// it did, also when the answer is lost.
     ///
-    /// - `row`: its key.
-    /// - `ttl_s`: seconds until the server takes it out; 0 for never.
+    /// - `rows`: at most one of each slot, since one write at a time is on a lane.
     pub(super) async fn write(
         &self,
         nodes: &Nodes,
         places: &Places,
-        row: &[u8],
-        write: &RowWrite,
-        ttl_s: i32,
-    ) -> Result<bool, Error> {
-        let slot = slot_of(row);
-        let lane = self.slots.get(usize::from(slot));
-        let lane = lane.ok_or_else(|| Error::new(Operation::Commit, ErrorKind::Invalid))?;
-        let mut last = in_time(lane.lock(), WAIT_TIME_MAX).await?;
-        *last += 1;
-        // Of as many digits as every other, so that their order is that of texts.
-        let number = format!("{:020}", *last);
-        let key = self.key(places, slot);
+        rows: &[LaneWrite<'_>],
+    ) -> Vec<Result<bool, Error>> {
+        let slots: Vec<u16> = rows.iter().map(|row| slot_of(&row.key)).collect();
+        let mut held = match in_time(self.hold(&slots), WAIT_TIME_MAX).await {
+            Ok(held) => held,
+            Err(error) => return rows.iter().map(|_| Err(error.repeated())).collect(),
+        };
+        let (mut commands, mut marks) = (Vec::new(), Vec::new());
+        for (row, slot) in rows.iter().zip(&slots) {
+            let Some(last) = held.get_mut(slot) else {
+                continue;
+            };
+            **last += 1;
+            // Of as many digits as every other, so that their order is that of texts.
+            let (lane, number) = (self.key(places, *slot), format!("{:020}", **last));
+            let command = row.command(&lane, &number);
+            commands.push(Routed {
+                slot: *slot,
+                command,
+            });
+            marks.push((*slot, lane, number));
+        }
+        let answers = nodes.ask_each(Operation::Commit, commands).await;
+        assert_eq!(answers.len(), rows.len(), "each write has an answer");
+        let began = Instant::now();
+        let outcomes: Vec<_> = marks
+            .iter()
+            .zip(answers)
+            .map(|(mark, answer)| outcome(nodes, mark, answer, began))
+            .collect();
+        // Order: the lanes are held until what became of every write is known.
+        stream::iter(outcomes).buffered(ASKS_MAX).collect().await
+    }
+
+    /// The numbers of some lanes, which nobody else writes on meanwhile.
+    async fn hold(&self, slots: &[u16]) -> BTreeMap<u16, MutexGuard<'_, u64>> {
+        // Order: ascending, so that two never wait for one another.
+        let slots: BTreeSet<u16> = slots.iter().copied().collect();
+        let mut held = BTreeMap::new();
+        for slot in slots {
+            if let Some(lane) = self.slots.get(usize::from(slot)) {
+                held.insert(slot, lane.lock().await);
+            }
+        }
+        held
+    }
+}
+
+/// One row to write.
+pub(super) struct LaneWrite<'a> {
+    /// Its key.
+    pub(super) key: Vec<u8>,
+    pub(super) write: &'a RowWrite,
+    /// Seconds until the server takes it out; 0 for never.
+    pub(super) ttl_s: i32,
+}
+
+impl LaneWrite<'_> {
+    fn command(&self, lane: &[u8], number: &str) -> Cmd {
+        let write = self.write;
         let nothing = Bytes::new();
         let (has_before, before) = match &write.before {
             Some(value) => ("1", value),
@@ -85,35 +139,46 @@ impl Lanes {
             Some(value) => ("1", value),
         };
         let mut command = redis::cmd("EVAL");
-        command.arg(scripts::WRITE).arg(2).arg(row).arg(&key);
-        command.arg(&number).arg(has_before).arg(&before[..]);
+        command.arg(scripts::WRITE).arg(2).arg(&self.key).arg(lane);
+        command.arg(number).arg(has_before).arg(&before[..]);
         command
             .arg(does)
             .arg(&after[..])
-            .arg(ttl_s)
+            .arg(self.ttl_s)
             .arg(LANE_TIME_S);
-        let failed = match nodes.ask(Operation::Commit, slot, command).await {
-            Ok(Value::Int(1)) => return Ok(true),
-            // 2: one that was sent before met another row, and forbade the rest.
-            Ok(Value::Int(0 | 2)) => return Ok(false),
-            Ok(other) => {
-                return Err(answer(Operation::Commit, "0, 1 or 2", &other).unknown_outcome());
-            }
-            Err(failed) => failed,
-        };
-        if !failed.was_sent {
-            return Err(failed.error);
+        command
+    }
+}
+
+/// What became of a write, by its answer or, where that was lost, by its lane.
+async fn outcome(
+    nodes: &Nodes,
+    (slot, lane, number): &(u16, Vec<u8>, String),
+    answer: Result<Value, Failed>,
+    began: Instant,
+) -> Result<bool, Error> {
+    let failed = match answer {
+        Ok(Value::Int(1)) => return Ok(true),
+        // 2: one that was sent before met another row, and forbade the rest.
+        Ok(Value::Int(0 | 2)) => return Ok(false),
+        Ok(other) => {
+            let error = error::answer(Operation::Commit, "0, 1 or 2", &other);
+            return Err(error.unknown_outcome());
         }
-        tracing::debug!(error = %failed.error, "the answer to a write was lost; asking what became of it");
-        match settle(nodes, slot, &key, &number).await {
-            Some(true) => Ok(true),
-            Some(false) => {
-                let lost = Error::new(Operation::Commit, ErrorKind::Unavailable);
-                Err(lost.source(failed.error))
-            }
-            // A later write on the lane forbids it.
-            None => Err(failed.error.unknown_outcome()),
+        Err(failed) => failed,
+    };
+    if !failed.was_sent {
+        return Err(failed.error);
+    }
+    tracing::debug!(error = %failed.error, "the answer to a write was lost; asking what became of it");
+    match settle(nodes, *slot, lane, number, began).await {
+        Some(true) => Ok(true),
+        Some(false) => {
+            let lost = Error::new(Operation::Commit, ErrorKind::Unavailable);
+            Err(lost.source(failed.error))
         }
+        // A later write on the lane forbids it.
+        None => Err(failed.error.unknown_outcome()),
     }
 }
 
@@ -131,8 +196,15 @@ pub(super) async fn in_time<T>(
 }
 
 /// Whether a write was made; if not, it never will be. `None` when no server says so in time.
-async fn settle(nodes: &Nodes, slot: u16, key: &[u8], number: &str) -> Option<bool> {
-    let began = Instant::now();
+///
+/// - `began`: since when all that were lost together are asked for.
+async fn settle(
+    nodes: &Nodes,
+    slot: u16,
+    key: &[u8],
+    number: &str,
+    began: Instant,
+) -> Option<bool> {
     loop {
         let mut command = redis::cmd("EVAL");
         command.arg(scripts::SETTLE).arg(1).arg(key);

@@ -86,31 +86,32 @@ impl RedisCluster {
         self.ask(operation, slot, command).await
     }
 
-    /// Notes that a name may get a row.
-    pub(super) async fn doubt(&self, directory: &str, doubt: &[u8]) -> Result<(), Error> {
+    /// Notes that names may get rows.
+    pub(super) async fn doubt(&self, directory: &str, doubts: &[Vec<u8>]) -> Result<(), Error> {
         let kind: &[u8] = match self.config().names {
             Names::SortedSet => b"zset",
             Names::SkipList => b"string",
         };
-        let arguments = [kind, doubt];
+        let mut arguments = vec![kind];
+        arguments.extend(doubts.iter().map(|doubt| &doubt[..]));
         let operation = Operation::Commit;
         self.do_script(operation, scripts::DOUBT, directory, &arguments)
             .await
             .map(drop)
     }
 
-    /// A name has its row: it is put among the names, and its doubt is ended.
-    pub(super) async fn has_row(
+    /// Names have their rows: they are put among the names, and their doubts are ended.
+    pub(super) async fn have_rows(
         &self,
         directory: &str,
-        name: &str,
-        doubt: &[u8],
+        names: &[(String, Vec<u8>)],
     ) -> Result<(), Error> {
         if self.config().names == Names::SkipList {
-            let added = BTreeSet::from([name.to_owned()]);
+            let added = names.iter().map(|(name, _)| name.clone()).collect();
             self.add_to_list(directory, added).await?;
         }
-        self.end(directory, &BTreeMap::from([(doubt, true)])).await
+        let doubts = names.iter().map(|(_, doubt)| (&doubt[..], true));
+        self.end(directory, &doubts.collect()).await
     }
 
     /// Ends doubts.

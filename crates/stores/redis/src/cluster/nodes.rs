@@ -77,6 +77,26 @@ enum Said {
     Failed(Failed),
 }
 
+/// How far one command is.
+#[derive(Default)]
+struct Asked {
+    answer: Option<Result<Value, Failed>>,
+    /// Where it was sent on to.
+    to: Option<(Address, bool)>,
+    /// Why the last try failed.
+    failed: Option<Error>,
+    /// Whether a server may have done it at some try.
+    was_sent: bool,
+}
+
+impl Asked {
+    /// It is not tried again.
+    fn end(&mut self, error: Error) {
+        let was_sent = self.was_sent;
+        self.answer = Some(Err(Failed { error, was_sent }));
+    }
+}
+
 impl Nodes {
     /// # Errors
     ///
@@ -125,8 +145,9 @@ impl Nodes {
         command: Cmd,
     ) -> Result<Option<Value>, Error> {
         let commands = vec![Routed { slot, command }];
-        match self.ask_within(operation, commands, Duration::ZERO).await {
-            Ok(mut answers) => Ok(answers.pop()),
+        let mut answers = self.ask_within(operation, commands, Duration::ZERO).await;
+        match answers.pop().transpose() {
+            Ok(answer) => Ok(answer),
             Err(failed) if is_split(&failed.error) => Ok(None),
             Err(failed) => Err(failed.error),
         }
@@ -142,6 +163,16 @@ impl Nodes {
         operation: Operation,
         commands: Vec<Routed>,
     ) -> Result<Vec<Value>, Failed> {
+        let answers = self.ask_each(operation, commands).await;
+        answers.into_iter().collect()
+    }
+
+    /// Has commands answered, each for itself, in order.
+    pub(super) async fn ask_each(
+        &self,
+        operation: Operation,
+        commands: Vec<Routed>,
+    ) -> Vec<Result<Value, Failed>> {
         self.ask_within(operation, commands, SPLIT_TIME_MAX).await
     }
 
@@ -151,78 +182,76 @@ impl Nodes {
         operation: Operation,
         commands: Vec<Routed>,
         split_time: Duration,
-    ) -> Result<Vec<Value>, Failed> {
+    ) -> Vec<Result<Value, Failed>> {
         let began = Instant::now();
-        let mut answers: Vec<Option<Value>> = vec![None; commands.len()];
-        let mut to: Vec<Option<(Address, bool)>> = vec![None; commands.len()];
+        let mut asked: Vec<Asked> = commands.iter().map(|_| Asked::default()).collect();
         let (mut pause, pause_max) = self.config.retry_pause;
-        let (mut n_left, mut n_redirects, mut was_sent) = (self.config.retries_max, 0, false);
+        let (mut n_left, mut n_redirects) = (self.config.retries_max, 0);
         loop {
             let seen = self.state.lock().n_asked;
-            let tried = self.try_all(operation, &commands, &answers, &to).await;
-            let (mut failed, mut is_moved) = (None, false);
+            let tried = self.try_all(operation, &commands, &asked).await;
+            let (mut is_moved, mut is_failed, mut is_all_split) = (false, false, true);
             for (i, said) in tried {
+                let one = &mut asked[i];
+                one.to = None;
+                one.failed = None;
                 match said {
-                    Said::Answer(value) => {
-                        if let (Value::ServerError(refused), false) = (&value, failed.is_some()) {
-                            let error = server(operation, RedisError::from(refused.clone()));
-                            if error.kind() != ErrorKind::Unavailable {
-                                return Err(Failed { error, was_sent });
-                            }
-                            to[i] = None;
-                            failed = Some(Failed {
-                                error,
-                                was_sent: false,
-                            });
-                            continue;
-                        }
-                        answers[i] = Some(value);
-                    }
                     Said::Elsewhere(address, is_asking) => {
                         is_moved |= !is_asking;
-                        to[i] = Some((address, is_asking));
+                        one.to = Some((address, is_asking));
                     }
-                    Said::Failed(one) => {
-                        was_sent |= one.was_sent;
-                        to[i] = None;
-                        failed = Some(one);
+                    Said::Failed(failed) => {
+                        one.was_sent |= failed.was_sent;
+                        one.failed = Some(failed.error);
                     }
+                    Said::Answer(Value::ServerError(refused)) => {
+                        let error = server(operation, RedisError::from(refused));
+                        let is_late = is_split(&error) && began.elapsed() >= split_time;
+                        match error.kind() {
+                            ErrorKind::Unavailable if !is_late => one.failed = Some(error),
+                            _ => one.end(error),
+                        }
+                    }
+                    Said::Answer(value) => one.answer = Some(Ok(value)),
+                }
+                if let Some(error) = &one.failed {
+                    is_failed = true;
+                    is_all_split &= is_split(error);
                 }
             }
-            if answers.iter().all(Option::is_some) {
-                return Ok(answers.into_iter().flatten().collect());
+            if asked.iter().all(|one| one.answer.is_some()) {
+                break;
             }
-            if is_moved || failed.is_some() {
+            if is_moved || is_failed {
                 // Where nobody answers, the map stays, and the next try says what is wrong.
                 let _ = self.learn(operation, seen).await;
             }
-            let Some(failed) = failed else {
+            if !is_failed {
                 n_redirects += 1;
                 if n_redirects > REDIRECTS_MAX {
-                    let text = "servers send each other what none of them has";
-                    let error = Error::new(operation, ErrorKind::Unavailable);
-                    return Err(Failed {
-                        error: error.with("because", text),
-                        was_sent,
-                    });
+                    break;
                 }
-                continue;
-            };
-            let is_split = is_split(&failed.error);
-            if is_split && began.elapsed() < split_time {
+            } else if is_all_split {
                 tokio::time::sleep(SPLIT_PAUSE).await;
-                continue;
+            } else if n_left == 0 {
+                break;
+            } else {
+                n_left -= 1;
+                tokio::time::sleep(pause).await;
+                pause = pause_max.min(pause * 2);
             }
-            if n_left == 0 || is_split {
-                return Err(Failed {
-                    error: failed.error,
-                    was_sent,
-                });
-            }
-            n_left -= 1;
-            tokio::time::sleep(pause).await;
-            pause = pause_max.min(pause * 2);
         }
+        let answers = asked.into_iter().map(|mut one| {
+            if one.answer.is_none() {
+                let error = one.failed.take().unwrap_or_else(|| {
+                    let text = "servers send each other what none of them has";
+                    Error::new(operation, ErrorKind::Unavailable).with("because", text)
+                });
+                one.end(error);
+            }
+            one.answer.unwrap_or_else(|| Ok(Value::Nil))
+        });
+        answers.collect()
     }
 
     /// Sends what has no answer yet, to all servers at once.
@@ -230,16 +259,15 @@ impl Nodes {
         &self,
         operation: Operation,
         commands: &[Routed],
-        answers: &[Option<Value>],
-        to: &[Option<(Address, bool)>],
+        asked: &[Asked],
     ) -> Vec<(usize, Said)> {
         let mut by_node: BTreeMap<(Address, bool), Vec<usize>> = BTreeMap::new();
         let mut out = Vec::new();
-        for (i, command) in commands.iter().enumerate() {
-            if answers[i].is_some() {
+        for (i, (command, asked)) in commands.iter().zip(asked).enumerate() {
+            if asked.answer.is_some() {
                 continue;
             }
-            let known = to[i].clone();
+            let known = asked.to.clone();
             match known.or_else(|| Some((self.node_of(command.slot)?, false))) {
                 Some(node) => by_node.entry(node).or_default().push(i),
                 None => {

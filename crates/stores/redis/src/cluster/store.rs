@@ -5,25 +5,26 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dulse_shared::{At, GroupMax, RowWrite, Rows, SharedOptions, SharedStore, Stepwise, value};
+use dulse_shared::{GroupMax, RowWrite, Rows, SharedOptions, SharedStore, Stepwise};
 use dulse_store::{Error, ErrorKind, ListRange, Operation};
 use dulse_types::FullPath;
 use redis::{Cmd, Value};
 
 use super::lanes::Lanes;
 use super::lists::OwnLocks;
-use super::names::{doubt_of, text};
+use super::names::text;
 use super::nodes::{Nodes, Routed};
 use super::scripts;
 use super::slots::{Places, slot_of};
 use crate::advice::Settings;
 use crate::config::Config;
 use crate::error::{answer, invalid};
+use crate::store::bytes_of;
 
 /// Bytes of values in one write.
 const GROUP_BYTES_MAX: usize = 48 << 20;
 
-/// Rows that are written at once for one change.
+/// Reads of what is not written in one go, and writes that are tried again, at once for one change.
 const WRITES_MAX: usize = 16;
 
 /// Rows read at once.
@@ -50,10 +51,10 @@ pub fn open_cluster(
 
 /// A cluster with upstream's keys.
 pub struct RedisCluster {
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
     pub(super) places: Places,
     pub(super) own_locks: OwnLocks,
-    lanes: Lanes,
+    pub(super) lanes: Lanes,
 }
 
 impl RedisCluster {
@@ -194,49 +195,6 @@ impl RedisCluster {
         Ok((out, without))
     }
 
-    /// Makes, replaces or removes an entry, and keeps its name in step.
-    async fn write_row(&self, path: &FullPath, write: &RowWrite) -> Result<bool, Error> {
-        let (Some(directory), false) = (path.parent(), path.is_root()) else {
-            let error = Error::new(Operation::Commit, ErrorKind::Invalid);
-            return Err(error.with("because", "the root has no row"));
-        };
-        let directory = directory.as_str();
-        let ttl_s = match &write.after {
-            Some(row) => value::decode(row.clone())?.ttl_sec().max(0),
-            None => 0,
-        };
-        let key = self.config().row_key(path);
-        let comes = write.before.is_none() && write.after.is_some();
-        if !comes {
-            let is_made = self.write_value(&key, write, ttl_s).await?;
-            if is_made && write.after.is_none() {
-                // What is left is a name without a row, which listings take out, too.
-                let names = BTreeSet::from([path.name().to_owned()]);
-                later(self.clean(directory, &names).await);
-            }
-            return Ok(is_made);
-        }
-        let doubt = doubt_of(path.name());
-        self.doubt(directory, &doubt).await?;
-        let made = self.write_value(&key, write, ttl_s).await;
-        match &made {
-            // Its name is looked at until it is among the names.
-            Ok(true) => later(self.has_row(directory, path.name(), &doubt).await),
-            Err(error) if error.outcome() == dulse_store::Outcome::Unknown => {}
-            Ok(false) | Err(_) => {
-                let ends = [(doubt.as_slice(), false)].into();
-                later(self.end(directory, &ends).await);
-            }
-        }
-        made
-    }
-
-    async fn write_value(&self, key: &[u8], write: &RowWrite, ttl_s: i32) -> Result<bool, Error> {
-        self.lanes
-            .write(&self.nodes, &self.places, key, write, ttl_s)
-            .await
-    }
-
     /// The key of all filers' numbers.
     fn numbers_key(&self) -> Vec<u8> {
         format!("{}dulse.up", self.config().key_prefix).into_bytes()
@@ -254,6 +212,24 @@ impl Rows for RedisCluster {
         }
         self.value(Operation::Find, self.config().row_key(path))
             .await
+    }
+
+    async fn get_all(&self, paths: &[FullPath]) -> Result<Vec<Option<Bytes>>, Error> {
+        let (mut commands, mut which) = (Vec::new(), Vec::new());
+        for (i, path) in paths.iter().enumerate().filter(|(_, path)| !path.is_root()) {
+            let key = self.config().row_key(path);
+            let slot = slot_of(&key);
+            let mut command = redis::cmd("GET");
+            command.arg(key);
+            commands.push(Routed { slot, command });
+            which.push(i);
+        }
+        let mut values = vec![None; paths.len()];
+        let said = self.ask_all(Operation::Find, commands).await?;
+        for (i, value) in which.into_iter().zip(said) {
+            values[i] = bytes_of(Operation::Find, value)?;
+        }
+        Ok(values)
     }
 
     async fn list(
@@ -293,13 +269,19 @@ impl Rows for RedisCluster {
             let error = Error::new(Operation::Commit, ErrorKind::Invalid);
             return Err(error.with("because", "rows of a cluster are written one by one"));
         };
-        match &write.at {
-            At::Key(key) => {
-                let key = self.config().pair_key(key);
-                self.write_value(&key, write, 0).await
-            }
-            At::Path(path) => self.write_row(path, write).await,
+        let mut made = self.write_rows(&[write]).await;
+        made.pop().unwrap_or(Ok(false))
+    }
+
+    /// In one go to all servers: rows, and before and behind them the names of each directory.
+    async fn write_all(&self, groups: &[Vec<RowWrite>]) -> Vec<Result<bool, Error>> {
+        let rows: Vec<&RowWrite> = groups.iter().flatten().collect();
+        if rows.len() != groups.len() {
+            let error = Error::new(Operation::Commit, ErrorKind::Invalid);
+            let error = error.with("because", "rows of a cluster are written one by one");
+            return groups.iter().map(|_| Err(error.repeated())).collect();
         }
+        self.write_rows(&rows).await
     }
 
     fn group_max(&self) -> GroupMax {
@@ -349,16 +331,8 @@ impl Rows for RedisCluster {
 }
 
 /// What is left undone is done by whoever lists the directory.
-fn later(done: Result<(), Error>) {
+pub(super) fn later(done: Result<(), Error>) {
     if let Err(error) = done {
         tracing::debug!(%error, "a name is left in doubt");
-    }
-}
-
-fn bytes_of(operation: Operation, value: Value) -> Result<Option<Bytes>, Error> {
-    match value {
-        Value::Nil => Ok(None),
-        Value::BulkString(value) => Ok(Some(Bytes::from(value))),
-        other => Err(answer(operation, "a value", &other)),
     }
 }
