@@ -14,7 +14,6 @@ use dulse_store_testkit::{self as testkit, opener};
 fn main() -> std::process::ExitCode {
     let lacks = server::start().err().map(|e| format!("{e:#}"));
     let opener = opener(open);
-    // Not `million`: this store writes row by row, and that would take longer than all the rest.
     let suites = [
         testkit::core::SUITE,
         testkit::listing::SUITE,
@@ -25,6 +24,7 @@ fn main() -> std::process::ExitCode {
         testkit::concurrency::SUITE,
         testkit::reopen::SUITE,
         testkit::random::SUITE,
+        testkit::million::SUITE,
     ];
     let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), "");
     let code = testkit::run(suites.iter().flat_map(of).collect());
