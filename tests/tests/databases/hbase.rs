@@ -25,7 +25,7 @@ impl Database for Hbase {
     }
 
     fn start_synced() -> Result<Self> {
-        Ok(Self(Server::start_with(&[("hbase.wal.hsync", "true")])?))
+        Ok(Self(Server::start_on_disk(&[("hbase.wal.hsync", "true")])?))
     }
 
     fn make(&self, section: &str, name: &str) -> Result<Place> {

@@ -147,13 +147,23 @@ impl Server {
     /// - `more`: lines of `cassandra.yaml`.
     pub(crate) fn start_with(more: &str, reach: Reach) -> Result<Self> {
         let ports = [free_port(&HOSTS[..1])?, free_port(&HOSTS[..1])?];
-        let mut server = Self::new(HOSTS[0], ports, &ALONE, more, reach)?;
+        let mut server = Self::new(place()?, HOSTS[0], ports, &ALONE, more, reach)?;
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// Where its syncs cost what they cost.
+    pub(crate) fn start_on_disk() -> Result<Self> {
+        let ports = [free_port(&HOSTS[..1])?, free_port(&HOSTS[..1])?];
+        let (dir, reach) = (tempfile::tempdir()?, Arc::new(|session| session));
+        let mut server = Self::new(dir, HOSTS[0], ports, &ALONE, "", reach)?;
         server.start_again()?;
         Ok(server)
     }
 
     /// One that was not started yet.
     fn new(
+        dir: tempfile::TempDir,
         host: &'static str,
         [port, storage_port]: [u16; 2],
         options: &'static [&'static str],
@@ -161,7 +171,6 @@ impl Server {
         reach: Reach,
     ) -> Result<Self> {
         let archives = java::archives("Cassandra", "DULSE_CASSANDRA", ARCHIVES)?;
-        let dir = place()?;
         std::fs::create_dir(dir.path().join("conf"))?;
         let settings = settings(host, port, storage_port) + more;
         std::fs::write(dir.path().join("conf/cassandra.yaml"), settings)?;
@@ -185,7 +194,14 @@ impl Server {
             let part = (1_i128 << 64) / HOSTS.len() as i128;
             let token = i128::from(i64::MIN) + 1 + part * n as i128;
             let more = format!("initial_token: {token}\nauto_bootstrap: false\n");
-            let mut server = Self::new(host, ports, &AMONG_OTHERS, &more, Arc::new(|one| one))?;
+            let mut server = Self::new(
+                place()?,
+                host,
+                ports,
+                &AMONG_OTHERS,
+                &more,
+                Arc::new(|one| one),
+            )?;
             // Each asks the first for the others.
             server.start_again()?;
             Ok(server)

@@ -76,13 +76,18 @@ fn free_port() -> Result<u16> {
 
 impl Server {
     pub(crate) fn start() -> Result<Self> {
-        Self::start_with(&[])
+        Self::start_in(place()?, &[])
     }
 
+    /// Where its syncs cost what they cost.
+    ///
     /// - `more`: settings beside those that every test needs.
-    pub(crate) fn start_with(more: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn start_on_disk(more: &[(&str, &str)]) -> Result<Self> {
+        Self::start_in(tempfile::tempdir()?, more)
+    }
+
+    fn start_in(dir: tempfile::TempDir, more: &[(&str, &str)]) -> Result<Self> {
         let archives = java::archives("HBase", "DULSE_HBASE", ARCHIVES)?;
-        let dir = place()?;
         let zookeeper = free_port()?;
         std::fs::create_dir(dir.path().join("conf"))?;
         let site = site(dir.path(), [zookeeper, free_port()?, free_port()?], more);
