@@ -15,6 +15,7 @@ mod error;
 mod layout;
 mod session;
 mod store;
+mod together;
 mod write;
 
 pub use config::{Config, ConfigError, Tls};

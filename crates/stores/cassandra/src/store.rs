@@ -20,16 +20,16 @@ use crate::config::Config;
 use crate::error::{answer, of, raising};
 use crate::layout::{Place, bounds, number, number_place, numbers, place};
 use crate::session::{Statements, connect, log_sync};
-use crate::write::Turns;
+use crate::together::Lanes;
 
 /// Rows of one answer.
 const PAGE_ROWS_MAX: usize = 500;
 
 /// Rows of one write.
-const GROUP_ROWS_MAX: usize = 128;
+pub(crate) const GROUP_ROWS_MAX: usize = 128;
 
 /// Values of one write, in bytes.
-const GROUP_BYTES_MAX: usize = 1 << 20;
+pub(crate) const GROUP_BYTES_MAX: usize = 1 << 20;
 
 /// Writes of one transaction under way at once.
 const WRITES_MAX: usize = 16;
@@ -58,7 +58,7 @@ pub struct Cassandra {
     pub(crate) session: Session,
     pub(crate) statements: Statements,
     pub(crate) super_large: BTreeSet<String>,
-    pub(crate) turns: Turns,
+    pub(crate) lanes: Lanes,
 }
 
 impl Cassandra {
@@ -81,7 +81,7 @@ impl Cassandra {
             session,
             statements,
             super_large: config.super_large.clone(),
-            turns: Turns::default(),
+            lanes: Lanes::default(),
         })
     }
 

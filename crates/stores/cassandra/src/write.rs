@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Rows of one partition, compared and written at once.
 //!
-//! A conditional write is a round of Paxos among the servers that have the partition. Two at once
-//! on one partition keep one another from ending, so those of this filer take turns; those of
-//! several filers find out, which takes them longer.
-//!
 //! What upstream inserts is a row with a value in it, and either may expire without the other.
 //! Ours are values alone, which take their row with them; where a value is to expire that is
 //! written over another, the row is made to expire with it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use dulse_shared::{At, RowWrite, value};
@@ -18,41 +14,16 @@ use scylla::serialize::value::SerializeValue;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlValue, Row};
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::error::{answer, invalid, of};
 use crate::layout::{Place, place};
 use crate::session::REQUEST_TIME_MAX;
 use crate::store::Cassandra;
-
-/// Partitions that share a turn have the same hash below this.
-const N_TURNS: usize = 1_024;
+use crate::together::Asks;
 
 /// The last second that Cassandra can let something expire in, in its older form that is still
 /// the default, less a day for clocks that are apart.
 const EXPIRY_MAX_S: i64 = i32::MAX as i64 - 86_400;
-
-/// Whose turn it is to write to a partition.
-pub(crate) struct Turns(Vec<Mutex<()>>);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self((0..N_TURNS).map(|_| Mutex::new(())).collect())
-    }
-}
-
-impl Turns {
-    /// Waits for the turn of a partition, at most `time_max`: many that wait for a server that
-    /// does not answer would each wait for all before them.
-    async fn take(&self, dirhash: i64, time_max: Duration) -> Result<MutexGuard<'_, ()>, Error> {
-        let turn = &self.0[dirhash.rem_euclid(N_TURNS as i64) as usize];
-        let taken = tokio::time::timeout(time_max, turn.lock()).await;
-        taken.map_err(|_| {
-            let text = "other writes to the same directory wait for the database";
-            Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", text)
-        })
-    }
-}
 
 /// A value of a statement.
 type Bound<'a> = Box<dyn SerializeValue + Send + Sync + 'a>;
@@ -64,7 +35,7 @@ impl Cassandra {
         for row in group {
             let place = place(&self.super_large, &row.at)?;
             let place = place.ok_or_else(|| invalid(Operation::Commit, "the root has no row"))?;
-            placed.push((row, place));
+            placed.push((row.clone(), place));
         }
         let Some((first, at)) = placed.first() else {
             return Ok(true);
@@ -75,45 +46,14 @@ impl Cassandra {
             // Reading changes nothing: an error of it is no unknown write.
             return Ok(self.value(Operation::Find, find, at).await? == first.before);
         }
-        let is_apart = |(_, place): &(&RowWrite, Place)| {
+        let is_apart = |(_, place): &(RowWrite, Place)| {
             (place.dirhash, &place.directory) != (at.dirhash, &at.directory)
         };
         if placed.iter().any(is_apart) {
             let text = "rows of several partitions are not written at once";
             return Err(invalid(Operation::Commit, text));
         }
-        let now_s = now_s();
-        let asked: Vec<(&PreparedStatement, Vec<Bound<'_>>)> = placed
-            .iter()
-            .flat_map(|(row, place)| self.statements_of(row, place, now_s))
-            .collect();
-        let _turn = self.turns.take(at.dirhash, REQUEST_TIME_MAX).await?;
-        let result = match &asked[..] {
-            [(statement, values)] => self.session.execute_unpaged(statement, values).await,
-            _ => {
-                let mut batch = Batch::new(BatchType::Unlogged);
-                let mut all = Vec::with_capacity(asked.len());
-                for (statement, values) in &asked {
-                    batch.append_statement((*statement).clone());
-                    all.push(values);
-                }
-                self.session.batch(&batch, all).await
-            }
-        };
-        let rows = result
-            .map_err(|e| of(Operation::Commit, e))?
-            .into_rows_result();
-        let rows = rows.map_err(|e| answer(Operation::Commit, e))?;
-        let first = rows.first_row::<Row>();
-        let first = first.map_err(|e| answer(Operation::Commit, e))?;
-        match first.columns.first() {
-            Some(Some(CqlValue::Boolean(is_applied))) => Ok(*is_applied),
-            _ => {
-                let text = "a conditional write was not answered with whether it was made";
-                let error = Error::new(Operation::Commit, ErrorKind::Io).with("because", text);
-                Err(error.unknown_outcome())
-            }
-        }
+        self.lanes.write(self, placed, REQUEST_TIME_MAX).await
     }
 
     fn statements_of<'a>(
@@ -152,6 +92,42 @@ impl Cassandra {
     }
 }
 
+impl Asks for Cassandra {
+    async fn ask(&self, rows: &[(RowWrite, Place)]) -> Result<bool, Error> {
+        let now_s = now_s();
+        let asked: Vec<(&PreparedStatement, Vec<Bound<'_>>)> = rows
+            .iter()
+            .flat_map(|(row, place)| self.statements_of(row, place, now_s))
+            .collect();
+        let result = match &asked[..] {
+            [(statement, values)] => self.session.execute_unpaged(statement, values).await,
+            _ => {
+                let mut batch = Batch::new(BatchType::Unlogged);
+                let mut all = Vec::with_capacity(asked.len());
+                for (statement, values) in &asked {
+                    batch.append_statement((*statement).clone());
+                    all.push(values);
+                }
+                self.session.batch(&batch, all).await
+            }
+        };
+        let rows = result
+            .map_err(|e| of(Operation::Commit, e))?
+            .into_rows_result();
+        let rows = rows.map_err(|e| answer(Operation::Commit, e))?;
+        let first = rows.first_row::<Row>();
+        let first = first.map_err(|e| answer(Operation::Commit, e))?;
+        match first.columns.first() {
+            Some(Some(CqlValue::Boolean(is_applied))) => Ok(*is_applied),
+            _ => {
+                let text = "a conditional write was not answered with whether it was made";
+                let error = Error::new(Operation::Commit, ErrorKind::Io).with("because", text);
+                Err(error.unknown_outcome())
+            }
+        }
+    }
+}
+
 /// How long the server shows a value, in seconds, as upstream tells it; 0 is for ever, also where
 /// the server could not let it expire so late.
 fn ttl_s(value: &Bytes, now_s: i64) -> i32 {
@@ -169,7 +145,6 @@ fn now_s() -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use dulse_store::Outcome;
     use dulse_types::EntryFields;
     use dulse_types::entry::UnknownFields;
 
@@ -179,18 +154,6 @@ mod tests {
         let mut fields = EntryFields::default();
         fields.attrs_mut().ttl_sec = seconds;
         value::encode(&fields.to_entry(&UnknownFields::default()))
-    }
-
-    #[tokio::test]
-    async fn nobody_waits_for_a_turn_without_end() {
-        let (turns, short) = (Turns::default(), Duration::from_millis(1));
-        let held = turns.take(-7, short).await.unwrap();
-        let error = turns.take(-7, short).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
-        drop(turns.take(7, short).await.unwrap());
-        drop(held);
-        drop(turns.take(-7, short).await.unwrap());
     }
 
     #[test]
