@@ -52,6 +52,8 @@ struct Waiting {
 struct Waiter {
     id: u64,
     rows: Write,
+    /// When its turn is to have come.
+    until: Instant,
     done: Sender<Result<bool, Error>>,
 }
 
@@ -87,8 +89,8 @@ impl Lanes {
         };
         let lane = &self.0[place.dirhash.rem_euclid(N_LANES as i64) as usize];
         let (done, mut answer) = channel();
-        let ticket = lane.join(rows, done);
         let until = Instant::now() + wait_max;
+        let ticket = lane.join(rows, until, done);
         let turn = tokio::select! {
             biased;
             told = &mut answer => return told.unwrap_or_else(|_| Err(left())),
@@ -103,11 +105,7 @@ impl Lanes {
             }
         }
         match ticket.withdraw() {
-            true => {
-                let text = "other writes to the same directory wait for the database";
-                let error = Error::new(Operation::Commit, ErrorKind::Unavailable);
-                Err(error.with("because", text))
-            }
+            true => Err(waited()),
             // Another caller took it along and waits for the servers, who are asked for a
             // limited time.
             false => answer.await.unwrap_or_else(|_| Err(left())),
@@ -116,11 +114,17 @@ impl Lanes {
 }
 
 impl Lane {
-    fn join(&self, rows: Write, done: Sender<Result<bool, Error>>) -> Ticket<'_> {
+    fn join(&self, rows: Write, until: Instant, done: Sender<Result<bool, Error>>) -> Ticket<'_> {
         let mut waiting = self.waiting.lock();
         waiting.next_id += 1;
         let id = waiting.next_id;
-        waiting.writes.push_back(Waiter { id, rows, done });
+        let writer = Waiter {
+            id,
+            rows,
+            until,
+            done,
+        };
+        waiting.writes.push_back(writer);
         Ticket { lane: self, id }
     }
 
@@ -148,7 +152,11 @@ impl Lane {
             // says nothing of the rest.
         }
         for waiter in together {
-            let told = to.ask(&waiter.rows).await;
+            let told = match Instant::now() > waiter.until {
+                // Those before it took all the time that it has.
+                true => Err(waited()),
+                false => to.ask(&waiter.rows).await,
+            };
             waiter.tell(told);
         }
     }
@@ -228,6 +236,13 @@ impl Drop for Ticket<'_> {
 /// Whether it says something of the rows that were written, and not of the servers.
 fn is_of_rows(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Invalid | ErrorKind::TooLarge)
+}
+
+/// Of a write whose turn did not come.
+fn waited() -> Error {
+    let text = "other writes to the same directory wait for the database";
+    let error = Error::new(Operation::Commit, ErrorKind::Unavailable);
+    error.with("because", text)
 }
 
 /// Of a write that another caller took along, and left while the servers were asked.

@@ -239,6 +239,27 @@ async fn who_waits_too_long_or_goes_away_writes_nothing() {
     assert_eq!(world.asked(), [vec!["first"], vec!["a"]]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_for_alone_after_all_waits_no_longer_for_that() {
+    let others = BTreeMap::from([("a".to_owned(), Bytes::from_static(b"other"))]);
+    let world = World::new(Servers {
+        others,
+        ..Servers::default()
+    });
+    let mut writes = world.wait_behind_one(&["/d/a", "/d/b"]).await;
+    world.answer(2);
+    assert!(writes.remove(0).await.unwrap().unwrap());
+    world.servers.came.notified().await;
+    world.settle().await;
+    // `a` is asked for alone by now, and not answered for so long that `b` has no time left.
+    tokio::time::advance(MINUTE * 2).await;
+    world.answer(9);
+    assert!(!writes.remove(0).await.unwrap().unwrap());
+    let error = writes.remove(0).await.unwrap().unwrap_err();
+    assert_eq!(error.outcome(), Outcome::NotApplied, "{error}");
+    assert_eq!(world.asked()[1..], [vec!["a", "b"], vec!["a"]]);
+}
+
 #[tokio::test]
 async fn those_whose_write_is_given_up_are_told_that_it_is_unknown() {
     let world = World::new(Servers::default());
