@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Callers of one partition beside servers that answer when they are told to.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
