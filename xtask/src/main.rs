@@ -45,14 +45,14 @@ enum Command {
     Check,
     /// Mends formatting and what clippy can mend by itself.
     Fix,
-    /// Runs the tests: all rings but `rocksdb`, or the one named.
+    /// Runs the tests: all rings, or the one named.
     Test {
-        /// `quick` (no servers), `servers` (our own processes), `upstream` (beside the real weed),
+        /// `quick` (no filers), `servers` (our own processes), `upstream` (beside the real weed),
         /// `rocksdb` (all that is built with that engine).
         ring: Option<plan::Ring>,
     },
-    /// Runs the conformance suite of one engine: `redb`, `leveldb`, `sqlite`, `rocksdb` or
-    /// `memory`.
+    /// Runs the conformance suite of one engine or store: `redb`, `leveldb`, `sqlite`, `rocksdb`,
+    /// `memory`, `replica`, `cassandra`, `etcd`, `hbase`, `mysql`, `postgres` or `redis`.
     Conformance {
         /// The engine.
         store: String,

@@ -7,7 +7,7 @@ use crate::{check, debian, fetch, rocksdb};
 /// A ring of tests, from cheap to dear.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
 pub(crate) enum Ring {
-    /// No servers; at most five minutes.
+    /// No filers as processes; databases where a store is tested.
     Quick,
     /// Black-box tests with our own processes.
     Servers,

@@ -209,7 +209,7 @@ fn page(found: &Found) -> String {
         Written by `cargo xtask fix` from the names of tests; `cargo xtask check` fails when a \
         scenario has none, or the page names one that is not there.\n\
         Those in `sim/` and `crates/` run in virtual time, on virtual disks and networks; those \
-        in `tests/` are real processes. What comes of each is told in `docs/semantics.md`.\n\
+        in `tests/` are real processes. What is promised is told in `docs/semantics.md`.\n\
         S14, sync between clusters, is not among them: there is no sync yet.\n\n\
         | scenario | tests |\n|---|---|\n"
         .to_owned();

@@ -227,7 +227,14 @@ fn stores(wrong: &mut Vec<String>) -> Result<()> {
             );
         }
     }
-    let mut files = vec![root().join("crates/replica/tests/conformance.rs")];
+    let mut files = ["replica", "registry"]
+        .map(|crate_| {
+            root()
+                .join("crates")
+                .join(crate_)
+                .join("tests/conformance.rs")
+        })
+        .to_vec();
     for item in std::fs::read_dir(root().join("crates/stores"))? {
         files.push(item?.path().join("tests/conformance.rs"));
     }

@@ -69,7 +69,7 @@ enum Command {
     Master(roles::MasterArgs),
     /// Runs a volume server
     Volume(roles::VolumeArgs),
-    /// Runs a filer with an embedded store
+    /// Runs a filer with an embedded store, or on a shared one
     Filer(roles::FilerArgs),
     /// Runs one of each in one process
     Server(roles::ServerArgs),

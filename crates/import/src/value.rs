@@ -64,3 +64,34 @@ pub(crate) fn is_hard_link(key: &[u8], value: &Bytes) -> bool {
         .and_then(|entry| entry.fields().map_err(|e| e.to_string()))
         .is_ok_and(names_itself)
 }
+
+#[cfg(test)]
+mod tests {
+    use dulse_types::UnknownFields;
+
+    use super::*;
+
+    /// Field 2000, a length and three bytes: of a version that this one does not know.
+    const LATER: &[u8] = b"\x82\x7d\x03new";
+
+    #[test]
+    fn fields_of_a_later_version_are_taken_over() {
+        let mut fields = EntryFields {
+            name: "file".to_owned(),
+            ..EntryFields::default()
+        };
+        fields.attrs_mut().file_mode = 0o644;
+        let known = fields.to_entry(&UnknownFields::default());
+        let value: Bytes = [&known.raw()[..], LATER].concat().into();
+        let later = Entry::from_bytes(Bytes::from_static(LATER)).unwrap();
+        assert!(!later.unknown().is_empty());
+        let mut gzip = flate2::read::GzEncoder::new(&value[..], flate2::Compression::fast());
+        let mut compressed = Vec::new();
+        gzip.read_to_end(&mut compressed).unwrap();
+        for value in [value, compressed.into()] {
+            let entry = decode_value(&value).unwrap();
+            assert_eq!(entry.fields().unwrap().attrs().file_mode, 0o644);
+            assert_eq!(entry.unknown(), later.unknown());
+        }
+    }
+}
