@@ -175,6 +175,28 @@ impl Peer {
     }
 }
 
+/// A peer that asks a filer for all changes of an origin and takes none of them.
+///
+/// # Errors
+///
+/// When the filer does not answer.
+pub async fn pull_and_rest(
+    cluster: &Cluster,
+    filer: usize,
+    origin: Origin,
+) -> Result<tonic::Streaming<PullBatch>> {
+    let request = PullRequest {
+        puller: rand::random_range(1 << 32..u64::MAX) | 1,
+        origin: origin.0,
+        ..PullRequest::default()
+    };
+    Ok(client(cluster, filer)
+        .await?
+        .pull(request)
+        .await?
+        .into_inner())
+}
+
 async fn client(
     cluster: &Cluster,
     filer: usize,

@@ -181,6 +181,53 @@ async fn s04_slow_subscribers_cost_bounded_memory_and_hear_every_event_once() ->
     Ok(())
 }
 
+/// What peers that take nothing may cost the filer that they ask, each: four batches of a MiB
+/// that are ready, one on its way, and the connection's windows; some 8 MiB were measured.
+const REST_BYTES_MAX: u64 = 12 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_that_take_nothing_cost_bounded_memory_and_hold_up_nobody() -> Result<()> {
+    let cluster = Cluster::start(&["redb", "redb"]).await?;
+    let master = format!("127.0.0.1:{}", cluster.master_port);
+    let mut command = std::process::Command::new(program()?);
+    let status = command.args(["status", "--format=json", "--master", &master]);
+    let status: serde_json::Value = serde_json::from_slice(&status.output()?.stdout)?;
+    let filers = status["filers"].as_array().context("filers")?;
+    let mut resting = Vec::new();
+    for filer in filers {
+        let origin = filer["origin"].as_str().context("an origin")?.parse()?;
+        for _ in 0..SLOW / 2 {
+            resting.push(dulse_tests::peer::pull_and_rest(&cluster, 1, origin).await?);
+        }
+    }
+    ensure!(resting.len() == SLOW, "two filers: {status}");
+    write_all(&cluster, "/rest", &[0, 1]).await?;
+    cluster.wait_converged().await?;
+    let (without, with) = (
+        cluster.filers[0].peak_memory()?,
+        cluster.filers[1].peak_memory()?,
+    );
+    println!(
+        "peak memory {} MiB with {SLOW} peers that take nothing, {} MiB without",
+        with >> 20,
+        without >> 20
+    );
+    let most = SLOW as u64 * REST_BYTES_MAX;
+    ensure!(
+        with < without + most,
+        "{with} bytes with peers that take nothing, {without} without"
+    );
+    // They are still there: what they had not taken by then is theirs when they go on.
+    let mut bytes = 0;
+    for stream in &mut resting {
+        let batch = tokio::time::timeout(PATIENCE, stream.message()).await;
+        let batch = batch.context("a batch")??.context("the stream goes on")?;
+        bytes += batch.changes.iter().map(Bytes::len).sum::<usize>();
+    }
+    ensure!(bytes > 0, "changes are handed out");
+    Ok(())
+}
+
 /// Reads on until the file of this number, or the marker, came; gives its time, and the numbers
 /// in order.
 async fn read_until(
