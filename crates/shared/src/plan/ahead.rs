@@ -72,7 +72,13 @@ impl<B: Backend> Planner<'_, B> {
     pub(super) async fn read_ahead(&mut self, path: &FullPath) -> Result<Option<Bytes>, Error> {
         let rows = &self.rows;
         let paths = self.ahead.with(path, |path| rows.contains_key(path));
-        let mut values = self.backend.get_all(&paths).await?;
+        let mut values = match self.backend.get_all(&paths).await {
+            Ok(values) => values,
+            // What fails may be what the plan would not have come to: all of it is more than one
+            // answer may take, or a row is no entry. The rest is read when it is looked at.
+            Err(_) if paths.len() > 1 => return self.backend.get(path).await,
+            Err(error) => return Err(error),
+        };
         // One too few would be taken for a row that is not there.
         assert_eq!(values.len(), paths.len(), "each path has an answer");
         let rest = values.split_off(1);

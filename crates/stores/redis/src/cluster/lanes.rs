@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dulse_shared::RowWrite;
 use dulse_store::{Error, ErrorKind, Operation};
-use futures::StreamExt;
-use futures::stream;
 use redis::{Cmd, Value};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -35,9 +33,6 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long others of this process are waited for: one after another they write on a lane, or
 /// change the names of a directory.
 pub(super) const WAIT_TIME_MAX: Duration = Duration::from_secs(20);
-
-/// Lost writes that are asked for at once.
-const ASKS_MAX: usize = 16;
 
 /// Pause before it is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(100);
@@ -70,6 +65,30 @@ impl Lanes {
         places: &Places,
         rows: &[LaneWrite<'_>],
     ) -> Vec<Result<bool, Error>> {
+        let mut parts: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (i, row) in rows.iter().enumerate() {
+            // Order: a server that does not answer holds up no lanes of others.
+            let server = nodes.node_of(slot_of(&row.key));
+            parts.entry(server).or_default().push(i);
+        }
+        let writes = parts.into_values().map(|which| async move {
+            let part: Vec<_> = which.iter().map(|i| &rows[*i]).collect();
+            let made = self.write_part(nodes, places, &part).await;
+            which.into_iter().zip(made).collect::<Vec<_>>()
+        });
+        let made = futures::future::join_all(writes).await;
+        let mut made: Vec<_> = made.into_iter().flatten().collect();
+        made.sort_by_key(|(i, _)| *i);
+        made.into_iter().map(|(_, made)| made).collect()
+    }
+
+    /// The same of rows that one server is thought to have.
+    async fn write_part(
+        &self,
+        nodes: &Nodes,
+        places: &Places,
+        rows: &[&LaneWrite<'_>],
+    ) -> Vec<Result<bool, Error>> {
         let slots: Vec<u16> = rows.iter().map(|row| slot_of(&row.key)).collect();
         let mut held = match in_time(self.hold(&slots), WAIT_TIME_MAX).await {
             Ok(held) => held,
@@ -88,18 +107,29 @@ impl Lanes {
                 slot: *slot,
                 command,
             });
-            marks.push((*slot, lane, number));
+            marks.push(Mark {
+                slot: *slot,
+                lane,
+                number,
+            });
         }
         let answers = nodes.ask_each(Operation::Commit, commands).await;
         assert_eq!(answers.len(), rows.len(), "each write has an answer");
-        let began = Instant::now();
-        let outcomes: Vec<_> = marks
-            .iter()
-            .zip(answers)
-            .map(|(mark, answer)| outcome(nodes, mark, answer, began))
-            .collect();
-        // Order: the lanes are held until what became of every write is known.
-        stream::iter(outcomes).buffered(ASKS_MAX).collect().await
+        let is_lost = |answer: &Result<Value, Failed>| matches!(answer, Err(f) if f.was_sent);
+        let mut lost = Vec::new();
+        for (mark, answer) in marks.iter().zip(&answers) {
+            match is_lost(answer) {
+                true => lost.push(mark),
+                false => drop(held.remove(&mark.slot)),
+            }
+        }
+        // Order: their lanes are held until what became of the lost ones is known.
+        let mut settled = settle(nodes, &lost).await.into_iter();
+        let told = answers.into_iter().map(|answer| match is_lost(&answer) {
+            true => outcome(answer, settled.next().flatten()),
+            false => outcome(answer, None),
+        });
+        told.collect()
     }
 
     /// The numbers of some lanes, which nobody else writes on meanwhile.
@@ -150,13 +180,16 @@ impl LaneWrite<'_> {
     }
 }
 
-/// What became of a write, by its answer or, where that was lost, by its lane.
-async fn outcome(
-    nodes: &Nodes,
-    (slot, lane, number): &(u16, Vec<u8>, String),
-    answer: Result<Value, Failed>,
-    began: Instant,
-) -> Result<bool, Error> {
+/// Where it is told what became of a write.
+struct Mark {
+    slot: u16,
+    /// The key.
+    lane: Vec<u8>,
+    number: String,
+}
+
+/// What became of a write, by its answer or, where that was lost, by what its lane says.
+fn outcome(answer: Result<Value, Failed>, settled: Option<bool>) -> Result<bool, Error> {
     let failed = match answer {
         Ok(Value::Int(1)) => return Ok(true),
         // 2: one that was sent before met another row, and forbade the rest.
@@ -170,8 +203,7 @@ async fn outcome(
     if !failed.was_sent {
         return Err(failed.error);
     }
-    tracing::debug!(error = %failed.error, "the answer to a write was lost; asking what became of it");
-    match settle(nodes, *slot, lane, number, began).await {
+    match settled {
         Some(true) => Ok(true),
         Some(false) => {
             let lost = Error::new(Operation::Commit, ErrorKind::Unavailable);
@@ -195,33 +227,45 @@ pub(super) async fn in_time<T>(
     })
 }
 
-/// Whether a write was made; if not, it never will be. `None` when no server says so in time.
-///
-/// - `began`: since when all that were lost together are asked for.
-async fn settle(
-    nodes: &Nodes,
-    slot: u16,
-    key: &[u8],
-    number: &str,
-    began: Instant,
-) -> Option<bool> {
-    loop {
-        let mut command = redis::cmd("EVAL");
-        command.arg(scripts::SETTLE).arg(1).arg(key);
-        command.arg(number).arg(LANE_TIME_S);
-        match nodes.ask(Operation::Commit, slot, command).await {
-            Ok(Value::Int(made)) => return Some(made == 1),
-            Ok(other) => {
-                tracing::debug!(?other, "a lane says something else");
-                return None;
+/// Whether each of some writes was made; if not, it never will be. `None` when no server says so
+/// in time. All are asked for together: servers that do not answer are waited for once.
+async fn settle(nodes: &Nodes, lost: &[&Mark]) -> Vec<Option<bool>> {
+    let mut settled = vec![None; lost.len()];
+    let mut open: Vec<usize> = (0..lost.len()).collect();
+    let began = Instant::now();
+    while !open.is_empty() {
+        tracing::debug!(
+            n_writes = open.len(),
+            "answers to writes were lost; asking what became of them"
+        );
+        let commands = open.iter().map(|i| {
+            let mut command = redis::cmd("EVAL");
+            command.arg(scripts::SETTLE).arg(1).arg(&lost[*i].lane);
+            command.arg(&lost[*i].number).arg(LANE_TIME_S);
+            let slot = lost[*i].slot;
+            Routed { slot, command }
+        });
+        let answers = nodes.ask_each(Operation::Commit, commands.collect()).await;
+        let mut left = Vec::new();
+        for (i, answer) in open.into_iter().zip(answers) {
+            match answer {
+                Ok(Value::Int(made)) => settled[i] = Some(made == 1),
+                Ok(other) => tracing::debug!(?other, "a lane says something else"),
+                Err(failed) => {
+                    tracing::debug!(error = %failed.error, "what became of a write is not known");
+                    left.push(i);
+                }
             }
-            Err(failed) if began.elapsed() < ASK_TIME_MAX => {
-                tracing::debug!(error = %failed.error, "what became of a write is not known yet");
-                tokio::time::sleep(ASK_PAUSE).await;
-            }
-            Err(_) => return None,
         }
+        if began.elapsed() >= ASK_TIME_MAX {
+            break;
+        }
+        if !left.is_empty() {
+            tokio::time::sleep(ASK_PAUSE).await;
+        }
+        open = left;
     }
+    settled
 }
 
 #[cfg(test)]

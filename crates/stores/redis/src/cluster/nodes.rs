@@ -366,7 +366,8 @@ impl Nodes {
         }
     }
 
-    fn node_of(&self, slot: u16) -> Option<Address> {
+    /// The server that is thought to have a slot.
+    pub(super) fn node_of(&self, slot: u16) -> Option<Address> {
         let state = self.state.lock();
         let mut parts = state.parts.iter();
         let part = parts.find(|(first, last, _)| (*first..=*last).contains(&slot));

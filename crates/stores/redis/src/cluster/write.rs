@@ -6,6 +6,7 @@
 //! notes the doubts of all new names, writes all rows, and then puts the names among the names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use dulse_shared::{At, RowWrite, value};
 use dulse_store::{Error, ErrorKind, Operation, Outcome};
@@ -24,6 +25,9 @@ const ROUND_ROWS_MAX: usize = 256;
 
 /// Bytes of values of one round; one row alone may have more.
 const ROUND_BYTES_MAX: usize = 4 << 20;
+
+/// How long the doubts of a round are noted at most: none of them is old when its row is made.
+const DOUBTS_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// Directories whose names are brought in step at once.
 const DIRECTORIES_MAX: usize = 16;
@@ -111,6 +115,7 @@ impl RedisCluster {
     async fn write_round(&self, mut round: Vec<Ready<'_>>) -> Vec<(usize, Result<bool, Error>)> {
         let mut out = Vec::with_capacity(round.len());
         // Order: noted before any row is made.
+        let began = Instant::now();
         let noted = doubts(&round)
             .into_iter()
             .map(|(directory, doubts)| async move {
@@ -129,6 +134,14 @@ impl RedisCluster {
                 out.extend(refused.map(|row| (row.at, Err(error.repeated()))));
                 round.retain(|row| !is_there(row));
             }
+        }
+        if began.elapsed() > DOUBTS_TIME_MAX {
+            // A listing ends a doubt that is old and has no row: a row behind that is listed by
+            // nobody.
+            let text = "the servers that have the names answer too slowly";
+            let error = Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", text);
+            out.extend(round.iter().map(|row| (row.at, Err(error.repeated()))));
+            return out;
         }
         let (ats, doubtful): (Vec<usize>, Vec<Option<Name>>) =
             round.iter().map(|row| (row.at, Name::of(row))).unzip();
