@@ -429,12 +429,16 @@ pub(crate) fn volume_files() -> Vec<Vec<u8>> {
     };
     let late = [&data[..], &last.encode()].concat();
     let torn = &data[..data.len() - 5];
+    // A find: a row that tells of more bytes than the data has.
+    let mut damaged = index.clone();
+    damaged[13] = 0x7f;
     vec![
         joined([&data[..], &index, description]),
         joined([&data[..], &index[..20], description]),
         joined([torn, &index[..34], b""]),
         joined([&data[..]]),
         joined([&late[..], &index, description]),
+        joined([&data[..], &damaged, description]),
     ]
 }
 

@@ -128,7 +128,14 @@ impl Contents {
         };
         for row in rows {
             contents.note(row.key, row.offset, row.size);
-            if row.offset > 0 {
+            if row.offset > 0 && row.end() > length {
+                let key = row.key;
+                tracing::error!(
+                    volume,
+                    key,
+                    "a row of the index tells of more than the data has"
+                );
+            } else if row.offset > 0 {
                 contents.end = contents.end.max(row.end());
             }
         }

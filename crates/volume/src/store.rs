@@ -185,7 +185,7 @@ impl Volume {
             return Err(VolumeError::ReadOnly(why.clone()));
         }
         if let Some(slot) = contents.index.get(&needle.key).copied() {
-            let before = self.record(slot)?;
+            let before = self.record(slot, contents.end)?;
             if before.cookie != needle.cookie {
                 return Err(VolumeError::Cookie);
             }
@@ -247,7 +247,15 @@ impl Volume {
         }
     }
 
-    fn record(&self, slot: Slot) -> Result<Needle, VolumeError> {
+    /// - `end`: where the data ends.
+    fn record(&self, slot: Slot, end: u64) -> Result<Needle, VolumeError> {
+        // A damaged row may tell any size; no room is made for what cannot be there.
+        if slot.offset + record_len(slot.size) > end {
+            metrics::INVALID_NEEDLES.add(1);
+            let size = slot.size;
+            let text = format!("the index tells of {size} bytes where the data has fewer");
+            return Err(VolumeError::Corrupt(text));
+        }
         let mut bytes = vec![0; record_len(slot.size) as usize];
         let read = self.data.read_exact_at(&mut bytes, slot.offset);
         read.inspect_err(|_| metrics::READ_FAILURES.add(1))?;
@@ -263,14 +271,12 @@ impl Volume {
     ///
     /// `NotFound`, also for a wrong cookie and when its time to live is over; `Corrupt`, `Io`.
     pub fn read(&self, key: u64, cookie: u32) -> Result<Needle, VolumeError> {
-        let slot = self
-            .contents
-            .read()
-            .index
-            .get(&key)
-            .copied()
-            .ok_or(VolumeError::NotFound)?;
-        let needle = self.record(slot)?;
+        let (slot, end) = {
+            let contents = self.contents.read();
+            let slot = contents.index.get(&key).copied();
+            (slot.ok_or(VolumeError::NotFound)?, contents.end)
+        };
+        let needle = self.record(slot, end)?;
         let is_expired = needle.ttl != [0, 0]
             && needle.append_at_ns / 1_000_000_000 + ttl_seconds(needle.ttl) < now_s();
         if needle.cookie != cookie || is_expired {
@@ -291,7 +297,7 @@ impl Volume {
             .get(&key)
             .copied()
             .ok_or(VolumeError::NotFound)?;
-        let before = self.record(slot)?;
+        let before = self.record(slot, contents.end)?;
         if cookie.is_some_and(|cookie| cookie != before.cookie) {
             return Err(VolumeError::Cookie);
         }

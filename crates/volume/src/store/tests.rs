@@ -126,6 +126,34 @@ fn a_tail_of_zeros_after_power_loss_is_cut() {
     assert_eq!(&volume.read(1, 7).unwrap().data[..], b"one");
 }
 
+/// A find of the fuzzer: the size in a row of the index was damaged. A read made room for that
+/// many bytes, up to 4 GiB, before it read any, and the next needle was written as far behind.
+#[test]
+fn a_row_that_tells_of_more_than_the_data_has_is_damage() {
+    let (dir, store) = store_with(1, [0, 0]);
+    let volume = store.volume(1).unwrap();
+    volume.write(needle(1, "one"), true).unwrap();
+    volume.write(needle(2, "two"), true).unwrap();
+    let end = volume.figures().size;
+    drop((volume, store));
+    let index = OpenOptions::new()
+        .write(true)
+        .open(dir.path().join("1.idx"))
+        .unwrap();
+    index.write_all_at(&[0x7f; 4], 13).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let volume = store.volume(1).unwrap();
+    assert!(matches!(volume.read(1, 7), Err(VolumeError::Corrupt(_))));
+    assert!(matches!(
+        volume.delete(1, Some(7)),
+        Err(VolumeError::Corrupt(_))
+    ));
+    assert_eq!(&volume.read(2, 7).unwrap().data[..], b"two");
+    assert_eq!(volume.figures().size, end);
+    volume.write(needle(3, "three"), true).unwrap();
+    assert_eq!(&volume.read(3, 7).unwrap().data[..], b"three");
+}
+
 #[test]
 fn an_expired_needle_is_not_found_and_an_expired_volume_goes() {
     let (dir, store) = store_with(1, [1, 1]);
