@@ -105,7 +105,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
     push(
         "unit, property, conformance, crash",
         Ring::Quick,
-        800,
+        1_900,
         Box::new(|| {
             // The stores' suites run against them.
             crate::postgres::setup()?;
