@@ -514,6 +514,19 @@ fn joins_at(core: &mut Core, now: Now) -> Option<StreamId> {
     })
 }
 
+/// A provider that refused was asked again at once, a hundred times a second.
+#[test]
+fn a_state_that_was_refused_is_asked_for_again_after_a_pause() {
+    let answers: [(u64, &[(u64, i64)]); 1] = [(2, &[(2, 10)])];
+    let mut core = fresh(true, &answers);
+    let stream = joins_when_greeted(&mut core, SECOND, &answers, 9).expect("it joins");
+    core.joined(SECOND * 2, stream, Err("refused".to_owned()));
+    let at_once = joins_when_greeted(&mut core, SECOND * 2, &answers, 5);
+    assert_eq!(at_once, None);
+    let later = joins_when_greeted(&mut core, SECOND * 2 + RETRY_DELAY, &answers, 5);
+    assert!(later.is_some_and(|later| later != stream), "{later:?}");
+}
+
 /// Two stores that lacked what a third filer had of a lost one, and that this had in its log no
 /// more, took new origins in turn, each from the state of the other, for ever.
 #[test]

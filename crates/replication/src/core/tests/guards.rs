@@ -649,6 +649,35 @@ fn every_member_that_answers_is_asked_what_it_had() {
     );
 }
 
+/// The member that had the later write did not answer within the two seconds for which it was
+/// asked then, and an earlier one was made anew over it.
+#[test]
+fn a_member_that_does_not_answer_is_asked_for_ten_seconds() {
+    let applied = vector(&[(1, 5), (2, 10), (3, 10)]);
+    let mut core = listing(&[1, 2, 3]);
+    let members = [1, 2, 3].map(|n| (origin(n), address(n as u16)));
+    let shuts_out = Greeting {
+        gone: vec![(origin(1), Stamp(3))],
+        members: vec![origin(2), origin(3)],
+        ..says(origin(2), 2, vector(&[(1, 3)]))
+    };
+    let renewed = (0..30).find(|second| {
+        let now = SECOND * *second;
+        let actions = core.poll(now, &view(&applied, &members));
+        for action in &actions {
+            if let Action::Greet { link, address: at } = action
+                && *at == address(2)
+            {
+                core.greeted(now, *link, Ok(shuts_out.clone()));
+            }
+        }
+        let mut all = actions;
+        all.extend(core.poll(now, &view(&applied, &members)));
+        all.iter().any(|a| matches!(a, Action::Renew { .. }))
+    });
+    assert_eq!(renewed, Some(10));
+}
+
 /// Whatever it stamped would be taken for what the others have of it already.
 #[test]
 fn a_store_that_lacks_own_changes_which_others_have_takes_a_new_origin() {
