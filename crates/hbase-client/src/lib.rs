@@ -10,8 +10,7 @@
 //! a mutation is sent again only where the server said, or the way there shows, that nothing was.
 //!
 //! Not here: Kerberos, TLS (HBase 2.6 has it, upstream's client does not), cell blocks (cells come
-//! as messages), several rows written in
-//! one call.
+//! as messages), several rows written in one call.
 
 mod client;
 mod connection;

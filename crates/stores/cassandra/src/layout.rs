@@ -43,6 +43,11 @@ impl Place {
             name,
         }
     }
+
+    /// Whether both lie in one partition.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        (self.dirhash, &self.directory) == (other.dirhash, &other.directory)
+    }
 }
 
 /// What tells names of one super large directory from those of another.

@@ -168,27 +168,26 @@ impl Waiting {
         let Some(first) = self.writes.pop_front() else {
             return Vec::new();
         };
-        let partition = first.partition();
-        let partition = (partition.0, partition.1.to_owned());
+        let place = first.rows.first().map(|(_, place)| place.clone());
         let (mut n_rows, mut n_bytes) = (first.rows.len(), first.n_bytes());
-        let names = |waiter: &Waiter| -> Vec<String> {
-            waiter.rows.iter().map(|(_, p)| p.name.clone()).collect()
-        };
-        let mut taken: BTreeSet<String> = names(&first).into_iter().collect();
+        let mut taken: BTreeSet<String> = first.names().cloned().collect();
         let (mut together, mut left) = (vec![first], VecDeque::new());
         for waiter in self.writes.drain(..) {
-            let is_apart = waiter.partition() != (partition.0, partition.1.as_str())
+            let is_beside = |(_, other): &(RowWrite, Place)| {
+                place.as_ref().is_some_and(|place| place.is_beside(other))
+            };
+            let is_apart = !waiter.rows.iter().all(is_beside)
                 || n_rows + waiter.rows.len() > GROUP_ROWS_MAX
                 || n_bytes + waiter.n_bytes() > GROUP_BYTES_MAX
                 // ⚠ A row is compared once in one write, and written once.
-                || names(&waiter).iter().any(|name| taken.contains(name));
+                || waiter.names().any(|name| taken.contains(name));
             if is_apart {
                 left.push_back(waiter);
                 continue;
             }
             n_rows += waiter.rows.len();
             n_bytes += waiter.n_bytes();
-            taken.extend(names(&waiter));
+            taken.extend(waiter.names().cloned());
             together.push(waiter);
         }
         self.writes = left;
@@ -197,10 +196,9 @@ impl Waiting {
 }
 
 impl Waiter {
-    /// Hash and name of the directory.
-    fn partition(&self) -> (i64, &str) {
-        let place = self.rows.first().map(|(_, place)| place);
-        place.map_or((0, ""), |p| (p.dirhash, p.directory.as_str()))
+    /// Of its rows in their partition.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.rows.iter().map(|(_, place)| &place.name)
     }
 
     fn n_bytes(&self) -> usize {

@@ -46,10 +46,7 @@ impl Cassandra {
             // Reading changes nothing: an error of it is no unknown write.
             return Ok(self.value(Operation::Find, find, at).await? == first.before);
         }
-        let is_apart = |(_, place): &(RowWrite, Place)| {
-            (place.dirhash, &place.directory) != (at.dirhash, &at.directory)
-        };
-        if placed.iter().any(is_apart) {
+        if placed.iter().any(|(_, place)| !place.is_beside(at)) {
             let text = "rows of several partitions are not written at once";
             return Err(invalid(Operation::Commit, text));
         }
