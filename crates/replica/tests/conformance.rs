@@ -8,11 +8,13 @@ use dulse_engine_redb::RedbEngine;
 use dulse_journal::RealDisk;
 use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, ReplicaStore, SystemClock};
 use dulse_store::{Error, ErrorKind, Operation};
-use dulse_store_testkit::conformance;
+use dulse_store_testkit::{self as testkit, opener};
 
-conformance! {
-    open: open,
-    suites: [core, listing, transactions, trees, sizes, kv, concurrency, reopen, random, million],
+fn main() -> std::process::ExitCode {
+    let open = opener(open);
+    let mut trials = testkit::trials(&open, None, "");
+    trials.extend(testkit::million::SUITE.trials(&open, None, ""));
+    testkit::run(trials)
 }
 
 fn open(dir: &Path) -> Result<ReplicaStore, Error> {

@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The suites that every entry store passes, embedded or shared.
 //!
-//! A case is a plain function of a store; [`conformance!`] makes each a test of its own. A store
-//! names the suites it runs, in its `tests/conformance.rs`, so what it lacks is seen there:
-//!
-//! ```text
-//! conformance! {
-//!     open: open,
-//!     suites: [core, listing, transactions, trees, sizes, kv, concurrency, reopen, random, million],
-//! }
-//! ```
+//! A case is a plain function of a store; [`trials`] makes each a test of its own. All stores run
+//! all of them: there is one list.
 
 mod case;
 mod make;
@@ -26,22 +19,33 @@ pub mod sizes;
 pub mod transactions;
 pub mod trees;
 
+use std::sync::Arc;
+
+use libtest_mimic::Trial;
+
 pub use case::{Body, Case, Open, Suite, opener, run};
 pub use make::{commit, directory, entry, file, path};
 
-/// The `main` of a store's conformance test.
+/// Every suite but [`million`], which takes a minute or more: a store with several layouts of the
+/// same kind runs it in one.
+pub const SUITES: &[Suite] = &[
+    core::SUITE,
+    listing::SUITE,
+    transactions::SUITE,
+    trees::SUITE,
+    sizes::SUITE,
+    kv::SUITE,
+    concurrency::SUITE,
+    reopen::SUITE,
+    random::SUITE,
+];
+
+/// The tests of [`SUITES`].
 ///
 /// - `open`: opens or creates the store that belongs to a directory, which exists; opening the
 ///   same directory again finds what was written.
-/// - `suites`: modules of this crate.
-#[macro_export]
-macro_rules! conformance {
-    (open: $open:expr, suites: [$($suite:ident),* $(,)?] $(,)?) => {
-        fn main() -> std::process::ExitCode {
-            let open = $crate::opener($open);
-            let mut trials = Vec::new();
-            $(trials.extend($crate::$suite::SUITE.trials(&open, None, ""));)*
-            $crate::run(trials)
-        }
-    };
+/// - `lacks`, `prefix`: as [`Suite::trials`].
+pub fn trials(open: &Arc<Open>, lacks: Option<&str>, prefix: &str) -> Vec<Trial> {
+    let of = |suite: &Suite| suite.trials(open, lacks, prefix);
+    SUITES.iter().flat_map(of).collect()
 }

@@ -21,19 +21,7 @@ fn main() -> std::process::ExitCode {
     let opener = opener(open);
     // Not `million`: 128 entries of a directory go in one write, but its writes take turns. On two
     // busy cores half of the million took 4.6 minutes, and 107 s of the server's processor time.
-    let suites = [
-        testkit::core::SUITE,
-        testkit::listing::SUITE,
-        testkit::transactions::SUITE,
-        testkit::trees::SUITE,
-        testkit::sizes::SUITE,
-        testkit::kv::SUITE,
-        testkit::concurrency::SUITE,
-        testkit::reopen::SUITE,
-        testkit::random::SUITE,
-    ];
-    let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), "");
-    let code = testkit::run(suites.iter().flat_map(of).collect());
+    let code = testkit::run(testkit::trials(&opener, lacks.as_deref(), ""));
     server::stop();
     code
 }

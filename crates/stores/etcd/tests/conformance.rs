@@ -26,20 +26,8 @@ fn main() -> std::process::ExitCode {
     let address = server.as_ref().map(|server| server.address());
     let address = address.unwrap_or_default();
     let opener = opener(move |dir| open(&address, dir));
-    let suites = [
-        testkit::core::SUITE,
-        testkit::listing::SUITE,
-        testkit::transactions::SUITE,
-        testkit::trees::SUITE,
-        testkit::sizes::SUITE,
-        testkit::kv::SUITE,
-        testkit::concurrency::SUITE,
-        testkit::reopen::SUITE,
-        testkit::random::SUITE,
-        testkit::million::SUITE,
-    ];
-    let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), "etcd::");
-    let trials = suites.iter().flat_map(of).collect();
+    let mut trials = testkit::trials(&opener, lacks.as_deref(), "etcd::");
+    trials.extend(testkit::million::SUITE.trials(&opener, lacks.as_deref(), "etcd::"));
     testkit::run(trials)
 }
 

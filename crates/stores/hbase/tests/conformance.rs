@@ -14,20 +14,9 @@ use dulse_store_testkit::{self as testkit, opener};
 fn main() -> std::process::ExitCode {
     let lacks = server::start().err().map(|e| format!("{e:#}"));
     let opener = opener(open);
-    let suites = [
-        testkit::core::SUITE,
-        testkit::listing::SUITE,
-        testkit::transactions::SUITE,
-        testkit::trees::SUITE,
-        testkit::sizes::SUITE,
-        testkit::kv::SUITE,
-        testkit::concurrency::SUITE,
-        testkit::reopen::SUITE,
-        testkit::random::SUITE,
-        testkit::million::SUITE,
-    ];
-    let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), "");
-    let code = testkit::run(suites.iter().flat_map(of).collect());
+    let mut trials = testkit::trials(&opener, lacks.as_deref(), "");
+    trials.extend(testkit::million::SUITE.trials(&opener, lacks.as_deref(), ""));
+    let code = testkit::run(trials);
     server::stop();
     code
 }

@@ -20,28 +20,17 @@ const SERVERS: [(Kind, &str, &[&str]); 2] = [
 ];
 
 fn main() -> std::process::ExitCode {
-    let suites = [
-        testkit::core::SUITE,
-        testkit::listing::SUITE,
-        testkit::transactions::SUITE,
-        testkit::trees::SUITE,
-        testkit::sizes::SUITE,
-        testkit::kv::SUITE,
-        testkit::concurrency::SUITE,
-        testkit::reopen::SUITE,
-        testkit::random::SUITE,
-    ];
     let mut trials = Vec::new();
     for (kind, server, more) in SERVERS {
         let lacks = server::start(kind, more).err().map(|e| format!("{e:#}"));
         for (layout, tables) in [("mysql", Tables::One), ("mysql2", Tables::PerBucket)] {
             let prefix = format!("{server}::{layout}::");
             let opener = opener(move |dir| open(kind, tables, dir));
-            let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), &prefix);
-            trials.extend(suites.iter().flat_map(of));
+            trials.extend(testkit::trials(&opener, lacks.as_deref(), &prefix));
             // For a minute, so once: a directory lies in one table in both layouts.
             if (kind, tables) == (Kind::MariaDb, Tables::One) {
-                trials.extend(of(&testkit::million::SUITE));
+                let million = testkit::million::SUITE;
+                trials.extend(million.trials(&opener, lacks.as_deref(), &prefix));
             }
         }
     }

@@ -13,28 +13,17 @@ use dulse_store_testkit::{self as testkit, opener};
 
 fn main() -> std::process::ExitCode {
     let lacks = server::start().err().map(|e| format!("{e:#}"));
-    let suites = [
-        testkit::core::SUITE,
-        testkit::listing::SUITE,
-        testkit::transactions::SUITE,
-        testkit::trees::SUITE,
-        testkit::sizes::SUITE,
-        testkit::kv::SUITE,
-        testkit::concurrency::SUITE,
-        testkit::reopen::SUITE,
-        testkit::random::SUITE,
-    ];
     let mut trials = Vec::new();
     for (prefix, tables) in [
         ("postgres::", Tables::One),
         ("postgres2::", Tables::PerBucket),
     ] {
         let opener = opener(move |dir| open(tables, dir));
-        let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), prefix);
-        trials.extend(suites.iter().flat_map(of));
+        trials.extend(testkit::trials(&opener, lacks.as_deref(), prefix));
         // For a minute, so in one layout: a directory lies in one table in both.
         if tables == Tables::One {
-            trials.extend(of(&testkit::million::SUITE));
+            let million = testkit::million::SUITE;
+            trials.extend(million.trials(&opener, lacks.as_deref(), prefix));
         }
     }
     let code = testkit::run(trials);

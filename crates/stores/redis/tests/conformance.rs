@@ -26,17 +26,6 @@ fn main() -> std::process::ExitCode {
     let started = start();
     let lacks = started.as_ref().err().map(|e| format!("{e:#}"));
     let all = Arc::new(Mutex::new(started.ok()));
-    let suites = [
-        testkit::core::SUITE,
-        testkit::listing::SUITE,
-        testkit::transactions::SUITE,
-        testkit::trees::SUITE,
-        testkit::sizes::SUITE,
-        testkit::kv::SUITE,
-        testkit::concurrency::SUITE,
-        testkit::reopen::SUITE,
-        testkit::random::SUITE,
-    ];
     let mut trials = Vec::new();
     for (prefix, names, is_sentinel) in [
         ("redis2::", Names::SortedSet, false),
@@ -53,11 +42,11 @@ fn main() -> std::process::ExitCode {
             };
             open(names, servers, dir)
         });
-        let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), prefix);
-        trials.extend(suites.iter().flat_map(of));
+        trials.extend(testkit::trials(&opener, lacks.as_deref(), prefix));
         // For a minute, so once for each kind of list.
         if !is_sentinel {
-            trials.extend(of(&testkit::million::SUITE));
+            let million = testkit::million::SUITE;
+            trials.extend(million.trials(&opener, lacks.as_deref(), prefix));
         }
     }
     for (prefix, names) in [
@@ -73,9 +62,9 @@ fn main() -> std::process::ExitCode {
             };
             open_cluster(names, Servers::Cluster(addresses), dir)
         });
-        let of = |suite: &testkit::Suite| suite.trials(&opener, lacks.as_deref(), prefix);
-        trials.extend(suites.iter().flat_map(of));
-        trials.extend(of(&testkit::million::SUITE));
+        trials.extend(testkit::trials(&opener, lacks.as_deref(), prefix));
+        let million = testkit::million::SUITE;
+        trials.extend(million.trials(&opener, lacks.as_deref(), prefix));
     }
     let code = testkit::run(trials);
     drop(all.lock().expect("no thread has panicked here").take());
