@@ -10,6 +10,7 @@ mod cassandra;
 mod chaos;
 mod check;
 mod compare;
+mod crates;
 mod debian;
 mod dist;
 mod etcd;

@@ -105,7 +105,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
     push(
         "unit, property, conformance, crash",
         Ring::Quick,
-        1_900,
+        1_500,
         Box::new(|| {
             // The stores' suites run against them.
             crate::postgres::setup()?;
@@ -114,14 +114,7 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             crate::etcd::setup()?;
             crate::hbase::setup()?;
             crate::cassandra::setup()?;
-            run(&mut cargo(&[
-                "test",
-                "--profile",
-                "ci",
-                "--workspace",
-                "--exclude",
-                "dulse-tests",
-            ]))
+            crate::crates::test()
         }),
     );
     push(
