@@ -15,54 +15,43 @@ use crate::run::{cargo, output, run};
 /// The tests that mostly wait.
 const FAULTS: &[&str] = &["sharing", "sharing_cluster", "secured"];
 
-/// What every call of cargo is about: with the same packages they have the same features, so
-/// nothing is built twice.
-const OF_ALL: &[&str] = &[
-    "test",
-    "--profile",
-    "ci",
-    "--workspace",
-    "--exclude",
-    "dulse-tests",
-];
-
 /// Builds and runs them. What runs beside prints when it has ended.
 ///
 /// # Errors
 ///
 /// When a build or a test fails; both halves are told.
 pub(crate) fn test() -> Result<()> {
-    run(cargo(OF_ALL).arg("--no-run"))?;
-    let metadata = output(&mut cargo(&[
-        "metadata",
-        "--no-deps",
-        "--format-version",
-        "1",
-    ]))?;
-    let others = others(&serde_json::from_str(&metadata)?);
-    let mut beside = cargo(OF_ALL);
-    beside.args(FAULTS.iter().flat_map(|name| ["--test", name]));
+    let mut metadata = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    let programs = Programs::of(&serde_json::from_str(&output(&mut metadata)?)?);
+    // With the same packages every call has the same features, so nothing is built twice.
+    let of_all = |arguments: &[&str]| {
+        let mut command = cargo(&["test", "--profile", "ci", "--workspace"]);
+        let left_out = programs.elsewhere.iter();
+        command.args(left_out.flat_map(|package| ["--exclude", package]));
+        command.args(arguments);
+        command
+    };
+    let named = |name: &'static str| ["--test", name];
+    run(&mut of_all(&["--no-run"]))?;
+    let mut beside = of_all(&FAULTS.iter().copied().flat_map(named).collect::<Vec<_>>());
+    let told = format!("tests/{}", FAULTS.join(", tests/"));
+    println!("beside all else: {told}");
     let (rest, beside) = std::thread::scope(|scope| {
-        let beside = scope.spawn(move || {
-            println!("beside: tests/{}", FAULTS.join(", tests/"));
-            beside.stdin(Stdio::null()).output()
-        });
-        let mut rest = cargo(OF_ALL);
-        rest.args(["--lib", "--bins"]);
-        rest.args(others.iter().flat_map(|name| ["--test", name]));
-        let rest = run(&mut rest).and_then(|()| run(cargo(OF_ALL).arg("--doc")));
+        let beside = scope.spawn(move || beside.stdin(Stdio::null()).output());
+        let mut rest = of_all(&["--lib", "--bins"]);
+        rest.args(programs.others.iter().flat_map(|name| ["--test", name]));
+        let rest = run(&mut rest).and_then(|()| run(&mut of_all(&["--doc"])));
         (rest, beside.join())
     });
     let beside = beside.map_err(|_| anyhow!("who runs tests beside has panicked"))?;
     let beside = beside.context("start cargo")?;
-    println!("\nbeside that: tests/{}", FAULTS.join(", tests/"));
+    println!("\nbeside that ran {told}:");
     println!("{}", String::from_utf8_lossy(&beside.stdout));
     eprintln!("{}", String::from_utf8_lossy(&beside.stderr));
     if !beside.status.success() {
         let rest = rest.err().map(|e| format!(", and {e:#}"));
         bail!(
-            "tests/{} failed: {}{}",
-            FAULTS.join(", tests/"),
+            "{told} failed: {}{}",
             beside.status,
             rest.unwrap_or_default()
         );
@@ -70,33 +59,62 @@ pub(crate) fn test() -> Result<()> {
     rest
 }
 
-/// Every other test program, by cargo's word: none is left out.
-fn others(metadata: &Value) -> BTreeSet<String> {
-    let packages = metadata["packages"].as_array().into_iter().flatten();
-    let packages = packages.filter(|package| package["name"] != "dulse-tests");
-    let targets = packages.flat_map(|p| p["targets"].as_array().into_iter().flatten());
-    let tests = targets.filter(|target| target["kind"][0] == "test");
-    tests
-        .filter_map(|target| target["name"].as_str())
-        .filter(|name| !FAULTS.contains(name))
-        .map(str::to_owned)
-        .collect()
+/// Test programs, by cargo's word: none is left out.
+struct Programs {
+    /// Names of those that are not [`FAULTS`].
+    others: BTreeSet<String>,
+    /// Packages whose tests are steps of their own: the black-box ones, and those that need a
+    /// feature.
+    elsewhere: BTreeSet<String>,
+}
+
+impl Programs {
+    fn of(metadata: &Value) -> Self {
+        let (mut others, mut elsewhere) = (BTreeSet::new(), BTreeSet::new());
+        for package in metadata["packages"].as_array().into_iter().flatten() {
+            let name = package["name"].as_str().unwrap_or_default();
+            let targets = package["targets"].as_array().into_iter().flatten();
+            let tests: Vec<&Value> = targets.filter(|t| t["kind"][0] == "test").collect();
+            if name == "dulse-tests" || tests.iter().any(|t| needs_a_feature(t)) {
+                elsewhere.insert(name.to_owned());
+                continue;
+            }
+            let names = tests.iter().filter_map(|t| t["name"].as_str());
+            let names = names.filter(|name| !FAULTS.contains(name));
+            others.extend(names.map(str::to_owned));
+        }
+        Self { others, elsewhere }
+    }
+}
+
+/// Cargo refuses to run one that is named and leaves it out otherwise.
+fn needs_a_feature(target: &Value) -> bool {
+    let features = target["required-features"].as_array();
+    features.is_some_and(|features| !features.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     #[test]
-    fn every_test_program_but_those_beside_and_the_black_box_is_named() {
+    fn every_test_program_but_those_beside_and_elsewhere_is_named() {
         let target = |kind: &str, name: &str| serde_json::json!({"kind": [kind], "name": name});
+        let mut with_feature = target("test", "model");
+        with_feature["required-features"] = serde_json::json!(["f"]);
         let metadata = serde_json::json!({"packages": [
             {"name": "a", "targets": [target("lib", "a"), target("test", "model")]},
             {"name": "b", "targets": [target("test", "sharing"), target("test", "model")]},
             {"name": "c", "targets": [target("bin", "c"), target("test", "crash")]},
+            {"name": "d", "targets": [target("lib", "d"), with_feature]},
             {"name": "dulse-tests", "targets": [target("test", "chaos")]},
         ]});
-        let named: Vec<String> = others(&metadata).into_iter().collect();
-        assert_eq!(named, ["crash", "model"]);
+        let programs = Programs::of(&metadata);
+        assert_eq!(programs.others, set(&["crash", "model"]));
+        assert_eq!(programs.elsewhere, set(&["d", "dulse-tests"]));
     }
 }
