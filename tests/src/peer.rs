@@ -175,7 +175,7 @@ impl Peer {
     }
 }
 
-/// A peer that asks a filer for all changes of an origin and takes none of them.
+/// A peer that asks a filer for all changes of an origin behind a stamp and takes none of them.
 ///
 /// # Errors
 ///
@@ -184,10 +184,12 @@ pub async fn pull_and_rest(
     cluster: &Cluster,
     filer: usize,
     origin: Origin,
+    after: Stamp,
 ) -> Result<tonic::Streaming<PullBatch>> {
     let request = PullRequest {
         puller: rand::random_range(1 << 32..u64::MAX) | 1,
         origin: origin.0,
+        after: after.0,
         ..PullRequest::default()
     };
     Ok(client(cluster, filer)
