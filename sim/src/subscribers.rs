@@ -116,7 +116,7 @@ impl World {
         let failed = |e| format!("subscriber at filer {f}: {e}");
         if client.reading.is_none() {
             client.resume();
-            let mut reading = Reading::new(client.since, None);
+            let mut reading = Reading::new(client.since, Vec::new());
             if is_older_than_log(&shared, client.since, false).map_err(failed)? {
                 if !reading.may_take_state(head.limit) {
                     return Ok(());

@@ -6,7 +6,6 @@ use dulse_store::{Commit, Transaction, TreeChange};
 use dulse_types::Stamp;
 
 use crate::checks::Seen;
-use crate::filer::Running;
 use crate::world::World;
 
 impl World {
@@ -47,17 +46,22 @@ impl World {
     /// What is in the log is on disk, so it counts as acknowledged.
     fn tree_changed(&mut self, f: usize, before: Stamp) -> Result<(), String> {
         let running = self.filers[f].running.as_ref();
-        let Some(stamp) = running.map(Running::own_stamp).filter(|s| *s > before) else {
+        let Some(running) = running.filter(|running| running.own_stamp() > before) else {
             return Ok(());
         };
+        let (origin, stamp) = (running.origin(), running.own_stamp());
         self.wrote(f);
         self.counts.writes += 1;
         self.trace.note(&[stamp.0.cast_unsigned()]);
-        let results = Vec::new();
+        let commit = Commit {
+            origin,
+            stamp,
+            results: Vec::new(),
+        };
         self.show(&Seen::Committed {
             filer: f,
             group: &[Transaction::default()],
-            results: &[Ok(Commit { stamp, results })],
+            results: &[Ok(commit)],
         })
     }
 }

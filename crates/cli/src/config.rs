@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, Command, Subcommand};
 use dulse_config::{Security, Stores};
+use dulse_registry::Choice;
 
 use crate::exit::Usage;
 use crate::settings;
@@ -72,6 +73,9 @@ fn check_security(file: &std::path::Path) -> Result<()> {
 fn check_stores(file: &std::path::Path) -> Result<()> {
     let nothing = |_: &str| None;
     let read = Stores::read(file, &nothing).map_err(|e| Usage(e.to_string()))?;
-    dulse_registry::choose(&read).map_err(|e| Usage(e.to_string()))?;
+    let usage = |e: dulse_registry::ChooseError| Usage(e.to_string());
+    let chosen = dulse_registry::choose(&read).map_err(usage)?;
+    let is_embedded = !matches!(chosen, Some(Choice::Shared(_)));
+    dulse_registry::choose_located(&read, is_embedded).map_err(usage)?;
     Ok(())
 }

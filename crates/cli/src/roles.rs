@@ -137,6 +137,7 @@ async fn start_filer(
         Some(shared) => sharing::open(args, shared).await?,
         None => Entries::Embedded(open_embedded(args, &place.address).await?),
     };
+    let located = sharing::open_located(args, &entries, settled.located).await?;
     let is_embedded = matches!(entries, Entries::Embedded(_));
     let mut http = dulse_filer::http::Options::upstream();
     http.lists_directories = security.lists_directories;
@@ -163,7 +164,7 @@ async fn start_filer(
         let dir = args.dir.clone();
         exporter.observe(move || observe_disk("filer", &dir));
     }
-    let started = Filer::start(options, place.http, place.grpc, entries).await;
+    let started = Filer::start(options, place.http, place.grpc, entries, located).await;
     let filer = started.map_err(usage)?;
     if is_embedded {
         healing::rescue(&filer, &args.dir);

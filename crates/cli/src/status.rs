@@ -120,6 +120,9 @@ fn filer_text(filer: &Filer) -> String {
         filer.digest,
         vector.join(" "),
     );
+    if !filer.store_place.is_empty() {
+        text.push_str(&format!("  directories: {}\n", filer.store_place));
+    }
     if let Some(transfer) = &filer.transfer {
         text.push_str(&format!(
             "  transfer {} of about {} rows, {} bytes, {:.0} s left\n",

@@ -243,7 +243,7 @@ impl Conflicts for ConflictsService {
         let (path, in_place, change) = self.restore_to(&conflict, to).await?;
         let path = path.to_string();
         let reply = pb::RestoreReply { path, in_place };
-        Ok(self.filer.with_token(reply, change.stamp))
+        Ok(self.filer.with_token(reply, change.position))
     }
 
     async fn dismiss(
@@ -257,6 +257,6 @@ impl Conflicts for ConflictsService {
             .namespace
             .dismiss(conflict.id, Caller::default());
         let change = done.await.map_err(|e| status(&e))?;
-        Ok(self.filer.with_token(pb::DismissReply {}, change.stamp))
+        Ok(self.filer.with_token(pb::DismissReply {}, change.position))
     }
 }

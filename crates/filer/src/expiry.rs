@@ -32,13 +32,18 @@ const SECOND_NS: i64 = 1_000_000_000;
 /// Runs until the filer stops.
 pub(crate) async fn sweep(state: Arc<FilerState>, store: Arc<ReplicaStore>) {
     let mut after = None;
+    // What it hides below directories with stores of their own goes as well.
+    let namespace = match state.located.is_empty() {
+        true => state.namespace.clone(),
+        false => Namespace::new(store.clone(), state.namespace.options().clone()),
+    };
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if state.not_ready().is_some() {
             continue;
         }
         let now_s = store.shared().now_ns() / SECOND_NS;
-        match round(&store, &state.namespace, now_s, after.take()).await {
+        match round(&store, &namespace, now_s, after.take()).await {
             Ok(next) => after = next,
             Err(error) => tracing::warn!(%error, "expiry failed; trying again"),
         }

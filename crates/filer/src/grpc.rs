@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use dulse_proto::filer as pb;
 use dulse_proto::filer::seaweed_filer_server::SeaweedFiler;
-use dulse_types::Stamp;
+use dulse_types::{Origin, Stamp};
 use futures::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -55,13 +55,18 @@ impl FilerService {
 
     /// An answer with the session token of the write; where there was nothing to do, with those
     /// of all that was seen.
-    pub(crate) fn with_token<T>(&self, message: T, stamp: Option<Stamp>) -> Response<T> {
+    pub(crate) fn with_token<T>(
+        &self,
+        message: T,
+        position: Option<(Origin, Stamp)>,
+    ) -> Response<T> {
         let mut response = Response::new(message);
-        let origin = self.state.namespace.origin();
-        let tokens = match stamp {
-            Some(stamp) => vec![SessionToken { origin, stamp }],
-            // It had nothing to do, and must not be asked behind what says so.
-            None => match &self.state.kept {
+        let own = self.state.namespace.origin();
+        let tokens = match position {
+            Some((origin, stamp)) if origin == own => vec![SessionToken { origin, stamp }],
+            // It had nothing to do, and must not be asked behind what says so; or it is in a
+            // directory's own store, where every read sees it, and what led to it is not.
+            _ => match &self.state.kept {
                 Kept::Embedded(own) => session::seen(&own.store.progress().borrow().applied),
                 Kept::Shared(on) => session::seen(&on.readable()),
             },
@@ -187,7 +192,7 @@ impl SeaweedFiler for FilerService {
         let r = request.into_inner();
         let (from, to) = ((r.old_directory, r.old_name), (r.new_directory, r.new_name));
         let change = self.rename(from, to, r.signatures).await?;
-        Ok(self.with_token(pb::AtomicRenameEntryResponse {}, change.stamp))
+        Ok(self.with_token(pb::AtomicRenameEntryResponse {}, change.position))
     }
 
     type StreamRenameEntryStream = Answers<pb::StreamRenameEntryResponse>;
@@ -323,7 +328,7 @@ impl SeaweedFiler for FilerService {
         self.ready(&request).await?;
         let r = request.into_inner();
         match self.state.namespace.kv_put(r.key, r.value).await {
-            Ok(change) => Ok(self.with_token(pb::KvPutResponse::default(), change.stamp)),
+            Ok(change) => Ok(self.with_token(pb::KvPutResponse::default(), change.position)),
             Err(error) => Ok(Response::new(pb::KvPutResponse {
                 error: error.to_string(),
             })),

@@ -11,6 +11,7 @@ pub mod expiry;
 mod garbage;
 pub mod grpc;
 pub mod http;
+mod located;
 pub mod members;
 pub mod metrics;
 mod rules;
@@ -41,9 +42,11 @@ use dulse_proto::replication::replication_server::ReplicationServer;
 use dulse_proto::status::filer_status_server::FilerStatusServer;
 use dulse_replica::ReplicaStore;
 use dulse_replication::{Left, Options as ReplicationOptions, Replicator};
-use dulse_shared::AnyShared;
+use dulse_shared::{AnyShared, Location};
+use dulse_store::EntryStore;
 use dulse_telemetry::{Exporter, GrpcLayer, HttpLayer};
 use dulse_transport::{GrpcListener, MESSAGE_BYTES_MAX};
+use grpc::subscribers;
 use shared::OnShared;
 use shared::topology::{self, Who};
 use tokio::sync::watch;
@@ -77,8 +80,11 @@ pub enum Entries {
     Shared(Arc<dyn AnyShared>, SharedSettings),
 }
 
+/// A directory in a shared store of its own, and how that is run.
+pub type Located = (Arc<dyn AnyShared>, SharedSettings);
+
 impl Entries {
-    fn who(&self, options: &FilerOptions) -> Who {
+    fn who(&self, options: &FilerOptions, beside: &[Location]) -> Who {
         let (origin, is_shared, name) = match self {
             Self::Embedded(store) => {
                 let shared = store.shared();
@@ -90,7 +96,9 @@ impl Entries {
             Self::Embedded(_) => &[],
             Self::Shared(store, _) => store.locations(),
         };
-        Who::own(options, origin, is_shared, name).with_locations(locations)
+        Who::own(options, origin, is_shared, name)
+            .and_locations(locations)
+            .and_locations(beside)
     }
 }
 
@@ -109,6 +117,8 @@ const RESUME_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 impl Filer {
     /// Starts listening and joins the others.
     ///
+    /// - `located`: directories in stores of their own ([`dulse_shared::Placed`]) beside `entries`.
+    ///
     /// # Errors
     ///
     /// `Listen` when an address is taken, `Misfit` beside filers that it cannot go with.
@@ -117,9 +127,12 @@ impl Filer {
         listen_http: SocketAddr,
         listen_grpc: SocketAddr,
         entries: Entries,
+        located: Vec<Located>,
     ) -> Result<Self, StartError> {
+        let locations = located.iter().flat_map(|(store, _)| store.locations());
+        let locations: Vec<_> = locations.cloned().collect();
         // Order: before anybody hears of this filer.
-        let who = entries.who(&options);
+        let who = entries.who(&options, &locations);
         let checked = topology::check(&who, &options).await;
         checked.map_err(StartError::Misfit)?;
         let transport = options.transport.clone();
@@ -127,7 +140,10 @@ impl Filer {
         let http_listener = http_listener.map_err(|e| StartError::Listen(listen_http, e))?;
         let grpc_listener = transport.listen_grpc(listen_grpc).await;
         let grpc_listener = grpc_listener.map_err(|e| StartError::Listen(listen_grpc, e))?;
-        let (discovering, kept) = keep(&options, entries)?;
+        let (discovering, kept, listed) = keep(&options, entries, &locations)?;
+        let located = located.into_iter();
+        let located = located.map(|one| on_shared(one, &options, listed.clone(), None));
+        let located = located.collect::<Result<Vec<_>, _>>()?;
         let http_options = http::Options {
             block_mb: options.max_mb as usize,
             transport: transport.clone(),
@@ -138,28 +154,26 @@ impl Filer {
             buckets_folder: http_options.buckets_folder.clone(),
             owner: (http_options.uid, http_options.gid),
         };
-        let namespace = match &kept {
-            Kept::Embedded(own) => {
-                Namespace::new(own.store.clone(), namespace_options).with_trees(own.store.clone())
-            }
-            Kept::Shared(on) => {
-                let locations = on.store.locations().iter().map(|l| l.path.clone());
-                Namespace::new(on.store.clone(), namespace_options)
-                    .with_locations(locations.collect())
-            }
-        };
+        let namespace = namespace(&kept, &located, namespace_options);
         let control = GrpcControl::new(options.masters.clone(), &transport);
         let blobs = Arc::new(Blobs::new(Arc::new(control), &transport));
         let masters = Masters::new(transport, options.masters.clone());
-        let subscribers = grpc::subscribers::Subscribers::new(match &kept {
-            Kept::Embedded(own) => own.store.shared().clone(),
-            Kept::Shared(on) => on.clone(),
-        });
+        let subscribers = grpc::subscribers::Subscribers::new(source(&kept, &located, &namespace));
+        let (becoming, ready) = match (&kept, &located[..]) {
+            (Kept::Embedded(own), []) => (None, own.replicator.ready()),
+            (Kept::Shared(on), []) => (None, on.ready()),
+            _ => {
+                let (becoming, ready) = watch::channel(Some("starting".to_owned()));
+                (Some(becoming), ready)
+            }
+        };
         let state = Arc::new(FilerState {
             options,
             namespace,
             blobs: Arc::clone(&blobs),
             kept,
+            located,
+            ready,
             masters,
             subscribers,
         });
@@ -189,19 +203,19 @@ impl Filer {
             tokio::spawn(grpc::subscribers::follow(Arc::clone(&state))),
             tokio::spawn(topology::watch(Arc::clone(&state))),
         ];
-        match &state.kept {
-            Kept::Embedded(own) => helpers.extend([
+        if let Kept::Embedded(own) = &state.kept {
+            helpers.extend([
                 tokio::spawn(garbage::collect(Arc::clone(&state), own.clone())),
                 tokio::spawn(expiry::sweep(Arc::clone(&state), Arc::clone(&own.store))),
                 tokio::spawn(resume_trees(own.clone())),
-            ]),
-            Kept::Shared(on) => {
-                helpers.extend(on.start());
-                helpers.extend([
-                    tokio::spawn(shared::chunks::collect(Arc::clone(&state), Arc::clone(on))),
-                    tokio::spawn(shared::expiry::sweep(Arc::clone(&state), Arc::clone(on))),
-                ]);
-            }
+            ]);
+        }
+        if let Kept::Shared(on) = &state.kept {
+            helpers.extend(shared::start(&state, on));
+        }
+        if let Some(becoming) = becoming {
+            let becoming = located::become_ready(Arc::clone(&state), becoming);
+            helpers.push(tokio::spawn(becoming));
         }
         Ok(Self {
             state,
@@ -245,14 +259,15 @@ impl Filer {
                 // Order: before it is said that this filer stops. Others wait for no more of it then,
                 // and what a request in flight did after that came late to subscribers, or never
                 // to those whose filer was restarted meanwhile.
-                let _ = tokio::task::spawn_blocking(move || store.seal()).await;
+                let sealing = tokio::task::spawn_blocking(move || store.seal());
+                let _ = tokio::join!(sealing, stop_all(&self.state.located));
                 own.replicator.hand_over().await;
                 own.replicator.stop();
             }
             Kept::Shared(on) => {
                 self.stop.send_replace(true);
                 drain(&mut self.http).await;
-                on.stop().await;
+                tokio::join!(on.stop(), stop_all(&self.state.located));
             }
         }
         for helper in &self.helpers {
@@ -265,13 +280,12 @@ impl Filer {
                 // The store's thread checkpoints; a panic there has ended the process already.
                 let _ = tokio::task::spawn_blocking(move || store.stop()).await;
             }
-            // It is closed when the last that holds it lets it go; what is left open then is
-            // settled at the next start.
-            Kept::Shared(_) => {
-                let state = self.state;
-                let _ = tokio::task::spawn_blocking(move || drop(state)).await;
-            }
+            Kept::Shared(_) => {}
         }
+        // A shared store is closed when the last that holds it lets it go; what is left open then
+        // is settled at the next start.
+        let state = self.state;
+        let _ = tokio::task::spawn_blocking(move || drop(state)).await;
     }
 }
 
@@ -280,8 +294,60 @@ async fn drain(server: &mut JoinHandle<()>) {
     let _ = tokio::time::timeout(DRAIN_TIME_MAX, server).await;
 }
 
+/// The tree over what is kept.
+fn namespace(
+    kept: &Kept,
+    located: &[Arc<OnShared>],
+    options: dulse_namespace::Options,
+) -> Namespace {
+    let store: Arc<dyn EntryStore> = match (kept, located) {
+        (Kept::Embedded(own), []) => own.store.clone(),
+        (Kept::Shared(on), []) => on.store.clone(),
+        _ => Arc::new(located::tree(kept, located)),
+    };
+    let namespace = Namespace::new(store, options);
+    let (namespace, default) = match kept {
+        Kept::Embedded(own) => (namespace.with_trees(own.store.clone()), None),
+        Kept::Shared(on) => (namespace, Some(on)),
+    };
+    let all = default.into_iter().chain(located);
+    let locations = all.flat_map(|on| on.store.locations());
+    namespace.with_locations(locations.map(|l| l.path.clone()).collect())
+}
+
+/// What subscribers are fed from.
+fn source(
+    kept: &Kept,
+    located: &[Arc<OnShared>],
+    namespace: &Namespace,
+) -> Arc<dyn subscribers::Source> {
+    let default: Arc<dyn subscribers::Source> = match kept {
+        Kept::Embedded(own) => own.store.shared().clone(),
+        Kept::Shared(on) => on.clone(),
+    };
+    if located.is_empty() {
+        return default;
+    }
+    Arc::new(subscribers::Beside {
+        default,
+        located: located.to_vec(),
+        tree: namespace.store().clone(),
+    })
+}
+
+/// Tells the others that this filer stops.
+async fn stop_all(located: &[Arc<OnShared>]) {
+    futures::future::join_all(located.iter().map(|on| on.stop())).await;
+}
+
 /// Starts what finds the others and keeps this filer in step with them.
-fn keep(options: &FilerOptions, entries: Entries) -> Result<(JoinHandle<()>, Kept), StartError> {
+///
+/// - `beside`: directories in stores of their own.
+fn keep(
+    options: &FilerOptions,
+    entries: Entries,
+    beside: &[Location],
+) -> Result<(JoinHandle<()>, Kept, discovery::Listed), StartError> {
     match entries {
         Entries::Embedded(store) => {
             let own = Arc::clone(&store);
@@ -294,23 +360,32 @@ fn keep(options: &FilerOptions, entries: Entries) -> Result<(JoinHandle<()>, Kep
                     is_alone: options.is_alone,
                     offline_max: options.offline_max,
                     protocol: options.protocol,
-                    listed,
+                    listed: listed.clone(),
                     master_time,
                     report: discovery::report(options),
                     transport: options.transport.clone(),
                     scrub_rate: options.scrub_rate,
                 },
             ));
-            Ok((discovering, Kept::Embedded(Embedded { store, replicator })))
+            let own = Embedded { store, replicator };
+            Ok((discovering, Kept::Embedded(own), listed))
         }
         Entries::Shared(store, settings) => {
             let (discovering, listed, _) = discovery::start(options, None);
-            let opened =
-                tokio::task::block_in_place(|| OnShared::open(store, settings, options, listed));
-            let on = opened.map_err(StartError::Announcements)?;
-            Ok((discovering, Kept::Shared(on)))
+            let on = on_shared((store, settings), options, listed.clone(), Some(beside))?;
+            Ok((discovering, Kept::Shared(on), listed))
         }
     }
+}
+
+fn on_shared(
+    (store, settings): Located,
+    options: &FilerOptions,
+    listed: discovery::Listed,
+    beside: Option<&[Location]>,
+) -> Result<Arc<OnShared>, StartError> {
+    let open = || OnShared::open(store, settings, options, listed, beside);
+    tokio::task::block_in_place(open).map_err(StartError::Announcements)
 }
 
 /// Leaves the cluster; says what came of it.

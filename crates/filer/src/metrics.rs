@@ -111,12 +111,32 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
         Kept::Embedded(own) => observe_embedded(own, seen),
         Kept::Shared(on) => observe_shared(on),
     }
+    observe_journals(state);
+}
+
+/// Journals of every kind, and whether one could not be written.
+fn observe_journals(state: &FilerState) {
+    let (mut n_bytes, mut has_failed, mut n_gathered) = (0, false, 0);
+    if let Kept::Embedded(own) = &state.kept {
+        let journal = own.store.shared().journal();
+        n_bytes += journal.size_bytes();
+        has_failed |= journal.is_poisoned();
+    }
+    for on in state.all_shared() {
+        n_bytes += on.store.journal_bytes();
+        has_failed |= on.store.journal_failed();
+        n_gathered += on.gathered_bytes();
+    }
+    JOURNAL.set(n_bytes as f64);
+    JOURNAL_FAILED.set(f64::from(u8::from(has_failed)));
+    if state.all_shared().next().is_some() {
+        GATHERED.set(n_gathered as f64);
+        let answers = state.all_shared().all(|on| on.answers());
+        SHARED_ANSWERS.set(f64::from(u8::from(answers)));
+    }
 }
 
 fn observe_shared(on: &OnShared) {
-    JOURNAL.set(on.store.journal_bytes() as f64);
-    JOURNAL_FAILED.set(f64::from(u8::from(on.store.journal_failed())));
-    GATHERED.set(on.gathered_bytes() as f64);
     let others = on.others.all();
     for named in OTHER_STATES {
         let count = others.iter().filter(|o| o.state.as_str() == named).count();
@@ -130,8 +150,6 @@ fn observe_embedded(own: &Embedded, seen: &mut BTreeSet<String>) {
     ENTRIES.set(sum.count as f64);
     DIGEST.set((sum.sum & ((1 << DIGEST_BITS) - 1)) as f64);
     CHANGES.total(own.store.progress().borrow().n_changes);
-    JOURNAL.set(shared.journal().size_bytes() as f64);
-    JOURNAL_FAILED.set(f64::from(u8::from(shared.journal().is_poisoned())));
     ENGINE_FAILED.set(f64::from(u8::from(shared.is_behind())));
     dulse_replica::metrics::WAITING.set(own.store.n_waiting() as f64);
     dulse_replica::metrics::PEERS_WAITING.set(own.store.n_awaited() as f64);

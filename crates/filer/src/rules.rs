@@ -31,7 +31,7 @@ pub(crate) async fn follow(state: Arc<FilerState>) {
     let Ok(path) = FullPath::parse(RULES_PATH) else {
         return;
     };
-    let mut changes = Changes::of(&state.kept);
+    let mut changes = Changes::of(&state, &path);
     let mut in_force: Option<Entry> = None;
     loop {
         changes.mark_seen();
@@ -58,10 +58,10 @@ enum Changes {
 }
 
 impl Changes {
-    fn of(kept: &Kept) -> Self {
-        match kept {
-            Kept::Embedded(own) => Self::Replica(own.store.progress()),
-            Kept::Shared(on) => Self::Announced(on.news()),
+    fn of(state: &FilerState, path: &FullPath) -> Self {
+        match (state.shared_of(path), &state.kept) {
+            (None, Kept::Embedded(own)) => Self::Replica(own.store.progress()),
+            (Some(on), _) | (None, Kept::Shared(on)) => Self::Announced(on.news()),
         }
     }
 

@@ -6,9 +6,9 @@
 //! announce, keeps it, and tells its own subscribers all of it in order of stamps, up to the point
 //! below which nobody has more to say. No entry is ever replayed.
 
-pub(crate) mod chunks;
+mod chunks;
 pub(crate) mod events;
-pub(crate) mod expiry;
+mod expiry;
 mod follow;
 mod gathered;
 mod notes;
@@ -20,20 +20,20 @@ mod upstream;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dulse_proto::announcements as pb;
 use dulse_replication::Listing;
-use dulse_shared::AnyShared;
+use dulse_shared::{AnyShared, Location};
 use dulse_store::Error;
 use dulse_transport::Transport;
-use dulse_types::{Origin, ServerAddress, Stamp, Vector};
+use dulse_types::{FullPath, Origin, ServerAddress, Stamp, Vector};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use crate::state::FilerOptions;
+use crate::state::{FilerOptions, FilerState};
 use gathered::Gathered;
 #[doc(hidden)]
 pub use notes::check_notes;
@@ -46,6 +46,9 @@ const CLOCK_EVERY: Duration = Duration::from_millis(200);
 
 /// And this often else: it tells whether the database answers.
 const IDLE_CLOCK_EVERY: Duration = Duration::from_secs(1);
+
+/// But no more often than this, whoever waits.
+const HURRIED_EVERY: Duration = Duration::from_millis(10);
 
 /// A database that does not answer for this long makes the filer not ready.
 const DOWN_AFTER: Duration = Duration::from_secs(5);
@@ -89,20 +92,46 @@ pub struct OnShared {
     leaving: watch::Sender<bool>,
     n_followers: watch::Sender<usize>,
     /// Whether the aggregated stream has readers here.
-    pub(crate) has_subscribers: watch::Sender<bool>,
+    has_subscribers: watch::Sender<bool>,
     /// Tasks that follow others, by address.
     followed: Mutex<BTreeMap<String, JoinHandle<()>>>,
     listed: watch::Receiver<Option<Listing>>,
     /// Chunks that this filer dropped and has not freed.
     pub(crate) n_dropped: AtomicU64,
+    /// Volumes on which some of these could not be freed.
+    pub(crate) n_failing: AtomicU64,
     /// Up to which stamp everything that it dropped is freed: the journal is kept from there.
     pub(crate) freed: AtomicI64,
+    /// Whether the database has answered lately.
+    answers: AtomicBool,
+    /// When what it promises last rose.
+    risen: Mutex<Instant>,
+    has_started: AtomicBool,
+    /// Somebody waits for the clock.
+    hurry: Notify,
     /// Itself, for tasks.
     own: std::sync::Weak<OnShared>,
 }
 
+/// Starts all that a filer does on a shared store; aborted when it stops.
+pub(crate) fn start(state: &Arc<FilerState>, on: &Arc<OnShared>) -> Vec<JoinHandle<()>> {
+    let mut tasks = on.start();
+    tasks.push(tokio::spawn(chunks::collect(
+        Arc::clone(state),
+        Arc::clone(on),
+    )));
+    tasks.push(tokio::spawn(expiry::sweep(
+        Arc::clone(state),
+        Arc::clone(on),
+    )));
+    tasks
+}
+
 impl OnShared {
     /// Opens what is kept of the others. Blocks.
+    ///
+    /// - `beside`: directories in stores of their own beside this one; `None` for the store of
+    ///   one, which announces nothing before it is started.
     ///
     /// # Errors
     ///
@@ -112,6 +141,7 @@ impl OnShared {
         settings: SharedSettings,
         options: &FilerOptions,
         listed: watch::Receiver<Option<Listing>>,
+        beside: Option<&[Location]>,
     ) -> Result<Arc<Self>, Error> {
         let origin = store.origin();
         let gathered = Gathered::open(&settings.dir, origin.0 as u32)?;
@@ -124,7 +154,9 @@ impl OnShared {
         gathered.begin_self(origin, begins)?;
         let last = *store.announced().borrow();
         Ok(Arc::new_cyclic(|own| Self {
-            who: Who::own(options, origin, true, store.name()).with_locations(store.locations()),
+            who: Who::own(options, origin, true, store.name())
+                .and_locations(store.locations())
+                .and_locations(beside.unwrap_or_default()),
             gathered,
             others: Others::new(!options.masters.is_empty()),
             transport: options.transport.clone(),
@@ -138,7 +170,12 @@ impl OnShared {
             followed: Mutex::default(),
             listed,
             n_dropped: AtomicU64::new(0),
+            n_failing: AtomicU64::new(0),
             freed: AtomicI64::new(i64::MAX),
+            answers: AtomicBool::new(true),
+            risen: Mutex::new(Instant::now()),
+            has_started: AtomicBool::new(beside.is_some()),
+            hurry: Notify::new(),
             own: own.clone(),
             settings,
             store,
@@ -146,7 +183,10 @@ impl OnShared {
     }
 
     /// Starts what keeps this filer in step with the others; aborted when the filer stops.
-    pub(crate) fn start(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+    fn start(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+        *self.risen.lock() = Instant::now();
+        self.others.begin();
+        self.has_started.store(true, Ordering::SeqCst);
         vec![
             tokio::spawn(follow::all(Arc::clone(self), self.listed.clone())),
             tokio::spawn(ask_clock(Arc::clone(self))),
@@ -175,6 +215,54 @@ impl OnShared {
         for task in std::mem::take(&mut *self.followed.lock()).into_values() {
             task.abort();
         }
+    }
+
+    /// Whether an origin is that of a filer on this store.
+    pub(crate) fn is_on_it(&self, origin: Origin) -> bool {
+        origin.signature() == self.origin().signature()
+    }
+
+    /// The location above a path whose store this is.
+    pub(crate) fn above(&self, path: &FullPath) -> Option<&FullPath> {
+        let mut locations = self.store.locations().iter().map(|location| &location.path);
+        locations.find(|location| path.is_below(location))
+    }
+
+    /// Whether the database has answered within the last seconds.
+    pub(crate) fn answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Whether this filer could promise nothing new for some seconds: the database does not
+    /// answer, or holds a change of its own that it does not end.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.risen.lock().elapsed() >= DOWN_AFTER
+    }
+
+    /// Raises what this filer promises.
+    fn promises(&self, stamp: Stamp) {
+        if raise(&self.promised, stamp) {
+            *self.risen.lock() = Instant::now();
+        }
+    }
+
+    /// Whether it tells the others anything yet.
+    pub(crate) fn has_started(&self) -> bool {
+        self.has_started.load(Ordering::SeqCst)
+    }
+
+    /// Whether the aggregated stream has readers here: the clock is asked for more often then.
+    pub(crate) fn note_subscribers(&self, has_some: bool) {
+        self.has_subscribers.send_if_modified(|has| {
+            let is_new = *has != has_some;
+            *has = has_some;
+            is_new
+        });
+    }
+
+    /// Has the clock asked for soon: events wait for it.
+    pub(crate) fn hurry(&self) {
+        self.hurry.notify_one();
     }
 
     /// Who stamps this filer's changes.
@@ -281,12 +369,13 @@ impl News {
     }
 }
 
-fn raise(what: &watch::Sender<Stamp>, to: Stamp) {
+/// Raises a stamp; whether it rose.
+fn raise(what: &watch::Sender<Stamp>, to: Stamp) -> bool {
     what.send_if_modified(|now| {
         let is_new = to > *now;
         *now = to.max(*now);
         is_new
-    });
+    })
 }
 
 /// Asks the database for its clock, which is what promises rise by while nothing happens, and
@@ -302,7 +391,7 @@ async fn ask_clock(on: Arc<OnShared>) {
         match asked {
             Ok(Ok(promise)) => {
                 answered = Instant::now();
-                raise(&on.promised, promise);
+                on.promises(promise);
                 raise(&on.seen, promise);
                 if is_down {
                     is_down = false;
@@ -322,7 +411,8 @@ async fn ask_clock(on: Arc<OnShared>) {
             }
             Err(_stopping) => return,
         }
-        crate::metrics::SHARED_ANSWERS.set(f64::from(u8::from(answered.elapsed() < DOWN_AFTER)));
+        let answers = answered.elapsed() < DOWN_AFTER;
+        on.answers.store(answers, Ordering::Relaxed);
         let n_followers = *followers.borrow_and_update();
         let is_used = *subscribers.borrow_and_update() || n_followers > 0;
         let pause = if is_used {
@@ -334,6 +424,7 @@ async fn ask_clock(on: Arc<OnShared>) {
             // Whoever comes need not wait for the next turn.
             _ = followers.changed() => {}
             _ = subscribers.changed() => {}
+            () = on.hurry.notified() => tokio::time::sleep(HURRIED_EVERY).await,
             () = tokio::time::sleep(pause) => {}
         }
     }
@@ -346,7 +437,7 @@ async fn promise(on: Arc<OnShared>) {
     loop {
         let last = *announced.borrow_and_update();
         let greatest = last.max(*seen.borrow_and_update());
-        raise(&on.promised, on.store.promise_from(greatest));
+        on.promises(on.store.promise_from(greatest));
         let changed = tokio::select! {
             changed = announced.changed() => changed,
             changed = seen.changed() => changed,

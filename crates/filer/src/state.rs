@@ -12,7 +12,7 @@ use dulse_proto::master::GetMasterConfigurationRequest;
 use dulse_replica::ReplicaStore;
 use dulse_replication::Replicator;
 use dulse_transport::Transport;
-use dulse_types::ServerAddress;
+use dulse_types::{FullPath, Origin, ServerAddress};
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -60,6 +60,10 @@ pub struct FilerState {
     pub blobs: Arc<Blobs>,
     /// What is below the tree.
     pub kept: Kept,
+    /// Directories in shared stores of their own beside that.
+    pub(crate) located: Vec<Arc<OnShared>>,
+    /// Why namespace calls are not served yet.
+    pub(crate) ready: watch::Receiver<Option<String>>,
     /// The masters, for calls.
     pub masters: Masters,
     /// Live subscriptions.
@@ -93,10 +97,7 @@ impl FilerState {
     /// Told the same whenever it changes.
     #[must_use]
     pub fn ready(&self) -> watch::Receiver<Option<String>> {
-        match &self.kept {
-            Kept::Embedded(own) => own.replicator.ready(),
-            Kept::Shared(on) => on.ready(),
-        }
+        self.ready.clone()
     }
 
     /// Replica and peers, for what only they have.
@@ -116,20 +117,60 @@ impl FilerState {
         }
     }
 
-    /// The shared store, for what only that has.
-    pub(crate) fn on_shared(&self) -> Result<&Arc<OnShared>, Status> {
-        match &self.kept {
-            Kept::Shared(on) => Ok(on),
-            Kept::Embedded(_) => Err(Status::failed_precondition(
-                "this filer has an embedded store: it replicates with its peers and announces \
-                 nothing to filers on a shared store",
-            )),
+    /// The shared stores: the default one, and those of directories.
+    pub(crate) fn all_shared(&self) -> impl Iterator<Item = &Arc<OnShared>> {
+        let default = match &self.kept {
+            Kept::Shared(on) => Some(on),
+            Kept::Embedded(_) => None,
+        };
+        default.into_iter().chain(&self.located)
+    }
+
+    /// The shared store on which an origin's filer is.
+    ///
+    /// # Errors
+    ///
+    /// `FailedPrecondition` when this filer is on none such.
+    pub(crate) fn shared_with(&self, origin: Origin) -> Result<&Arc<OnShared>, Status> {
+        let mut all = self.all_shared();
+        all.find(|on| on.is_on_it(origin)).ok_or_else(|| {
+            Status::failed_precondition(match &self.kept {
+                Kept::Shared(on) => format!(
+                    "this filer is on another shared store ({}, store id {})",
+                    on.store.name(),
+                    on.origin().signature()
+                ),
+                Kept::Embedded(_) => "this filer has an embedded store: it replicates with its \
+                                      peers and announces nothing to filers on a shared store"
+                    .to_owned(),
+            })
+        })
+    }
+
+    /// The shared store that has the entry at a path, unless an embedded one has it.
+    pub(crate) fn shared_of(&self, path: &FullPath) -> Option<&Arc<OnShared>> {
+        let located = self
+            .located
+            .iter()
+            .filter_map(|on| Some((on.above(path)?, on)));
+        let longest = located.max_by_key(|(location, _)| location.as_str().len());
+        match (longest, &self.kept) {
+            (Some((_, on)), _) | (None, Kept::Shared(on)) => Some(on),
+            (None, Kept::Embedded(_)) => None,
         }
+    }
+
+    /// Whose changes are made here.
+    pub(crate) fn own_origins(&self) -> Vec<Origin> {
+        let located = self.located.iter().map(|on| on.origin());
+        std::iter::once(self.namespace.origin())
+            .chain(located)
+            .collect()
     }
 
     /// What this filer is, to others.
     pub(crate) fn who(&self) -> Who {
-        match &self.kept {
+        let who = match &self.kept {
             Kept::Embedded(own) => Who::own(
                 &self.options,
                 self.namespace.origin(),
@@ -137,7 +178,9 @@ impl FilerState {
                 own.store.shared().engine_name(),
             ),
             Kept::Shared(on) => on.who(),
-        }
+        };
+        let located = self.located.iter().flat_map(|on| on.store.locations());
+        who.and_locations(located)
     }
 
     /// Other filers that this one knows.

@@ -216,10 +216,19 @@ fn internal(error: dulse_store::Error) -> Status {
 #[tonic::async_trait]
 impl FilerStatus for StatusService {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        match &self.state.kept {
-            Kept::Embedded(own) => embedded(&self.state, own).map(Response::new),
-            Kept::Shared(on) => Ok(Response::new(on_shared(&self.state, on))),
+        let mut reply = match &self.state.kept {
+            Kept::Embedded(own) => embedded(&self.state, own)?,
+            Kept::Shared(on) => on_shared(&self.state, on),
+        };
+        for on in &self.state.located {
+            reply.garbage_chunks += on.n_dropped.load(Ordering::Relaxed);
+            reply.log_failed |= on.store.journal_failed();
+            if !reply.store_place.is_empty() {
+                reply.store_place.push_str("; ");
+            }
+            reply.store_place.push_str(&on.settings.place);
         }
+        Ok(Response::new(reply))
     }
 
     async fn buckets(&self, _: Request<BucketsRequest>) -> Result<Response<BucketsReply>, Status> {

@@ -60,7 +60,7 @@ impl Namespace {
             return Ok(Change::default());
         }
         if found.entry.is_dir() && options.is_recursive {
-            if let Some(trees) = &self.trees {
+            if let Some(trees) = self.trees_of(path) {
                 return self.delete_tree(trees, path, &options).await;
             }
             self.delete_below(path, &options).await?;

@@ -92,8 +92,8 @@ pub struct Page {
 /// What an operation did: the change's position and its last event, if any.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Change {
-    /// Position in this filer's log: the session token.
-    pub stamp: Option<Stamp>,
+    /// Whose log has it, and where: the session token. `None` when there was nothing to do.
+    pub position: Option<(Origin, Stamp)>,
     /// Its events, the operation's own last.
     pub events: Vec<Happened>,
     /// What its changes carry in the log when it took several; its stamp lies before theirs.
@@ -288,7 +288,7 @@ impl Namespace {
         };
         let commit = self.commit(transaction).await?;
         Ok(Change {
-            stamp: Some(commit.stamp),
+            position: Some((commit.origin, commit.stamp)),
             ..Change::default()
         })
     }

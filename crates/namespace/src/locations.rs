@@ -3,7 +3,9 @@
 //! begun. The store refuses it as well, but of a tree it would refuse the last part only.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use dulse_store::Trees;
 use dulse_types::FullPath;
 
 use crate::{Error, Namespace};
@@ -24,6 +26,13 @@ impl Namespace {
     #[must_use]
     pub fn by_store(&self, paths: &[FullPath]) -> Vec<Vec<FullPath>> {
         by_location(&self.locations, paths)
+    }
+
+    /// The store again, when it changes trees itself and has this one; stores of directories
+    /// do not.
+    pub(crate) fn trees_of(&self, path: &FullPath) -> Option<&Arc<dyn Trees>> {
+        let is_apart = location_of(&self.locations, path).is_some();
+        self.trees.as_ref().filter(|_| !is_apart)
     }
 
     /// Refuses what would go from one store to another.

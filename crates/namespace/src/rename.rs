@@ -53,7 +53,7 @@ impl Namespace {
         self.check_stays(to)?;
         self.check_one_store(from, to)?;
         let is_dir = self.find_opt(from)?.is_some_and(|f| f.entry.is_dir());
-        if let Some(trees) = self.trees.as_ref().filter(|_| is_dir) {
+        if let Some(trees) = self.trees_of(from).filter(|_| is_dir) {
             return self.rename_tree(trees, from, to, &caller, opened).await;
         }
         self.transact(from, &caller, || self.rename_on(from, to))

@@ -103,7 +103,7 @@ pub(crate) fn lost() -> Error {
 pub(crate) fn change(steps: Vec<Step>, commit: Commit) -> Change {
     let results = steps.into_iter().zip(commit.results);
     Change {
-        stamp: Some(commit.stamp),
+        position: Some((commit.origin, commit.stamp)),
         events: results
             .filter_map(|(step, result)| happened(step, result))
             .collect(),

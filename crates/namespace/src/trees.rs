@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use dulse_store::{Expect, Step, TreeChange, TreeCommit, TreeWork, Trees};
-use dulse_types::{FullPath, Identity};
+use dulse_types::{FullPath, Identity, Origin};
 
 use crate::transact::{RETRIES_MAX, happened, lost};
 use crate::{Caller, Change, DeleteOptions, Error, ErrorKind, Namespace};
@@ -46,7 +46,7 @@ impl Namespace {
             from: from.clone(),
             to: to.clone(),
         };
-        Ok(change(step, done))
+        Ok(change(self.origin(), step, done))
     }
 
     pub(crate) async fn delete_tree(
@@ -79,7 +79,7 @@ impl Namespace {
             path,
             delete_chunks,
         };
-        Ok(change(step, done))
+        Ok(change(self.origin(), step, done))
     }
 
     /// As [`Namespace::transact`], for a whole tree. It is done to its end though the caller
@@ -128,10 +128,10 @@ impl Namespace {
     }
 }
 
-fn change(step: Step, done: TreeCommit) -> Change {
+fn change(origin: Origin, step: Step, done: TreeCommit) -> Change {
     let top = done.top.and_then(|top| happened(step, top));
     Change {
-        stamp: Some(done.stamp),
+        position: Some((origin, done.stamp)),
         events: top.into_iter().collect(),
         intent: done.intent,
     }

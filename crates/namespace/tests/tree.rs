@@ -218,7 +218,7 @@ async fn an_update_keeps_birth_and_inode_number_and_an_equal_one_is_no_change() 
     assert_eq!(after.crtime, before.attrs().crtime);
     assert_eq!(after.inode, before.attrs().inode);
     assert_eq!(after.mtime, BEGIN_S + 5);
-    assert_eq!(tree.update("/f", entry).await.unwrap().stamp, None);
+    assert_eq!(tree.update("/f", entry).await.unwrap().position, None);
     let missing = tree.update("/no", file()).await.unwrap_err();
     assert!(missing.to_string().starts_with("not found /no: "));
     let wrong = UpdateOptions {
@@ -338,7 +338,7 @@ async fn renames_say_what_is_wrong_in_words_that_mounts_know() {
         let refused = tree.rename(from, to).await.unwrap_err().to_string();
         assert!(refused.contains(words), "{from} {to}: {refused}");
     }
-    assert_eq!(tree.rename("/dir", "/dir").await.unwrap().stamp, None);
+    assert_eq!(tree.rename("/dir", "/dir").await.unwrap().position, None);
     // The names' beginnings are alike, the directories are not.
     tree.rename("/dir", "/dirs/d").await.unwrap();
     assert_eq!(tree.names_in("/dirs/d"), ["x"]);
@@ -432,10 +432,10 @@ async fn a_delete_leaves_what_was_written_after_a_time() {
         ..DeleteOptions::default()
     };
     let kept = tree.names.delete(&path("/f"), options(BEGIN_S - 1)).await;
-    assert_eq!(kept.unwrap().stamp, None);
+    assert_eq!(kept.unwrap().position, None);
     assert!(tree.fields("/f").is_some());
     let gone = tree.names.delete(&path("/f"), options(BEGIN_S)).await;
-    assert!(gone.unwrap().stamp.is_some());
+    assert!(gone.unwrap().position.is_some());
     tree.delete("/f").await.unwrap();
     tree.delete("/").await.unwrap();
 }

@@ -97,9 +97,10 @@ pub enum ChooseError {
     },
     /// Stores of some directories.
     #[error(
-        "{place}[{section}] is enabled for `{location}`, and {why}; a directory has a store of its \
-         own where that and the default store are shared and have transactions, as PostgreSQL, \
-         MySQL, MariaDB and Redis have. Take the section out, and what that store holds is not shown"
+        "{place}[{section}] is enabled for `{location}`, and {why}; expected one of {shared}: a \
+         directory can have a shared store of its own. Take the section out, and what that store \
+         holds is not shown",
+        shared = in_brackets()
     )]
     OfPath {
         /// File and line.
@@ -204,13 +205,8 @@ impl UpstreamStore {
 ///
 /// `Missing`, `OfPath` and `Setting` for what this version cannot do.
 pub fn choose(stores: &Stores) -> Result<Option<Choice>, ChooseError> {
-    let of_path = |why: String| {
-        let path = stores.paths.first();
-        path.map(|path| refused(stores, path, why))
-    };
     let Some(section) = &stores.store else {
-        let why = "no default store is enabled, which is then an embedded one";
-        return of_path(why.to_owned()).map_or(Ok(None), Err);
+        return Ok(None);
     };
     if let Some(prepared) = shared::prepare(section, &stores.options) {
         let wrong = |why: Box<dyn std::error::Error + Send + Sync>| ChooseError::Setting {
@@ -219,24 +215,11 @@ pub fn choose(stores: &Stores) -> Result<Option<Choice>, ChooseError> {
             why: why.to_string(),
         };
         let shared = prepared.map_err(wrong)?;
-        if stores.paths.is_empty() {
-            return Ok(Some(Choice::Shared(shared)));
-        }
-        if !shared.has_transactions() {
-            let why = format!(
-                "[{}], the default store, has no transactions",
-                section.name()
-            );
-            return of_path(why).map_or(Ok(None), Err);
-        }
         let located = located(stores)?;
-        return Ok(Some(Choice::Shared(shared.with_located(located))));
-    }
-    if let Some(refused) = of_path(format!(
-        "[{}], the default store, is embedded",
-        section.name()
-    )) {
-        return Err(refused);
+        return Ok(Some(Choice::Shared(match are_one(&shared, &located) {
+            true => shared.with_located(located),
+            false => shared,
+        })));
     }
     let missing = |what: String| ChooseError::Missing {
         place: place_of(stores, section),
@@ -268,6 +251,33 @@ pub fn choose(stores: &Stores) -> Result<Option<Choice>, ChooseError> {
     })))
 }
 
+/// The stores of directories beside the default store; without those that [`choose`] has put
+/// under one journal with that.
+///
+/// - `is_embedded`: whether the default store is an embedded one, whatever the file says.
+///
+/// # Errors
+///
+/// `OfPath` and `Setting` for what this version cannot do.
+pub fn choose_located(
+    stores: &Stores,
+    is_embedded: bool,
+) -> Result<Vec<LocatedChoice>, ChooseError> {
+    let located = located(stores)?;
+    let default = stores.store.as_ref().filter(|_| !is_embedded);
+    let default = default.and_then(|section| shared::prepare(section, &stores.options));
+    match default {
+        Some(Ok(default)) if are_one(&default, &located) => Ok(Vec::new()),
+        _ => Ok(located),
+    }
+}
+
+/// Whether one journal and one clock can be those of a default store and of all directories'.
+fn are_one(default: &SharedChoice, located: &[LocatedChoice]) -> bool {
+    let mut all = located.iter().map(|one| &one.choice);
+    !located.is_empty() && default.has_transactions() && all.all(SharedChoice::has_transactions)
+}
+
 /// The stores of directories.
 fn located(stores: &Stores) -> Result<Vec<LocatedChoice>, ChooseError> {
     let mut out = Vec::new();
@@ -284,13 +294,6 @@ fn located(stores: &Stores) -> Result<Vec<LocatedChoice>, ChooseError> {
             why,
         };
         let choice = prepared.map_err(|e| wrong(e.to_string()))?;
-        if !choice.has_transactions() {
-            return Err(refused(
-                stores,
-                path,
-                format!("[{name}] has no transactions"),
-            ));
-        }
         out.push(LocatedChoice {
             path: FullPath::parse(&path.location).map_err(|e| wrong(e.to_string()))?,
             section,
@@ -306,23 +309,6 @@ fn refused(stores: &Stores, path: &PathStore, why: String) -> ChooseError {
         section: format!("{}.{}", path.section.name(), path.id),
         location: path.location.clone(),
         why,
-    }
-}
-
-/// Refuses stores of some directories beside an engine that flags name: what they hold would
-/// not be shown, and nobody would know why.
-///
-/// # Errors
-///
-/// `OfPath`.
-pub fn check_no_paths(stores: &Stores) -> Result<(), ChooseError> {
-    match stores.paths.first() {
-        None => Ok(()),
-        Some(path) => Err(refused(
-            stores,
-            path,
-            "flags name an embedded store for this filer".to_owned(),
-        )),
     }
 }
 

@@ -9,15 +9,17 @@ mod quarantine;
 mod rescue;
 mod shared;
 
+pub use dulse_shared::{AnyShared, check_apart};
+
 pub use choose::{
     Choice, ChooseError, Chosen, UpstreamKind, UpstreamStore, begin_import, check_default,
-    check_finished, check_imported, check_no_paths, choose, finish_import, is_ours,
+    check_finished, check_imported, choose, choose_located, finish_import, is_ours,
     unfinished_import,
 };
 pub use metrics::on_corrupt;
-pub use quarantine::{DAMAGED, REASON, rescued, suspect, to_be_rescued};
+pub use quarantine::{DAMAGED, LOCATED, LOCATED_OF, REASON, rescued, suspect, to_be_rescued};
 pub use rescue::Rescue;
-pub use shared::{SharedChoice, shared_stores};
+pub use shared::{LocatedChoice, SharedChoice, shared_stores};
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -19,7 +19,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use dulse_config::stores::{Section, StoreOptions};
-use dulse_shared::{AnyShared, Backend, Erased, Located, Place, SharedOptions, SharedStore};
+use dulse_shared::{
+    AnyShared, Backend, Erased, Located, Place, Placed, SharedOptions, SharedStore,
+};
 use dulse_store::Error;
 use dulse_types::FullPath;
 
@@ -149,12 +151,56 @@ pub struct SharedChoice {
 }
 
 /// A store of one directory that was chosen and is not open yet.
-pub(crate) struct LocatedChoice {
+pub struct LocatedChoice {
     /// The directory.
     pub(crate) path: FullPath,
     /// Section of `filer.toml`, such as `redis2.tmp`.
     pub(crate) section: String,
     pub(crate) choice: SharedChoice,
+}
+
+impl LocatedChoice {
+    /// The section of `filer.toml`, such as `redis2.tmp`.
+    #[must_use]
+    pub fn section(&self) -> &str {
+        &self.section
+    }
+
+    /// The directory and where its store is, for people and without secrets.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{} in {} ({})", self.path, self.choice.place, self.section)
+    }
+
+    /// Opens the store with a journal of its own; as [`SharedChoice::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`SharedChoice::open`].
+    pub fn open(self, journal: PathBuf, random: u64) -> Result<Arc<dyn AnyShared>, Error> {
+        let store = self.choice.open(journal, random)?;
+        Ok(Arc::new(Placed::new(store, self.path, self.section)))
+    }
+}
+
+impl fmt::Debug for LocatedChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LocatedChoice").field(&self.place()).finish()
+    }
+}
+
+/// Connects to the stores of directories; all have transactions.
+async fn connect_all(located: Vec<LocatedChoice>) -> Result<Vec<Place>, Error> {
+    let mut places = Vec::with_capacity(located.len());
+    for one in located {
+        let connect = one.choice.connect.expect("it has transactions");
+        places.push(Place {
+            path: one.path,
+            section: one.section,
+            backend: connect().await?,
+        });
+    }
+    Ok(places)
 }
 
 impl SharedChoice {
@@ -195,28 +241,15 @@ impl SharedChoice {
 
     /// The same with directories in stores of their own; all have transactions.
     pub(crate) fn with_located(self, located: Vec<LocatedChoice>) -> Self {
-        let mut place = self.place;
-        for one in &located {
-            place.push_str(&format!(
-                "; {} in {} ({})",
-                one.path, one.choice.place, one.section
-            ));
-        }
+        let mut places = vec![self.place];
+        places.extend(located.iter().map(LocatedChoice::place));
+        let place = places.join("; ");
         let default = self.connect;
         let open: Open = Box::new(move |options| {
             let random = options.random;
             let connect = move || async move {
                 let default = default.expect("it has transactions")().await?;
-                let mut places = Vec::new();
-                for one in located {
-                    let connect = one.choice.connect.expect("it has transactions");
-                    places.push(Place {
-                        path: one.path,
-                        section: one.section,
-                        backend: connect().await?,
-                    });
-                }
-                Located::of(default, places, random).await
+                Located::of(default, connect_all(located).await?, random).await
             };
             Ok(Arc::new(SharedStore::open_located(options, connect)?))
         });

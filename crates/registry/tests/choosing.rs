@@ -6,7 +6,7 @@ use std::path::Path;
 use dulse_config::Stores;
 use dulse_registry::{
     Choice, ENGINES, UpstreamKind, UpstreamStore, begin_import, check_finished, check_imported,
-    check_no_paths, choose, finish_import,
+    choose, choose_located, finish_import,
 };
 
 fn stores(text: &str) -> Stores {
@@ -142,7 +142,7 @@ fn a_shared_store_is_chosen_by_its_section_and_a_wrong_value_names_its_key() {
 }
 
 #[test]
-fn directories_have_stores_of_their_own_where_all_are_shared_and_have_transactions() {
+fn directories_have_shared_stores_of_their_own() {
     let default = |section: &str, keys: &str| format!("[{section}]\nenabled = true\n{keys}");
     let postgres = default("postgres", "username = \"u\"\ndatabase = \"d\"\n");
     let tmp = "[redis2.tmp]\nenabled = true\nlocation = \"/tmp/\"\naddress = \"r:1\"\n";
@@ -154,38 +154,57 @@ fn directories_have_stores_of_their_own_where_all_are_shared_and_have_transactio
     let place = shared.place();
     assert!(place.ends_with("; /tmp in r:1/0 (redis2.tmp)"), "{place}");
 
+    assert!(
+        choose_located(&stores(&format!("{postgres}{tmp}")), false)
+            .unwrap()
+            .is_empty()
+    );
+
+    // Each has a journal of its own beside an embedded store, whether the file names that, flags
+    // do, or nobody does, and where one of all has no transactions.
     let hbase = "zkquorum = \"zk\"\n";
     let on_hbase = format!("[hbase.tmp]\nenabled = true\nlocation = \"/tmp\"\n{hbase}");
-    let embedded = "[leveldb2.tmp]\nenabled = true\nlocation = \"/tmp\"\n";
-    for (text, why) in [
-        (
-            tmp.to_owned(),
-            "[redis2.tmp] is enabled for `/tmp`, and no default store",
-        ),
-        (
-            default("sqlite", tmp),
-            "[sqlite], the default store, is embedded",
-        ),
+    let in_redis = "/tmp in r:1/0 (redis2.tmp)";
+    for (text, is_embedded, section, place) in [
+        (tmp.to_owned(), true, "redis2.tmp", in_redis),
+        (default("sqlite", tmp), true, "redis2.tmp", in_redis),
+        (format!("{postgres}{tmp}"), true, "redis2.tmp", in_redis),
         (
             default("hbase", &format!("{hbase}{tmp}")),
-            "[hbase], the default store, has no transactions",
+            false,
+            "redis2.tmp",
+            in_redis,
         ),
         (
             format!("{postgres}{on_hbase}"),
-            "[hbase] has no transactions",
-        ),
-        (
-            format!("{postgres}{embedded}"),
-            "[leveldb2] is no shared store",
+            false,
+            "hbase.tmp",
+            "(hbase.tmp)",
         ),
     ] {
-        let error = choose(&stores(&text)).map(drop).unwrap_err().to_string();
-        assert!(error.contains(why), "{error}");
+        let stores = stores(&text);
+        if let Some(Choice::Shared(default)) = choose(&stores).unwrap() {
+            assert!(is_embedded || !default.place().contains("/tmp"), "{text}");
+        }
+        let located = choose_located(&stores, is_embedded).unwrap();
+        assert_eq!(located.len(), 1, "{text}");
+        assert_eq!(located[0].section(), section);
+        assert!(
+            located[0].place().ends_with(place),
+            "{}",
+            located[0].place()
+        );
     }
-    // Flags that name the store do not make it vanish either.
-    let error = check_no_paths(&stores(tmp)).unwrap_err().to_string();
-    assert!(error.contains("flags name an embedded store"), "{error}");
-    check_no_paths(&stores(&postgres)).unwrap();
+    assert!(
+        choose_located(&stores(&postgres), false)
+            .unwrap()
+            .is_empty()
+    );
+    let embedded = "[leveldb2.tmp]\nenabled = true\nlocation = \"/tmp\"\n";
+    let error = choose(&stores(&format!("{postgres}{embedded}"))).map(drop);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("[leveldb2] is no shared store"), "{error}");
+    assert!(choose_located(&stores(embedded), true).is_err());
     // Its keys are checked as those of any other section.
     let wrong = tmp.replace("r:1", "");
     let error = choose(&stores(&format!("{postgres}{wrong}")));

@@ -305,8 +305,12 @@ impl Driver {
         };
         let (commit, result) = match result {
             Ok(tree) => {
-                let (stamp, results) = (tree.stamp, Vec::new());
-                (Some(tree), Ok(Commit { stamp, results }))
+                let commit = Commit {
+                    origin: self.replica.shared.origin,
+                    stamp: tree.stamp,
+                    results: Vec::new(),
+                };
+                (Some(tree), Ok(commit))
             }
             Err(error) => (None, Err(error)),
         };

@@ -556,8 +556,13 @@ impl Replica {
         let change = builder.finish();
         txn.keep();
         self.shared.clock.see(change.stamp);
-        let stamp = change.stamp;
-        Ok((change, Commit { stamp, results }))
+        let (origin, stamp) = (change.origin, change.stamp);
+        let commit = Commit {
+            origin,
+            stamp,
+            results,
+        };
+        Ok((change, commit))
     }
 }
 

@@ -22,6 +22,10 @@ pub trait AnyShared: EntryStore {
     /// Whether the store was made when this filer opened it: nothing happened on it before.
     fn is_new(&self) -> bool;
 
+    /// Refuses from now on every change that needs a key, as those of hard links do: the keys of
+    /// the tree are elsewhere.
+    fn keep_no_keys(&self);
+
     /// Directories whose entries are in stores of their own.
     fn locations(&self) -> &[Location];
 

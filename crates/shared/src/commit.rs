@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One transaction: planned, intended, applied, ended.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dulse_store::{Commit, Error, ErrorKind, Outcome, Transaction};
@@ -9,7 +9,7 @@ use dulse_types::{Origin, Stamp};
 use parking_lot::Mutex;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Guard};
 use crate::locks::{Locked, Locks};
 use crate::log::{Ending, Log};
 use crate::plan::Plan;
@@ -44,6 +44,8 @@ pub(crate) struct Committer<B> {
     pub(crate) clocks: Clocks,
     /// Plans that were begun and not ended: the database went away.
     pub(crate) pending: Mutex<Vec<Pending>>,
+    /// Whether keys of the tree are in this database.
+    pub(crate) keeps_keys: AtomicBool,
 }
 
 /// What became of one attempt.
@@ -105,6 +107,13 @@ impl<B: Backend> Committer<B> {
             // An expectation that does not hold will not hold later either.
             Err(error) => return Attempt::Failed(error),
         };
+        let is_key = |guard: &Guard| matches!(guard, Guard::Key(..));
+        if !self.keeps_keys.load(Ordering::SeqCst) && plan.work.guards.iter().any(is_key) {
+            let text = "hard links and keys are kept in the default store, and a change stays \
+                        within one store";
+            let error = crate::plan::failed(ErrorKind::Invalid);
+            return Attempt::Failed(error.with("because", text));
+        }
         if let Some(rows) = self.backend.rows() {
             return self.attempt_steps(rows, plan, held).await;
         }
@@ -139,7 +148,7 @@ impl<B: Backend> Committer<B> {
         let error = match applied {
             Ok(()) => {
                 self.end(stamp, position, Ending::Applied).await;
-                return Attempt::Done(commit_of(plan, stamp));
+                return Attempt::Done(commit_of(plan, self.origin, stamp));
             }
             Err(error) if error.outcome() == Outcome::NotApplied => {
                 self.void(stamp, position).await;
@@ -156,7 +165,7 @@ impl<B: Backend> Committer<B> {
         match settle(&self.backend, ticket, &plan.announced, &keys).await {
             Ok(Verdict::Applied) => {
                 self.end(stamp, position, Ending::Applied).await;
-                Attempt::Done(commit_of(plan, stamp))
+                Attempt::Done(commit_of(plan, self.origin, stamp))
             }
             Ok(Verdict::NotApplied) => {
                 self.void(stamp, position).await;
@@ -218,13 +227,14 @@ fn error_of_lost() -> Error {
         .with("because", "the connection broke before the change was made")
 }
 
-fn commit_of(mut plan: Plan, stamp: Stamp) -> Commit {
+fn commit_of(mut plan: Plan, origin: Origin, stamp: Stamp) -> Commit {
     let n_events = plan.announced.events.len() as i64;
     let first = Stamp(stamp.0 - (n_events - 1).max(0));
     for (result, own) in plan.results.iter_mut().zip(&plan.own_events) {
         result.stamp = own.map_or(stamp, |own| first.plus(own));
     }
     Commit {
+        origin,
         stamp: first,
         results: plan.results,
     }

@@ -352,11 +352,11 @@ fn named(guard: &Guard) -> String {
     }
 }
 
-fn directory() -> Entry {
+pub(crate) fn directory() -> Entry {
     let mut fields = EntryFields::default();
     fields.attrs_mut().file_mode = MODE;
     fields.to_entry(&UnknownFields::default())
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -108,6 +108,7 @@ impl<B: Backend> SharedStore<B> {
             origin,
             clocks: Clocks::default(),
             pending: Mutex::default(),
+            keeps_keys: AtomicBool::new(true),
         });
         let settling = Arc::clone(&committer);
         wait(runtime.handle(), async move {
@@ -206,6 +207,10 @@ impl<B: Backend> AnyShared for SharedStore<B> {
 
     fn is_new(&self) -> bool {
         self.is_new
+    }
+
+    fn keep_no_keys(&self) {
+        self.committer.keeps_keys.store(false, Ordering::SeqCst);
     }
 
     fn locations(&self) -> &[Location] {

@@ -2,7 +2,7 @@
 //! Transactions of steps and what came of them.
 
 use bytes::Bytes;
-use dulse_types::{Entry, FullPath, Identity, Stamp};
+use dulse_types::{Entry, FullPath, Identity, Origin, Stamp};
 
 use crate::{Error, Token};
 
@@ -128,7 +128,10 @@ pub struct StepResult {
 /// A transaction that was applied.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Commit {
-    /// Position of the change in this origin's log: the session token.
+    /// Whose log has the change. Where directories have stores of their own beside an embedded
+    /// one, a change there is in another log than [`crate::EntryStore::origin`]'s.
+    pub origin: Origin,
+    /// Position of the change in that log: the session token.
     pub stamp: Stamp,
     /// One result per step.
     pub results: Vec<StepResult>,

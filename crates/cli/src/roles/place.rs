@@ -8,8 +8,8 @@ use dulse_config::Stores;
 use dulse_config::stores::StoreOptions;
 use dulse_filer::http;
 use dulse_registry::{
-    Choice, SharedChoice, check_default, check_finished, check_imported, choose, is_ours,
-    shared_stores,
+    Choice, LocatedChoice, SharedChoice, check_default, check_finished, check_imported, choose,
+    choose_located, is_ours, shared_stores,
 };
 
 use super::args::FilerArgs;
@@ -34,6 +34,8 @@ pub(super) struct Settled {
     pub(super) options: StoreOptions,
     /// The shared store, unless it is an embedded one.
     pub(super) shared: Option<SharedChoice>,
+    /// Directories in shared stores beside that.
+    pub(super) located: Vec<LocatedChoice>,
 }
 
 /// Settles engine and directory of a filer's store, and what `[filer.options]` says.
@@ -55,7 +57,6 @@ pub(super) fn settle(args: &mut FilerArgs, within: Within<'_>) -> Result<Settled
     let section = stores.store.as_ref().map(|store| store.name());
     let is_shared = section.is_some_and(|name| shared_stores().any(|shared| shared == name));
     if settings::is_given("engine") || is_placed && !is_shared {
-        dulse_registry::check_no_paths(&stores).map_err(usage)?;
         if let Some(section) = section {
             tracing::warn!(
                 from = %from.display(), section,
@@ -86,6 +87,7 @@ pub(super) fn settle(args: &mut FilerArgs, within: Within<'_>) -> Result<Settled
                     "filer.toml selects a shared store"
                 );
                 return Ok(Settled {
+                    located: located(&stores, false)?,
                     options: stores.options,
                     shared: Some(shared),
                 });
@@ -107,10 +109,26 @@ pub(super) fn settle(args: &mut FilerArgs, within: Within<'_>) -> Result<Settled
         );
         return Err(Usage(text).into());
     }
+    let located = located(&stores, true)?;
     Ok(Settled {
         options: stores.options,
         shared: None,
+        located,
     })
+}
+
+/// The stores of directories; says which there are.
+fn located(stores: &Stores, is_embedded: bool) -> Result<Vec<LocatedChoice>> {
+    let located = choose_located(stores, is_embedded).map_err(|e| Usage(e.to_string()))?;
+    for one in &located {
+        let (section, place) = (one.section(), one.place());
+        tracing::info!(
+            section,
+            at = place,
+            "filer.toml has a store of its own for a directory"
+        );
+    }
+    Ok(located)
 }
 
 /// Refuses the directory of an embedded store: what that holds would not be shown.

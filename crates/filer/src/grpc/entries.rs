@@ -22,10 +22,10 @@ fn fence(shared: &Shared) -> i64 {
 }
 
 impl FilerService {
-    fn fence(&self) -> i64 {
-        match &self.state.kept {
-            Kept::Embedded(own) => fence(own.store.shared()),
-            Kept::Shared(on) => on.promise_now().0,
+    fn fence(&self, path: &FullPath) -> i64 {
+        match (self.state.shared_of(path), &self.state.kept) {
+            (None, Kept::Embedded(own)) => fence(own.store.shared()),
+            (Some(on), _) | (None, Kept::Shared(on)) => on.promise_now().0,
         }
     }
 
@@ -37,8 +37,8 @@ impl FilerService {
         &self,
         r: &pb::LookupDirectoryEntryRequest,
     ) -> Result<pb::LookupDirectoryEntryResponse, Status> {
-        let log_ts_ns = self.fence();
         let path = convert::path(&r.directory, &r.name)?;
+        let log_ts_ns = self.fence(&path);
         let entry = self
             .state
             .namespace
@@ -89,8 +89,10 @@ impl FilerService {
         r: pb::CreateEntryRequest,
     ) -> Result<Response<pb::CreateEntryResponse>, Status> {
         let (entry, name) = take_name(r.entry)?;
+        // One that is no path is told as an error of the call below.
+        let path = FullPath::of(&r.directory, &name);
         let mut answer = pb::CreateEntryResponse {
-            log_ts_ns: self.fence(),
+            log_ts_ns: self.fence(path.as_ref().unwrap_or(&FullPath::root())),
             log_signature: self.signature(),
             ..pb::CreateEntryResponse::default()
         };
@@ -112,7 +114,7 @@ impl FilerService {
         match created {
             Ok(change) => {
                 answer.metadata_event = self.event(&change, &caller);
-                Ok(self.with_token(answer, change.stamp))
+                Ok(self.with_token(answer, change.position))
             }
             Err(error) => {
                 answer.error = in_answer(&error)?;
@@ -125,13 +127,21 @@ impl FilerService {
 
     fn event(&self, change: &Change, caller: &Caller) -> Option<pb::SubscribeMetadataResponse> {
         let last = change.events.last()?;
-        let origin = self.state.namespace.origin();
-        Some(convert::event(
+        let own = self.state.namespace.origin();
+        let (origin, _) = change.position.unwrap_or((own, last.stamp));
+        let mut event = convert::event(
             last,
             origin,
             &caller.signatures,
             caller.is_from_other_cluster,
-        ))
+        );
+        // As subscribers are told it, whichever store has it.
+        if let Some(told) = &mut event.event_notification
+            && !told.signatures.contains(&own.signature())
+        {
+            told.signatures.push(own.signature());
+        }
+        Some(event)
     }
 
     pub(crate) async fn update(
@@ -140,7 +150,7 @@ impl FilerService {
     ) -> Result<Response<pb::UpdateEntryResponse>, Status> {
         let (entry, name) = take_name(r.entry)?;
         let path = convert::path(&r.directory, &name)?;
-        let log_ts_ns = self.fence();
+        let log_ts_ns = self.fence(&path);
         let caller = Caller {
             signatures: r.signatures,
             is_from_other_cluster: r.is_from_other_cluster,
@@ -157,7 +167,7 @@ impl FilerService {
             log_ts_ns,
             log_signature: self.signature(),
         };
-        Ok(self.with_token(answer, change.stamp))
+        Ok(self.with_token(answer, change.position))
     }
 
     pub(crate) async fn append(
@@ -171,7 +181,7 @@ impl FilerService {
             .append(&path, r.chunks, Caller::default())
             .await;
         let change = change.map_err(|e| errors::status(&e))?;
-        Ok(self.with_token(pb::AppendToEntryResponse {}, change.stamp))
+        Ok(self.with_token(pb::AppendToEntryResponse {}, change.position))
     }
 
     pub(crate) async fn delete(
@@ -200,7 +210,7 @@ impl FilerService {
         match self.state.namespace.delete(&path, options).await {
             Ok(change) => {
                 answer.metadata_event = self.event(&change, &caller);
-                Ok(self.with_token(answer, change.stamp))
+                Ok(self.with_token(answer, change.position))
             }
             Err(error) => {
                 answer.error = format!("delete directory {path}: {}", in_answer(&error)?);

@@ -10,7 +10,7 @@ use dulse_proto::filer as pb;
 use dulse_replica::ReplicaStore;
 use dulse_shared::Announcement;
 use dulse_telemetry::request;
-use dulse_types::{Entry, FullPath, Identity, Stamp};
+use dulse_types::{Entry, FullPath, Identity, Origin, Stamp};
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -107,7 +107,7 @@ impl FilerService {
         if let Ok(intent) = opened.await {
             let store = Arc::clone(&self.state.embedded()?.store);
             let notes = notes_of_parts(store, intent, renaming);
-            return Ok(self.with_token(notes, Some(intent.stamp)));
+            return Ok(self.with_token(notes, Some((intent.origin, intent.stamp))));
         }
         let change = over(renaming).await?;
         let mut notes = Notes::default();
@@ -115,19 +115,24 @@ impl FilerService {
             notes.moved(moved);
         }
         let notes = notes.end().into_iter().map(Ok);
-        Ok(self.with_token(stream::iter(notes).boxed(), change.stamp))
+        Ok(self.with_token(stream::iter(notes).boxed(), change.position))
     }
 
     /// What the change with a stamp moved, if it is on disk.
-    fn logged(&self, stamp: Stamp) -> Result<Option<Vec<Moved>>, dulse_store::Error> {
+    fn logged(
+        &self,
+        origin: Origin,
+        stamp: Stamp,
+    ) -> Result<Option<Vec<Moved>>, dulse_store::Error> {
         let before = Stamp(stamp.0 - 1);
-        match &self.state.kept {
-            Kept::Embedded(own) => {
+        let announced = self.state.all_shared().find(|on| on.origin() == origin);
+        match (announced, &self.state.kept) {
+            (None, Kept::Embedded(own)) => {
                 let logged = part_behind(&own.store, before)?;
                 let logged = logged.filter(|logged| logged.stamp == stamp);
                 Ok(logged.map(|logged| moved_by(&logged).collect()))
             }
-            Kept::Shared(on) => {
+            (Some(on), _) | (None, Kept::Shared(on)) => {
                 let logged = on.store.announcements(before, 1)?;
                 let logged = logged.first().filter(|logged| logged.stamp_of(0) == stamp);
                 Ok(logged.map(announced_moves))
@@ -138,10 +143,12 @@ impl FilerService {
     /// Everything that a rename moved, from its record in the log; where that is not on disk
     /// yet, the entry itself.
     fn moved(&self, change: &Change) -> Result<Vec<Moved>, Status> {
-        let Some(stamp) = change.stamp else {
+        let Some((origin, stamp)) = change.position else {
             return Ok(Vec::new());
         };
-        let logged = self.logged(stamp).map_err(|e| errors::status(&e.into()))?;
+        let logged = self
+            .logged(origin, stamp)
+            .map_err(|e| errors::status(&e.into()))?;
         if let Some(moved) = logged {
             return Ok(moved);
         }

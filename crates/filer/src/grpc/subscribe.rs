@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dulse_proto::filer as pb;
-use dulse_store::Error;
+use dulse_store::{Error, ErrorKind};
 use dulse_types::Stamp;
 use futures::StreamExt;
 use tokio::sync::watch;
@@ -33,9 +33,9 @@ pub use self::hub::{Head, Hub};
 pub(crate) use self::log::{Page, Told};
 pub use self::reading::Reading;
 pub use self::replay::is_older_than_log;
-pub(crate) use self::source::Source;
+pub(crate) use self::source::{Beside, Source};
 
-use self::hub::Seat;
+use self::hub::{Located, Seat};
 use self::registry::{Place, Registry};
 use self::replay::Replay;
 use super::{Answers, FilerService, now_ns};
@@ -90,9 +90,10 @@ impl Subscribers {
 /// Follows the log for all subscribers until the filer stops.
 pub async fn follow(state: Arc<FilerState>) {
     let hub = Arc::clone(&state.subscribers.hub);
+    let located = Located::of(&state.located);
     match &state.kept {
-        Kept::Embedded(own) => hub::follow(own.clone(), hub).await,
-        Kept::Shared(on) => hub::follow_shared(Arc::clone(on), hub).await,
+        Kept::Embedded(own) => hub::follow(own.clone(), located, hub).await,
+        Kept::Shared(on) => hub::follow_shared(Arc::clone(on), located, hub).await,
     }
 }
 
@@ -161,7 +162,10 @@ impl Feed {
         let hub = &state.subscribers.hub;
         let source = &state.subscribers.source;
         let owes_state = source.is_older_than_log(since, is_local)?;
-        let own = is_local.then(|| state.namespace.origin());
+        let own = match is_local {
+            true => state.own_origins(),
+            false => Vec::new(),
+        };
         let mut reading = Reading::new(since, own);
         if !owes_state {
             reading.take_late(hub);
@@ -215,7 +219,12 @@ impl Feed {
                 Ok(false) => self.rest().await?,
                 Err(error) => {
                     self.is_over = true;
-                    return Some(Err(Status::internal(error.to_string())));
+                    let text = error.to_string();
+                    return Some(Err(match error.kind() {
+                        // A database is away: the state cannot be told now.
+                        ErrorKind::Unavailable => Status::unavailable(text),
+                        _ => Status::internal(text),
+                    }));
                 }
             }
         }
@@ -260,10 +269,9 @@ impl Feed {
     /// Takes what the log has; false when that is nothing new.
     fn read_on(&mut self) -> Result<bool, Error> {
         let head = Arc::clone(&self.heads.borrow_and_update());
-        let limit = if self.is_local {
-            head.durable.get(self.state.namespace.origin())
-        } else {
-            head.limit
+        let limit = match self.own_limit(&head) {
+            Some(limit) if self.is_local => limit,
+            _ => head.limit,
         };
         // Nothing is ready yet. I11: whoever is slow holds these for as long as it takes.
         let (mut ready_bytes, bytes_max) = (0, self.state.subscribers.hub.page_bytes());
@@ -317,6 +325,15 @@ impl Feed {
         self.ready.push_back(event);
     }
 
+    /// Up to which stamp all that was changed here is on disk. Where directories have stores of
+    /// their own, that is of two logs, of which one may be idle: nothing but the limit of all.
+    fn own_limit(&self, head: &Head) -> Option<Stamp> {
+        match &self.state.own_origins()[..] {
+            [one] => Some(head.durable.get(*one)),
+            _ => None,
+        }
+    }
+
     /// Puts what is ready into one message, for subscribers that take that.
     fn batch(&mut self) {
         if !self.request.client_supports_batching || self.ready.len() < 2 {
@@ -368,7 +385,7 @@ impl Feed {
 
     fn beat(&mut self, wants: bool) {
         let head = Arc::clone(&self.heads.borrow());
-        let on_disk = head.durable.get(self.state.namespace.origin());
+        let on_disk = self.own_limit(&head).unwrap_or(head.limit);
         let limit = if self.is_local { on_disk } else { head.limit };
         self.ready.push_back(pb::SubscribeMetadataResponse {
             ts_ns: if wants { limit.0 } else { 0 },

@@ -33,12 +33,12 @@ impl OverNamespace {
     }
 
     fn written(&self, change: &Change) -> Written {
-        let origin = self.namespace.origin();
-        match change.stamp {
-            Some(stamp) => Written {
+        match change.position {
+            Some((origin, stamp)) if origin == self.namespace.origin() => Written {
                 token: SessionToken { origin, stamp }.to_string(),
             },
-            None => self.seen(),
+            // As over gRPC: what is in a directory's own store every read sees.
+            _ => self.seen(),
         }
     }
 
@@ -72,7 +72,7 @@ impl OverNamespace {
         let lost = |_| NameError::InDoubt(Box::new(stopped()));
         match answered.await.map_err(lost)? {
             Ok(commit) => Ok(self.written(&Change {
-                stamp: Some(commit.stamp),
+                position: Some((commit.origin, commit.stamp)),
                 ..Change::default()
             })),
             Err(error) if error.kind() == dulse_store::ErrorKind::Conflict => {

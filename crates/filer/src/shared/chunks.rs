@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use super::events::Cursor;
 use super::notes::parse_freed;
 use crate::garbage::{judge, look_every};
 use crate::metrics;
-use crate::state::FilerState;
+use crate::state::{FilerState, Kept};
 
 /// Chunks that wait, at most: while there are more, no further announcements are looked at.
 const PENDING_MAX: usize = 500_000;
@@ -86,10 +86,22 @@ pub(crate) async fn collect(state: Arc<FilerState>, on: Arc<OnShared>) {
         }
         let until = Stamp(on.promise_now().0.saturating_sub(grace_ns));
         pending.free(&state, &on, until, &mut retries).await;
-        metrics::GARBAGE_WAITING.set(pending.chunks.len() as f64);
-        metrics::VOLUMES_FAILING.set(retries.n_failing() as f64);
-        on.n_dropped
-            .store(pending.chunks.len() as u64, Ordering::Relaxed);
+        let (n_dropped, n_failing) = (pending.chunks.len() as u64, retries.n_failing() as u64);
+        on.n_dropped.store(n_dropped, Ordering::Relaxed);
+        on.n_failing.store(n_failing, Ordering::Relaxed);
+        // The default store's collector counts all.
+        if let Kept::Shared(default) = &state.kept
+            && Arc::ptr_eq(default, &on)
+        {
+            let all = |count: fn(&OnShared) -> &AtomicU64| {
+                let counts = state
+                    .all_shared()
+                    .map(|on| count(on).load(Ordering::Relaxed));
+                counts.sum::<u64>() as f64
+            };
+            metrics::GARBAGE_WAITING.set(all(|on| &on.n_dropped));
+            metrics::VOLUMES_FAILING.set(all(|on| &on.n_failing));
+        }
         if let Err(error) = pending.remember(&on) {
             tracing::warn!(%error, "what was freed is looked at again after a restart");
         }

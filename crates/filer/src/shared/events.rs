@@ -112,8 +112,10 @@ impl OnShared {
         if origin != self.store.origin() {
             return self.gathered.whole_behind(origin);
         }
+        // Order: before it is read what there is. None left of what was announced: it was dropped.
+        let last = *self.store.announced().borrow();
         let first = self.store.announcements(Stamp::ZERO, 1)?;
-        Ok(first.first().map_or(Stamp::ZERO, |first| first.prev))
+        Ok(first.first().map_or(last, |first| first.prev))
     }
 }
 

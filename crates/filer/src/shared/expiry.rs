@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::events::Cursor;
 use super::{OnShared, State};
 use crate::metrics;
-use crate::state::FilerState;
+use crate::state::{FilerState, Kept};
 
 /// How often what is due is removed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -165,9 +165,18 @@ fn is_walker(on: &OnShared) -> bool {
     live.all(|other| other.origin.is_none_or(|origin| origin > on.origin()))
 }
 
-/// Looks at the whole tree and removes what has expired.
+/// Looks at the whole tree, or what of it is in this store, and removes what has expired.
 async fn walk(state: &FilerState, on: &Arc<OnShared>) -> Result<(), dulse_namespace::Error> {
-    let mut open = vec![FullPath::root()];
+    let is_default = matches!(&state.kept, Kept::Shared(default) if Arc::ptr_eq(default, on));
+    let mut open = match is_default {
+        true => vec![FullPath::root()],
+        false => on
+            .store
+            .locations()
+            .iter()
+            .map(|l| l.path.clone())
+            .collect(),
+    };
     while let Some(dir) = open.pop() {
         let mut start = String::new();
         loop {

@@ -207,7 +207,9 @@ impl Gathered {
         let floor = floor.unwrap_or(Stamp::ZERO);
         let first = self.journal.read_origin_after(origin, floor, 1);
         let first = first.map_err(failed)?;
-        let begin = first.first().map_or(floor, |record| record.prev);
+        // None left of one that was heard: they were dropped.
+        let last = self.lasts.borrow().get(origin);
+        let begin = first.first().map_or(last, |record| record.prev);
         Ok(begin.max(floor))
     }
 

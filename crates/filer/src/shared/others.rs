@@ -65,7 +65,7 @@ pub(crate) struct Other {
 pub(crate) struct Others {
     /// Whether somebody lists them at all.
     is_listed: Mutex<bool>,
-    started: Instant,
+    started: Mutex<Instant>,
     all: Mutex<BTreeMap<String, Other>>,
     changed: watch::Sender<u64>,
 }
@@ -75,10 +75,15 @@ impl Others {
     pub(crate) fn new(has_masters: bool) -> Self {
         Self {
             is_listed: Mutex::new(!has_masters),
-            started: Instant::now(),
+            started: Mutex::new(Instant::now()),
             all: Mutex::default(),
             changed: watch::Sender::new(0),
         }
+    }
+
+    /// They are waited for from now on.
+    pub(crate) fn begin(&self) {
+        *self.started.lock() = Instant::now();
     }
 
     /// Told whenever one was heard, came or went.
@@ -195,7 +200,7 @@ impl Others {
 
     /// Up to which stamp everything of everybody is here; zero while that cannot be said.
     pub(crate) fn limit(&self, own: Stamp) -> Stamp {
-        if !*self.is_listed.lock() && self.started.elapsed() < FIRST_TIME_MAX {
+        if !*self.is_listed.lock() && self.started.lock().elapsed() < FIRST_TIME_MAX {
             return Stamp::ZERO;
         }
         let all = self.all.lock();
@@ -212,7 +217,7 @@ impl Others {
     /// Who is still waited for at a start; `None` when nobody.
     pub(crate) fn awaited(&self) -> Option<String> {
         if !*self.is_listed.lock() {
-            let is_over = self.started.elapsed() >= FIRST_TIME_MAX;
+            let is_over = self.started.lock().elapsed() >= FIRST_TIME_MAX;
             return (!is_over).then(|| "asking a master who else is there".to_owned());
         }
         let all = self.all.lock();

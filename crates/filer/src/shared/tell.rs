@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dulse_proto::announcements as pb;
 use dulse_proto::announcements::announcements_server::Announcements;
 use dulse_shared::{Announcement, Payload};
-use dulse_types::{ServerAddress, Stamp};
+use dulse_types::{Origin, ServerAddress, Stamp};
 use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -46,9 +46,17 @@ impl AnnouncementsService {
 impl Announcements for AnnouncementsService {
     async fn greet(&self, request: Request<pb::Hello>) -> Result<Response<pb::Hello>, Status> {
         let theirs = request.into_inner();
-        let ours = self.state.who();
-        if let Ok(on) = self.state.on_shared()
-            && topology::misfit(&ours, &Who::of(&theirs)).is_none()
+        let them = Who::of(&theirs);
+        let on = self.state.shared_with(them.origin).ok();
+        let on = on.filter(|_| them.is_shared);
+        if on.is_some_and(|on| !on.has_started()) {
+            return Err(not_yet());
+        }
+        // Who follows the announcements on a store is answered as one who makes some there, be it
+        // of a few directories.
+        let ours = on.map_or_else(|| self.state.who(), |on| on.who());
+        if let Some(on) = on
+            && topology::misfit(&ours, &them).is_none()
             && let Ok(address) = theirs.address.parse::<ServerAddress>()
         {
             // Order: before it is answered: what it announces from then on is waited for here.
@@ -64,10 +72,13 @@ impl Announcements for AnnouncementsService {
         &self,
         request: Request<pb::FollowRequest>,
     ) -> Result<Response<Self::FollowStream>, Status> {
-        let on = Arc::clone(self.state.on_shared()?);
         let request = request.into_inner();
         let theirs = request.who.unwrap_or_default();
-        if let Some(why) = topology::misfit(&Who::of(&theirs), &self.state.who()) {
+        let on = Arc::clone(self.state.shared_with(Origin(theirs.origin))?);
+        if !on.has_started() {
+            return Err(not_yet());
+        }
+        if let Some(why) = topology::misfit(&Who::of(&theirs), &on.who()) {
             return Err(Status::failed_precondition(why));
         }
         let telling = Telling::new(on, Stamp(request.after), request.is_first);
@@ -77,6 +88,11 @@ impl Announcements for AnnouncementsService {
         });
         Ok(Response::new(told.boxed()))
     }
+}
+
+/// Before the default store of a filer is known to be no copy.
+fn not_yet() -> Status {
+    Status::unavailable("this filer does not know yet whether it is a copy of another")
 }
 
 /// One follower.

@@ -67,14 +67,17 @@ impl Who {
         }
     }
 
-    /// With the directories that are in stores of their own.
-    pub(crate) fn with_locations(mut self, locations: &[Location]) -> Self {
-        let located = locations.iter().map(|location| pb::Located {
+    /// And with these directories in stores of their own.
+    pub(crate) fn and_locations<'a>(
+        mut self,
+        locations: impl IntoIterator<Item = &'a Location>,
+    ) -> Self {
+        let located = locations.into_iter().map(|location| pb::Located {
             path: location.path.as_str().to_owned(),
             store: kind_of(&location.section).to_owned(),
             store_id: location.store_id,
         });
-        self.located = located.collect();
+        self.located.extend(located);
         self
     }
 
@@ -127,7 +130,7 @@ pub(crate) fn misfit(own: &Who, other: &Who) -> Option<String> {
         ));
     }
     let advice = match (own.is_shared, other.is_shared) {
-        (false, false) => return None,
+        (false, false) => return other_table(own, other),
         (true, true) if own.origin.signature() == other.origin.signature() => {
             if let Some(text) = other_table(own, other) {
                 return Some(text);
@@ -167,7 +170,7 @@ fn kind_of(section: &str) -> &str {
     section.split('.').next().unwrap_or(section)
 }
 
-/// Where two filers on one store do not agree on where a directory's entries are.
+/// Where two filers that could go together do not agree on where a directory's entries are.
 fn other_table(own: &Who, other: &Who) -> Option<String> {
     let both = own.located.iter().chain(&other.located);
     let path = both.map(|one| &one.path).find(|path| {
@@ -302,7 +305,7 @@ mod tests {
             store_id,
         };
         let plain = who(true, 1, "g");
-        let table = |all: &[Location]| plain.clone().with_locations(all);
+        let table = |all: &[Location]| plain.clone().and_locations(all);
         let tmp = table(&[location("/tmp", "redis2.tmp", 5)]);
         // What it is called in filer.toml is each filer's own.
         let alike = table(&[location("/tmp", "redis2.other", 5)]);

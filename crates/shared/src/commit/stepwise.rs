@@ -101,7 +101,7 @@ impl<B: Backend> Committer<B> {
                 Ok(_) if is_unsure => {
                     return Attempt::Failed(failed(ErrorKind::Unavailable).unknown_outcome());
                 }
-                Ok(stamp) => return Attempt::Done(commit_of(plan, stamp)),
+                Ok(stamp) => return Attempt::Done(commit_of(plan, self.origin, stamp)),
                 Err(error) => error,
             },
             Ok((

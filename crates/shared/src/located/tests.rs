@@ -11,10 +11,10 @@ use crate::backend::held;
 
 /// Rows by path and values by key, with a clock that runs by itself.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Rows>>);
+pub(crate) struct Memory(Arc<Mutex<Rows>>);
 
 #[derive(Default)]
-struct Rows {
+pub(crate) struct Rows {
     rows: BTreeMap<String, Bytes>,
     keys: BTreeMap<Bytes, Bytes>,
     clock_ns: i64,
@@ -23,13 +23,18 @@ struct Rows {
 }
 
 impl Memory {
-    fn at(clock_ns: i64) -> Self {
+    pub(crate) fn at(clock_ns: i64) -> Self {
         let memory = Self::default();
         memory.0.lock().clock_ns = clock_ns;
         memory
     }
 
-    fn rows(&self) -> Vec<String> {
+    pub(crate) fn put(&self, at: &str, value: &Bytes) {
+        let mut memory = self.0.lock();
+        memory.rows.insert(at.to_owned(), value.clone());
+    }
+
+    pub(crate) fn rows(&self) -> Vec<String> {
         self.0.lock().rows.keys().cloned().collect()
     }
 }
@@ -96,7 +101,7 @@ impl Backend for Memory {
     }
 }
 
-fn path(text: &str) -> FullPath {
+pub(crate) fn path(text: &str) -> FullPath {
     FullPath::parse(text).unwrap()
 }
 

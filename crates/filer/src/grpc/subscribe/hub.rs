@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::HEARTBEAT_EVERY;
 use super::log::Log;
 use super::source::Source;
-use crate::shared::OnShared;
+use crate::shared::{News, OnShared};
 use crate::state::Embedded;
 
 /// Looks at the log are at least this far apart: what happens between counts as one.
@@ -199,27 +199,87 @@ fn readable(limit: Stamp, applied: &Vector, durable: &Vector) -> Stamp {
     behind.map(|(on_disk, _)| on_disk).fold(limit, Stamp::min)
 }
 
+/// What happens in directories' own stores, beside a default store.
+pub(super) struct Located(Vec<(Arc<OnShared>, News)>);
+
+impl Located {
+    pub(super) fn of(all: &[Arc<OnShared>]) -> Self {
+        Self(all.iter().map(|on| (Arc::clone(on), on.news())).collect())
+    }
+
+    fn note_subscribers(&self, has_some: bool) {
+        for (on, _) in &self.0 {
+            on.note_subscribers(has_some);
+        }
+    }
+
+    fn mark_seen(&mut self) {
+        for (_, news) in &mut self.0 {
+            news.mark_seen();
+        }
+    }
+
+    /// Up to which stamp all is here, given the same of the default store. A database that does
+    /// not answer, or not end a change, holds nobody up: what it has is told late then.
+    fn limit(&self, of_default: Stamp) -> Stamp {
+        let moving = self.0.iter().filter(|(on, _)| !on.is_stuck());
+        moving
+            .map(|(on, _)| on.limit())
+            .fold(of_default, Stamp::min)
+    }
+
+    /// Has the clocks asked that hold up to there what waits.
+    fn hurry(&self, limit: Stamp) {
+        for (on, _) in self.0.iter().filter(|(on, _)| on.limit() <= limit) {
+            on.hurry();
+        }
+    }
+
+    /// Adds what can be read here. Order: behind [`Located::limit`], so that it holds all below.
+    fn read_into(&self, vector: &mut Vector) {
+        for (on, _) in &self.0 {
+            vector.merge_max(&on.readable());
+        }
+    }
+
+    /// Returns when more is announced, never without any; false when the filer stops.
+    async fn next(&mut self) -> bool {
+        if self.0.is_empty() {
+            return std::future::pending().await;
+        }
+        let all = self.0.iter_mut().map(|(_, news)| Box::pin(news.next()));
+        futures::future::select_all(all).await.0
+    }
+}
+
+/// Whether events wait for the watermark.
+fn waits(head: &Head) -> bool {
+    head.durable.iter().any(|(_, stamp)| stamp > head.limit)
+}
+
 /// Follows the announcements on a shared store until the filer stops.
-pub(super) async fn follow_shared(on: Arc<OnShared>, hub: Arc<Hub>) {
+pub(super) async fn follow_shared(on: Arc<OnShared>, mut located: Located, hub: Arc<Hub>) {
     let mut news = on.news();
     let mut last = Instant::now();
     loop {
         let has_subscribers = hub.n_streams.load(Ordering::Relaxed) > 0;
-        on.has_subscribers.send_if_modified(|has| {
-            let is_new = *has != has_subscribers;
-            *has = has_subscribers;
-            is_new
-        });
+        on.note_subscribers(has_subscribers);
+        located.note_subscribers(has_subscribers);
         if !has_subscribers {
             hub.arrived.notified().await;
             continue;
         }
         news.mark_seen();
+        located.mark_seen();
         // Order: what can be read is asked for behind the limit, so it holds all below it.
-        let limit = on.limit();
-        let durable = on.readable();
+        let limit = located.limit(on.limit());
+        let mut durable = on.readable();
+        located.read_into(&mut durable);
         let head = hub.head(limit, &durable, durable.clone());
         let before = Arc::clone(&hub.heads.borrow());
+        if waits(&head) {
+            located.hurry(head.limit);
+        }
         let is_news = head.durable != before.durable || head.limit > before.limit;
         if is_news || last.elapsed() >= HEARTBEAT_EVERY {
             last = Instant::now();
@@ -230,6 +290,7 @@ pub(super) async fn follow_shared(on: Arc<OnShared>, hub: Arc<Hub>) {
         tokio::time::sleep(ROUND_TIME_MIN).await;
         tokio::select! {
             goes_on = news.next() => if !goes_on { return },
+            goes_on = located.next() => if !goes_on { return },
             () = hub.arrived.notified() => {}
             () = tokio::time::sleep(HEARTBEAT_EVERY) => {}
         }
@@ -237,22 +298,29 @@ pub(super) async fn follow_shared(on: Arc<OnShared>, hub: Arc<Hub>) {
 }
 
 /// Follows the log until the filer stops.
-pub(super) async fn follow(own: Embedded, hub: Arc<Hub>) {
+pub(super) async fn follow(own: Embedded, mut located: Located, hub: Arc<Hub>) {
     let mut progress = own.store.progress();
     let mut last = Instant::now();
     loop {
         if hub.n_streams.load(Ordering::Relaxed) == 0 {
+            located.note_subscribers(false);
             hub.arrived.notified().await;
         }
+        located.note_subscribers(true);
         progress.borrow_and_update();
-        let limit = Stamp(own.replicator.low_watermark().await);
-        let applied = own.store.shared().vector();
-        let durable = own.store.shared().durable_vector();
+        located.mark_seen();
+        let limit = located.limit(Stamp(own.replicator.low_watermark().await));
+        let mut applied = own.store.shared().vector();
+        let mut durable = own.store.shared().durable_vector();
+        located.read_into(&mut applied);
+        located.read_into(&mut durable);
         let before = Arc::clone(&hub.heads.borrow());
-        let waits = |head: &Head| head.durable.iter().any(|(_, stamp)| stamp > head.limit);
         let head = hub.head(limit, &applied, durable);
         let limit = head.limit;
         let is_waiting = waits(&head);
+        if is_waiting {
+            located.hurry(limit);
+        }
         let is_news = head.durable != before.durable || waits(&before) && limit > before.limit;
         if is_news || last.elapsed() >= HEARTBEAT_EVERY {
             last = Instant::now();
@@ -268,6 +336,7 @@ pub(super) async fn follow(own: Embedded, hub: Arc<Hub>) {
         };
         tokio::select! {
             changed = progress.changed() => if changed.is_err() { return },
+            goes_on = located.next() => if !goes_on { return },
             () = hub.arrived.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }

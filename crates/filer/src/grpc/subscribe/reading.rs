@@ -13,8 +13,8 @@ use super::merging::Merging;
 pub struct Reading {
     since: Stamp,
     merging: Merging,
-    /// Only this origin's events are wanted.
-    only: Option<Origin>,
+    /// Only these origins' events are wanted; all when there are none.
+    only: Vec<Origin>,
     /// What was to be read next is no longer kept.
     cut: Option<(Origin, Stamp)>,
 }
@@ -22,8 +22,10 @@ pub struct Reading {
 impl Reading {
     /// A subscription of every event at or above `since`: inclusive, an event at exactly
     /// `since` may be repeated, never skipped.
+    ///
+    /// - `only`: whose; everybody's when empty.
     #[must_use]
-    pub fn new(since: Stamp, only: Option<Origin>) -> Self {
+    pub fn new(since: Stamp, only: Vec<Origin>) -> Self {
         Self {
             since,
             merging: Merging::new(since),
@@ -35,10 +37,10 @@ impl Reading {
     /// Has events told that came after others had been told up to its cursor. Not for a
     /// subscription that gets the state instead.
     pub fn take_late(&mut self, hub: &Hub) {
-        if self.only.is_some() {
-            return;
-        }
         for (origin, from) in hub.late_since(self.since) {
+            if !self.wants(origin) {
+                continue;
+            }
             self.merging.begin_at(origin, from);
         }
     }
@@ -85,11 +87,15 @@ impl Reading {
         self.cut.take()
     }
 
+    fn wants(&self, origin: Origin) -> bool {
+        self.only.is_empty() || self.only.contains(&origin)
+    }
+
     /// Reads on where nothing waits. ⚠ Before every event: one of an origin that was not
     /// read so far may come first.
     fn fill(&mut self, hub: &Hub, head: &Head) -> Result<(), Error> {
         for (origin, last) in head.durable.iter() {
-            if self.only.is_some_and(|only| origin != only) {
+            if !self.wants(origin) {
                 continue;
             }
             while let Some(after) = self.merging.wants(origin, last) {
@@ -113,7 +119,7 @@ mod tests {
     /// was never told of that.
     #[test]
     fn the_state_is_taken_once_it_holds_all_up_to_the_cursor() {
-        let reading = Reading::new(Stamp(9), None);
+        let reading = Reading::new(Stamp(9), Vec::new());
         assert!(!reading.may_take_state(Stamp(8)));
         assert!(reading.may_take_state(Stamp(9)));
     }
