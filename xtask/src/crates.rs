@@ -2,7 +2,7 @@
 //! The tests of all crates but the black-box ones, two programs at a time.
 //!
 //! What puts a store through faults mostly waits: for servers to start, for answers that do not
-//! come. It runs beside everything else. More at once was considered; two fill the processors.
+//! come; what writes a million entries to Cassandra, for one write after the other. It runs beside everything else. More at once was considered; two fill the processors.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::run::{cargo, output, run};
 
 /// The tests that mostly wait.
-const FAULTS: &[&str] = &["sharing", "sharing_cluster", "secured"];
+const FAULTS: &[&str] = &["sharing", "sharing_cluster", "secured", "million"];
 
 /// Builds and runs them. What runs beside prints when it has ended.
 ///

@@ -19,8 +19,7 @@ fn main() -> std::process::ExitCode {
         false => server::start().err().map(|e| format!("{e:#}")),
     };
     let opener = opener(open);
-    // Not `million`: 128 entries of a directory go in one write, but its writes take turns. On two
-    // busy cores half of the million took 4.6 minutes, and 107 s of the server's processor time.
+    // The directory of a million is in `million.rs`: it takes as long as all others together.
     let code = testkit::run(testkit::trials(&opener, lacks.as_deref(), ""));
     server::stop();
     code
