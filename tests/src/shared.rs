@@ -119,13 +119,27 @@ pub fn replacements<D: Replaced>() -> Vec<Trial> {
     trials(D::SECTIONS.iter().map(of).collect())
 }
 
-/// Runs what depends on the database: filers that serve, and kills. The rest is the same on all.
+/// What depends on the database, as tests: filers that serve, and kills. The rest is the same on
+/// all.
+#[must_use]
+pub fn briefly<D: Database>() -> Vec<Trial> {
+    let kills = first_section::<D>().into_iter().take(N_KILLS);
+    trials(every_section::<D>().into_iter().chain(kills).collect())
+}
+
+/// Runs that.
 #[must_use]
 pub fn run_briefly<D: Database>() -> ExitCode {
-    let kills = first_section::<D>().into_iter().take(N_KILLS);
-    run_trials(trials(
-        every_section::<D>().into_iter().chain(kills).collect(),
-    ))
+    run_trials(briefly::<D>())
+}
+
+/// A case with a server of its own, as a test.
+#[must_use]
+pub fn trial(name: &str, case: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Runtime::new()?;
+        runtime.block_on(case).map_err(|error| failed(&error))
+    })
 }
 
 /// Cases of kills, which are the first of those that one section is tried with.

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Two filers on one keyspace of Cassandra, as real processes.
+//! Filers on Cassandra, as real processes: the cases of `dulse_tests::shared` that depend on the
+//! database, and a keyspace without a table, which the first filer makes.
 
-#[path = "../../crates/stores/cassandra/tests/support/server.rs"]
-mod server;
+#[path = "databases/cassandra.rs"]
+mod cassandra;
 
 use anyhow::Result;
 use dulse_tests::pair::two_filers_show_and_tell_what_both_make;
-use server::Server;
+use dulse_tests::shared::{briefly, run_trials, trial};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_filers_on_one_keyspace_show_and_tell_what_both_make() -> Result<()> {
+fn main() -> std::process::ExitCode {
+    let mut trials = briefly::<cassandra::Cassandra>();
+    let name = "two_filers_on_one_keyspace_show_and_tell_what_both_make";
+    trials.push(trial(name, two_filers()));
+    run_trials(trials)
+}
+
+async fn two_filers() -> Result<()> {
     // It asks the server from a runtime of its own.
-    let server = tokio::task::spawn_blocking(Server::start).await??;
-    // The table is made by the first filer.
+    let server = tokio::task::spawn_blocking(cassandra::Server::start).await??;
     server.make_keyspace("seaweedfs")?;
     let toml = format!(
         "[cassandra2]\nenabled = true\nkeyspace = \"seaweedfs\"\nhosts = [\"{}\"]\n\

@@ -6,7 +6,7 @@ mod server;
 
 use anyhow::Result;
 use dulse_shared_testkit::{Database, Place};
-use server::Server;
+pub(crate) use server::Server;
 
 /// See the module.
 pub(crate) struct Cassandra(Server);

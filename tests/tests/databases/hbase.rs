@@ -68,6 +68,9 @@ impl Database for Hbase {
     }
 
     fn start_again(&mut self) -> Result<()> {
-        self.0.start_again()
+        // On a thread of its own, as above: it is asked until it answers.
+        let server = &mut self.0;
+        let started = std::thread::scope(|scope| scope.spawn(|| server.start_again()).join());
+        started.map_err(|_| anyhow!("it panicked"))?
     }
 }
