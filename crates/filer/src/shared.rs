@@ -222,6 +222,14 @@ impl OnShared {
         origin.signature() == self.origin().signature()
     }
 
+    /// The one directory whose entries this store has, unless it has those of `/`.
+    pub(crate) fn of_one(&self) -> Option<&FullPath> {
+        let own = self.origin().0 as u32;
+        let mut locations = self.store.locations().iter();
+        let one = locations.find(|location| location.store_id == own);
+        one.map(|location| &location.path)
+    }
+
     /// The location above a path whose store this is.
     pub(crate) fn above(&self, path: &FullPath) -> Option<&FullPath> {
         let mut locations = self.store.locations().iter().map(|location| &location.path);
@@ -233,10 +241,20 @@ impl OnShared {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// Whether this filer could promise nothing new for some seconds: the database does not
-    /// answer, or holds a change of its own that it does not end.
-    pub(crate) fn is_stuck(&self) -> bool {
-        self.risen.lock().elapsed() >= DOWN_AFTER
+    /// Up to which stamp all announcements are here of everybody who moves on; `None` when this
+    /// filer does not. Who could promise nothing new for some seconds does not: the database does
+    /// not answer, or does not end a change.
+    pub(crate) fn limit_of_moving(&self) -> Option<Stamp> {
+        if self.risen.lock().elapsed() >= DOWN_AFTER {
+            return None;
+        }
+        let own = *self.promised.borrow();
+        Some(self.others.limit_of_moving(own, DOWN_AFTER))
+    }
+
+    /// Whether what this filer promises holds back what is above a stamp.
+    pub(crate) fn holds(&self, above: Stamp) -> bool {
+        *self.promised.borrow() <= above
     }
 
     /// Raises what this filer promises.

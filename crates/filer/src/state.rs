@@ -170,17 +170,14 @@ impl FilerState {
 
     /// What this filer is, to others.
     pub(crate) fn who(&self) -> Who {
-        let who = match &self.kept {
-            Kept::Embedded(own) => Who::own(
-                &self.options,
-                self.namespace.origin(),
-                false,
-                own.store.shared().engine_name(),
-            ),
+        match &self.kept {
+            Kept::Embedded(own) => {
+                let (origin, engine) = (self.namespace.origin(), own.store.shared().engine_name());
+                let located = self.located.iter().flat_map(|on| on.store.locations());
+                Who::own(&self.options, origin, false, engine).and_locations(located)
+            }
             Kept::Shared(on) => on.who(),
-        };
-        let located = self.located.iter().flat_map(|on| on.store.locations());
-        who.and_locations(located)
+        }
     }
 
     /// Other filers that this one knows.

@@ -17,7 +17,7 @@ pub use choose::{
     unfinished_import,
 };
 pub use metrics::on_corrupt;
-pub use quarantine::{DAMAGED, LOCATED, LOCATED_OF, REASON, rescued, suspect, to_be_rescued};
+pub use quarantine::{DAMAGED, REASON, rescued, suspect, to_be_rescued};
 pub use rescue::Rescue;
 pub use shared::{LocatedChoice, SharedChoice, shared_stores};
 

@@ -19,13 +19,6 @@ pub const DAMAGED: &str = "damaged";
 /// The same while it is being filled.
 const FILLING: &str = "damaged.new";
 
-/// Journals of what a filer did in directories' own stores, in its store's directory: which of
-/// its origins has them is behind this.
-pub const LOCATED_OF: &str = "located-";
-
-/// The same when the store was set aside: the next one's.
-pub const LOCATED: &str = "located";
-
 /// Says why, in what is set aside.
 pub const REASON: &str = "REASON";
 
@@ -74,13 +67,7 @@ pub(crate) fn finish(dir: &Path) -> io::Result<()> {
     }
     for item in fs::read_dir(dir)? {
         let name = item?.file_name();
-        let is_ours = [DAMAGED, FILLING, LOCATED].iter().any(|ours| name == *ours);
-        if name.to_string_lossy().starts_with(LOCATED_OF) && !dir.join(LOCATED).exists() {
-            // No part of the store: what this filer did in those of directories. The next
-            // store in this place goes on with it.
-            fs::rename(dir.join(&name), dir.join(LOCATED))?;
-            continue;
-        }
+        let is_ours = [DAMAGED, FILLING].iter().any(|ours| name == *ours);
         // A journal directory that was made anew only for its lock is no store.
         if is_ours || filling.join(&name).exists() {
             continue;
@@ -188,23 +175,6 @@ mod tests {
                 assert_eq!(fs::read_to_string(aside.join(file)).unwrap(), content);
             }
         }
-    }
-
-    /// What it did elsewhere is no part of the damaged store, and nobody else has it.
-    #[test]
-    fn journals_of_directories_own_stores_stay_for_the_next_store() {
-        let dir = tempfile::tempdir().unwrap();
-        let journals = dir
-            .path()
-            .join(format!("{LOCATED_OF}0000000100000002/redis2.tmp"));
-        fs::create_dir_all(&journals).unwrap();
-        fs::write(journals.join("freed"), "7").unwrap();
-        fs::write(dir.path().join("store.redb"), "rows").unwrap();
-        let aside = set_aside(dir.path(), "why").unwrap();
-        assert!(aside.join("store.redb").exists());
-        let left = dir.path().join(LOCATED).join("redis2.tmp/freed");
-        assert_eq!(fs::read_to_string(left).unwrap(), "7");
-        assert_eq!(fs::read_dir(&aside).unwrap().count(), 2);
     }
 
     #[test]

@@ -166,6 +166,12 @@ impl LocatedChoice {
         &self.section
     }
 
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &FullPath {
+        &self.path
+    }
+
     /// The directory and where its store is, for people and without secrets.
     #[must_use]
     pub fn place(&self) -> String {

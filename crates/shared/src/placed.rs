@@ -7,7 +7,7 @@
 //! hard links, as upstream's filers make them, is shown and not changed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dulse_store::{
@@ -15,6 +15,7 @@ use dulse_store::{
     Transaction,
 };
 use dulse_types::{FullPath, Origin, Stamp};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::any::AnyShared;
@@ -25,19 +26,30 @@ use crate::log::Announcement;
 pub struct Placed {
     store: Arc<dyn AnyShared>,
     location: Location,
-    n_reads: AtomicUsize,
+    reads: Mutex<Reads>,
 }
 
-/// Reads that wait for the database at once, at most: each holds a thread, and what is elsewhere
-/// in the tree needs some, too, when this one does not answer.
+/// Reads that wait for the database at once, at most, while it does not answer: each holds a
+/// thread, and what is elsewhere in the tree needs some, too.
 const READS_MAX: usize = 128;
 
+/// It does not answer when no read has come back for this long.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// Reads that are under way, and when one last ended.
+struct Reads {
+    n: usize,
+    ended: Instant,
+}
+
 /// A read that counts while it lives.
-struct Read<'a>(&'a AtomicUsize);
+struct Read<'a>(&'a Mutex<Reads>);
 
 impl Drop for Read<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut reads = self.0.lock();
+        reads.n -= 1;
+        reads.ended = Instant::now();
     }
 }
 
@@ -55,16 +67,19 @@ impl Placed {
         Self {
             store,
             location,
-            n_reads: AtomicUsize::new(0),
+            reads: Mutex::new(Reads {
+                n: 0,
+                ended: Instant::now(),
+            }),
         }
     }
 
     /// Counts a read in.
     fn reading(&self) -> Result<Read<'_>, Error> {
-        let n_before = self.n_reads.fetch_add(1, Ordering::Relaxed);
-        let read = Read(&self.n_reads);
-        if n_before < READS_MAX {
-            return Ok(read);
+        let mut reads = self.reads.lock();
+        if reads.n < READS_MAX || reads.ended.elapsed() < SILENCE_MAX {
+            reads.n += 1;
+            return Ok(Read(&self.reads));
         }
         let text = format!(
             "{READS_MAX} reads wait for the store of {} already",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use dulse_filer::{Entries, Located, SharedSettings};
-use dulse_registry::{AnyShared, LOCATED, LOCATED_OF, LocatedChoice, SharedChoice, check_apart};
+use dulse_registry::{AnyShared, LocatedChoice, SharedChoice, check_apart};
 use dulse_store::Error;
 
 use super::args::FilerArgs;
@@ -64,29 +64,30 @@ pub(super) async fn open_located(
         Entries::Embedded(store) => (store.shared().origin(), None),
         Entries::Shared(store, _) => (store.origin(), Some(&**store)),
     };
-    if choices.is_empty() {
-        return Ok(Vec::new());
-    }
-    let dir = args.dir.join(format!("{LOCATED_OF}{own}"));
-    let left = args.dir.join(LOCATED);
-    if left.is_dir() && !dir.exists() {
-        std::fs::rename(&left, &dir)
-            .with_context(|| format!("rename `{}` to `{}`", left.display(), dir.display()))?;
-    }
+    let dir = args.dir.join(format!("located-{own}"));
     let mut located = Vec::with_capacity(choices.len());
     for choice in choices {
         let (section, place) = (choice.section().to_owned(), choice.place());
-        let in_name = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-        let name: String = section
-            .chars()
-            .map(|c| if in_name(c) { c } else { '_' })
-            .collect();
+        let name = file_name(choice.path().as_str());
         let open = move |journal, random| choice.open(journal, random);
         located.push(open_in(dir.join(name), args, (section, place), open).await?);
     }
     let stores: Vec<_> = located.iter().map(|(store, _)| Arc::clone(store)).collect();
     check_apart(default, &stores).map_err(usage)?;
     Ok(located)
+}
+
+/// The name of a location's directory: the path, with all that is no letter, digit, dot or dash
+/// as its bytes.
+fn file_name(path: &str) -> String {
+    let mut name = String::new();
+    for byte in path.trim_start_matches('/').bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' => name.push(char::from(byte)),
+            other => name.push_str(&format!("%{other:02X}")),
+        }
+    }
+    name
 }
 
 /// Opens a store whose journal is in a directory.
@@ -123,4 +124,20 @@ async fn open_in(
         budget_bytes: args.log_budget.0,
     };
     Ok((store, settings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_location_has_a_directory_of_its_own() {
+        let paths = ["/tmp", "/var/log", "/var_log", "/var%2Flog", "/ä"];
+        let names: std::collections::BTreeSet<_> = paths.map(file_name).into_iter().collect();
+        assert_eq!(names.len(), paths.len());
+        assert!(
+            names.contains("tmp") && names.contains("var%2Flog"),
+            "{names:?}"
+        );
+    }
 }

@@ -205,10 +205,10 @@ impl Gathered {
     pub(crate) fn whole_behind(&self, origin: Origin) -> Result<Stamp, Error> {
         let floor = self.floors.lock().get(&origin).copied();
         let floor = floor.unwrap_or(Stamp::ZERO);
+        // Order: before the journal. None left of what was heard by then: it was dropped.
+        let last = self.lasts.borrow().get(origin);
         let first = self.journal.read_origin_after(origin, floor, 1);
         let first = first.map_err(failed)?;
-        // None left of one that was heard: they were dropped.
-        let last = self.lasts.borrow().get(origin);
         let begin = first.first().map_or(last, |record| record.prev);
         Ok(begin.max(floor))
     }
@@ -222,6 +222,23 @@ impl Gathered {
         origins
     }
 
+    /// Notes that what these name is dropped. Durable at return; blocks.
+    fn begin_behind_all(&self, dropped: &Vector) -> Result<(), Error> {
+        let mut floors = self.floors.lock();
+        for (origin, last) in dropped.iter() {
+            let floor = floors.entry(origin).or_insert(last);
+            *floor = last.max(*floor);
+        }
+        while floors.len() > FLOORS_MAX {
+            let Some(oldest) = floors.iter().min_by_key(|(_, stamp)| **stamp) else {
+                break;
+            };
+            let oldest = *oldest.0;
+            floors.remove(&oldest);
+        }
+        write_floors(&self.floors_path, &floors)
+    }
+
     /// Drops what is older than `oldest`, and the oldest above a budget.
     ///
     /// # Errors
@@ -233,6 +250,7 @@ impl Gathered {
             if segment.newest >= oldest && self.journal.size_bytes() <= budget_bytes {
                 break;
             }
+            self.begin_behind_all(&segment.lasts)?;
             n_freed += self.journal.drop_before(segment.end).map_err(failed)?;
         }
         Ok(n_freed)

@@ -59,6 +59,16 @@ pub(crate) struct Other {
     pub(crate) last_error: String,
     since: Instant,
     heard: Option<Instant>,
+    /// When its promise last rose.
+    risen: Instant,
+}
+
+impl Other {
+    /// Whether it answers and has promised nothing new for this long.
+    fn is_stuck(&self, time: Duration) -> bool {
+        let answers = self.heard.is_some_and(|heard| heard.elapsed() < time);
+        answers && self.risen.elapsed() >= time
+    }
 }
 
 /// All of them, by address.
@@ -112,6 +122,7 @@ impl Others {
             last_error: String::new(),
             since: Instant::now(),
             heard: None,
+            risen: Instant::now(),
         };
         all.insert(key, other);
         drop(all);
@@ -159,7 +170,10 @@ impl Others {
         self.change(address, |other| {
             other.state = State::Following;
             other.heard = Some(Instant::now());
-            other.promise = other.promise.max(promise);
+            if promise > other.promise {
+                other.promise = promise;
+                other.risen = Instant::now();
+            }
             other.last_error.clear();
         });
     }
@@ -198,13 +212,24 @@ impl Others {
         self.all.lock().values().cloned().collect()
     }
 
+    /// The same, but for those that answer and have promised nothing new for a time: they wait for
+    /// a database, or for what that does not end.
+    pub(crate) fn limit_of_moving(&self, own: Stamp, time: Duration) -> Stamp {
+        self.limit_of(own, |other| !other.is_stuck(time))
+    }
+
     /// Up to which stamp everything of everybody is here; zero while that cannot be said.
     pub(crate) fn limit(&self, own: Stamp) -> Stamp {
+        self.limit_of(own, |_| true)
+    }
+
+    fn limit_of(&self, own: Stamp, counts: impl Fn(&Other) -> bool) -> Stamp {
         if !*self.is_listed.lock() && self.started.lock().elapsed() < FIRST_TIME_MAX {
             return Stamp::ZERO;
         }
         let all = self.all.lock();
-        let held = all.values().filter_map(|other| match other.state {
+        let held = all.values().filter(|other| counts(other));
+        let held = held.filter_map(|other| match other.state {
             State::Left | State::Foreign | State::Misfit => None,
             State::Connecting | State::Following => match other.heard {
                 Some(heard) => (heard.elapsed() < SILENT_TIME_MAX).then_some(other.promise),

@@ -49,19 +49,20 @@ impl Announcements for AnnouncementsService {
         let them = Who::of(&theirs);
         let on = self.state.shared_with(them.origin).ok();
         let on = on.filter(|_| them.is_shared);
-        if on.is_some_and(|on| !on.has_started()) {
-            return Err(not_yet());
-        }
         // Who follows the announcements on a store is answered as one who makes some there, be it
         // of a few directories.
         let ours = on.map_or_else(|| self.state.who(), |on| on.who());
         if let Some(on) = on
             && topology::misfit(&ours, &them).is_none()
-            && let Ok(address) = theirs.address.parse::<ServerAddress>()
         {
-            // Order: before it is answered: what it announces from then on is waited for here.
-            on.others.greeted(&address);
-            on.introduce(&address);
+            if !on.has_started() {
+                return Err(not_yet());
+            }
+            if let Ok(address) = theirs.address.parse::<ServerAddress>() {
+                // Order: before it is answered: what it announces from then on is waited for here.
+                on.others.greeted(&address);
+                on.introduce(&address);
+            }
         }
         Ok(Response::new(ours.hello()))
     }

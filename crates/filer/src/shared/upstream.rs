@@ -34,6 +34,13 @@ pub(super) async fn once(
         let text = format!("it is on another store, with id {}", theirs.signature);
         return Err(Failed::Misfit(text));
     }
+    if let Some(location) = on.of_one() {
+        let text = format!(
+            "it shows at `/` what this filer keeps below {location}: give this one a database of \
+             its own there"
+        );
+        return Err(Failed::Misfit(text));
+    }
     let origin = stand_in(address, on.origin());
     let mut last = on.gathered.lasts().get(origin);
     if last == Stamp::ZERO {

@@ -222,15 +222,13 @@ impl Located {
     /// Up to which stamp all is here, given the same of the default store. A database that does
     /// not answer, or not end a change, holds nobody up: what it has is told late then.
     fn limit(&self, of_default: Stamp) -> Stamp {
-        let moving = self.0.iter().filter(|(on, _)| !on.is_stuck());
-        moving
-            .map(|(on, _)| on.limit())
-            .fold(of_default, Stamp::min)
+        let moving = self.0.iter().filter_map(|(on, _)| on.limit_of_moving());
+        moving.fold(of_default, Stamp::min)
     }
 
     /// Has the clocks asked that hold up to there what waits.
     fn hurry(&self, limit: Stamp) {
-        for (on, _) in self.0.iter().filter(|(on, _)| on.limit() <= limit) {
+        for (on, _) in self.0.iter().filter(|(on, _)| on.holds(limit)) {
             on.hurry();
         }
     }

@@ -75,6 +75,16 @@ impl Page {
         }
     }
 
+    /// Takes out events; how far it reaches stays.
+    pub(crate) fn leave_out(&mut self, is_out: impl Fn(&SubscribeMetadataResponse) -> bool) {
+        for told in &mut self.changes {
+            if told.events.iter().any(|(_, event)| is_out(event)) {
+                let events = told.events.iter().filter(|(_, event)| !is_out(event));
+                *told = Arc::new(Told::new(told.stamp, events.cloned().collect(), told.bytes));
+            }
+        }
+    }
+
     /// What follows is no longer kept.
     pub(crate) fn cut(at: Stamp) -> Self {
         Self {

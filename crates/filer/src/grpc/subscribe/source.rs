@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 
+use dulse_proto::filer::SubscribeMetadataResponse;
 use dulse_replica::Shared;
 use dulse_store::{EntryStore, Error, ListRange, Listed};
-use dulse_types::{FullPath, Origin, Stamp, Vector};
+use dulse_types::{Entry, FullPath, Origin, Stamp, Vector};
 
 use super::log::{Page, read_replica};
 use super::replay::is_older_than_log;
@@ -87,6 +88,21 @@ pub(crate) struct Beside {
     pub(crate) tree: Arc<dyn EntryStore>,
 }
 
+/// Whether all that an event tells of lies where directories' own stores are: what lay there
+/// before is hidden by them.
+fn is_hidden(event: &SubscribeMetadataResponse, is_below: impl Fn(&FullPath) -> bool) -> bool {
+    let Some(told) = &event.event_notification else {
+        return false;
+    };
+    let hides = |directory: &str, entry: &Option<Entry>| {
+        let path = entry.as_ref().map(|e| FullPath::of(directory, &e.name()));
+        path.and_then(Result::ok).is_none_or(|path| is_below(&path))
+    };
+    (told.old_entry.is_some() || told.new_entry.is_some())
+        && hides(&event.directory, &told.old_entry)
+        && hides(&told.new_parent_path, &told.new_entry)
+}
+
 impl Source for Beside {
     fn origin(&self) -> Origin {
         self.default.origin()
@@ -101,7 +117,13 @@ impl Source for Beside {
     ) -> Result<Page, Error> {
         match self.located.iter().find(|on| on.is_on_it(origin)) {
             Some(on) => on.read(origin, after, until, max_bytes),
-            None => self.default.read(origin, after, until, max_bytes),
+            None => {
+                let mut page = self.default.read(origin, after, until, max_bytes)?;
+                let is_below =
+                    |path: &FullPath| self.located.iter().any(|on| on.above(path).is_some());
+                page.leave_out(|event| is_hidden(event, is_below));
+                Ok(page)
+            }
         }
     }
 
@@ -123,5 +145,40 @@ impl Source for Beside {
             is_older |= on.is_older_than_log(since, is_local)?;
         }
         Ok(is_older)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dulse_namespace::Happened;
+    use dulse_types::{EntryFields, UnknownFields};
+
+    use super::*;
+    use crate::grpc::convert;
+
+    #[test]
+    fn what_a_directorys_own_store_hides_is_not_told() {
+        let entry = || EntryFields::default().to_entry(&UnknownFields::default());
+        let at = |path: &str| (FullPath::parse(path).unwrap(), entry());
+        let tmp = FullPath::parse("/tmp").unwrap();
+        for (old, new, is_out) in [
+            (Some("/tmp/a"), None, true),
+            (None, Some("/tmp/d/a"), true),
+            (Some("/tmp/a"), Some("/tmp/b"), true),
+            (Some("/tmp/a"), Some("/a"), false),
+            (None, Some("/tmp"), false),
+            (Some("/tmpx"), Some("/tmpx"), false),
+        ] {
+            let happened = Happened {
+                stamp: Stamp(1),
+                old: old.map(at),
+                new: new.map(at),
+                delete_chunks: false,
+            };
+            let event = convert::event(&happened, Origin(1), &[], false);
+            let hidden = is_hidden(&event, |path| path.is_below(&tmp));
+            assert_eq!(hidden, is_out, "{old:?} to {new:?}");
+        }
+        assert!(!is_hidden(&SubscribeMetadataResponse::default(), |_| true));
     }
 }
