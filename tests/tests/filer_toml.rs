@@ -101,8 +101,8 @@ fn what_cannot_be_used_is_refused_in_one_sentence() -> Result<()> {
             "filer.toml, line 1: [tarantool] is enabled, and this version has no store `tarantool`",
         ),
         (
-            "[sqlite]\nenabled = true\n[redis2.tmp]\nenabled = true\nlocation = \"/tmp\"\n",
-            "line 3: [redis2.tmp] is enabled for `/tmp`, and [sqlite], the default store, is embedded; a directory",
+            "[sqlite]\nenabled = true\n[leveldb2.tmp]\nenabled = true\nlocation = \"/tmp\"\n",
+            "line 3: [leveldb2.tmp] is enabled for `/tmp`, and [leveldb2] is no shared store of this version",
         ),
         (
             "[sqlite]\nenable = true\n",
