@@ -399,6 +399,8 @@ impl Running {
     ) -> Result<T, String> {
         let (applied, membership) = (self.shared().vector(), self.membership()?);
         let since = Duration::from_nanos(now - self.started);
+        let logged = self.shared().logged();
+        self.core.has_logged(logged);
         Ok(f(&mut self.core, since, &membership.view(&applied)))
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dulse_types::{Stamp, Vector};
+use dulse_types::{Origin, Stamp, Vector};
 
 use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
@@ -252,6 +252,18 @@ impl Journal {
             lasts.merge_max(&segment.lasts());
         }
         lasts
+    }
+
+    /// The last stamp of one origin that the kept log holds; zero when it holds none.
+    #[must_use]
+    pub fn last(&self, origin: Origin) -> Stamp {
+        let state = self.state();
+        let mut newest_first = state.segments.iter().rev();
+        let last = newest_first.find_map(|segment| {
+            let last = segment.last(origin);
+            (last > Stamp::ZERO).then_some(last)
+        });
+        last.unwrap_or(Stamp::ZERO)
     }
 
     /// The oldest segment; `None` when it is the one that is written to.

@@ -158,6 +158,14 @@ impl Shared {
         self.vectors.read().applied.clone()
     }
 
+    /// How far the own log goes: what is in it can be with others before it is applied here, while
+    /// the engine takes its time.
+    #[must_use]
+    pub fn logged(&self) -> Stamp {
+        let applied = self.vectors.read().applied.get(self.origin);
+        self.journal.last(self.origin).max(applied)
+    }
+
     /// What of that is on disk here.
     #[must_use]
     pub fn durable_vector(&self) -> Vector {

@@ -214,6 +214,8 @@ pub struct Core {
     ahead: BTreeMap<ServerAddress, (Stamp, bool)>,
     /// The last own change, at the last poll.
     own: Stamp,
+    /// How far the own log goes, applied or not.
+    logged: Stamp,
     /// How long members are silent, and when this filer listened last.
     silences: BTreeMap<Origin, fencing::Silence>,
     listened: Now,
@@ -260,6 +262,7 @@ impl Core {
             appearance: Appearance::default(),
             ahead: BTreeMap::new(),
             own: Stamp::ZERO,
+            logged: Stamp::ZERO,
             silences: BTreeMap::new(),
             listened: Now::ZERO,
             is_log_over: false,
@@ -322,6 +325,11 @@ impl Core {
         self.watch_readiness(now, view);
         self.fence_silent(now, view);
         std::mem::take(&mut self.actions)
+    }
+
+    /// The own log goes this far, whether that is applied or not: nobody can have more of it.
+    pub fn has_logged(&mut self, last: Stamp) {
+        self.logged = last;
     }
 
     /// Why namespace calls cannot be served; `None` when they can.

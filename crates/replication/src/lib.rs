@@ -168,7 +168,10 @@ impl Inner {
     /// Calls `f` with the core and the present view, then wakes the director.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Core, &View<'_>) -> T) -> T {
         let (applied, membership) = (self.store.shared().vector(), self.membership());
-        f(&mut self.core.lock(), &membership.view(&applied))
+        let logged = self.store.shared().logged();
+        let mut core = self.core.lock();
+        core.has_logged(logged);
+        f(&mut core, &membership.view(&applied))
     }
 }
 

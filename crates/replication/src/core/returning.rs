@@ -53,7 +53,7 @@ impl Core {
         if is_catching_up && self.own_before_ready.is_none() {
             self.own_before_ready = Some(view.applied.get(own));
         }
-        self.own = view.applied.get(own);
+        self.own = view.applied.get(own).max(self.logged);
         self.greet_those_ahead(now);
         self.greet_those_beside(now);
         // Whoever moved looks at its old place, where another may run on a copy of its store.

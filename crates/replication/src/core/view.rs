@@ -185,7 +185,8 @@ impl Greeting {
             shared.keep_promise(self.promised);
         }
         let vector = shared.vector();
-        self.own = vector.get(own);
+        // ⚠ Not what is applied: peers have what is in the log, and the engine may be slow.
+        self.own = shared.logged();
         self.joins = shared.joins()?;
         self.is_founder_told = leads_to_a_founder(self.origin, &self.unheard);
         self.unheard.retain(|join| !vector.covers(*join));
