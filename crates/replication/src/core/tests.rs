@@ -5,6 +5,7 @@ use super::*;
 
 mod gaps;
 mod guards;
+mod slow_engine;
 
 fn origin(n: u64) -> Origin {
     Origin(n << 32 | n)
