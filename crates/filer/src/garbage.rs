@@ -13,7 +13,6 @@ mod manifests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dulse_blobs::{Deleted, Retries};
@@ -22,7 +21,7 @@ use dulse_replica::{Garbage, Grace, share};
 use dulse_types::{Origin, Vector};
 
 use crate::metrics;
-use crate::shared::OnShared;
+use crate::shared::total;
 use crate::state::{Embedded, FilerState};
 use asking::Asking;
 use manifests::Manifests;
@@ -130,18 +129,11 @@ async fn round(
     metrics::GARBAGE_FREED.add(counts.freed);
     metrics::GARBAGE_TOLD.add(counts.told);
     metrics::GARBAGE_FAILED.add(counts.failed);
-    let located = |count: fn(&OnShared) -> &AtomicU64| {
-        let counts = state
-            .located
-            .iter()
-            .map(|on| count(on).load(Ordering::Relaxed));
-        counts.sum::<u64>()
-    };
-    counts.waiting += located(|on| &on.n_dropped);
+    counts.waiting += total(&state.located, |on| &on.n_dropped);
     metrics::GARBAGE_WAITING.set(counts.waiting as f64);
     metrics::MANIFESTS_UNREADABLE.set(counts.unreadable as f64);
     metrics::MANIFESTS_GONE.add(counts.gone);
-    let n_failing = retries.n_failing() as u64 + located(|on| &on.n_failing);
+    let n_failing = retries.n_failing() as u64 + total(&state.located, |on| &on.n_failing);
     metrics::VOLUMES_FAILING.set(n_failing as f64);
     Ok(())
 }

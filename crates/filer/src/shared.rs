@@ -359,6 +359,15 @@ impl OnShared {
     }
 }
 
+/// A count of several stores together.
+pub(crate) fn total<'a>(
+    all: impl IntoIterator<Item = &'a Arc<OnShared>>,
+    count: fn(&OnShared) -> &AtomicU64,
+) -> u64 {
+    let counts = all.into_iter().map(|on| count(on).load(Ordering::Relaxed));
+    counts.sum()
+}
+
 /// Waits for anything that subscribers may be told.
 pub(crate) struct News {
     promised: watch::Receiver<Stamp>,

@@ -126,6 +126,11 @@ impl FilerState {
         default.into_iter().chain(&self.located)
     }
 
+    /// Whether a shared store is the default one.
+    pub(crate) fn is_default(&self, on: &Arc<OnShared>) -> bool {
+        matches!(&self.kept, Kept::Shared(default) if Arc::ptr_eq(default, on))
+    }
+
     /// The shared store on which an origin's filer is.
     ///
     /// # Errors

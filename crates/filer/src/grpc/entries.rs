@@ -107,7 +107,7 @@ impl FilerService {
             keeps_file_parents: false,
             caller: caller.clone(),
         };
-        let created = match FullPath::of(&r.directory, &name) {
+        let created = match path {
             Ok(path) => self.state.namespace.create(&path, &entry, options).await,
             Err(error) => Err(error.into()),
         };

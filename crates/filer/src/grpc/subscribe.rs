@@ -328,10 +328,8 @@ impl Feed {
     /// Up to which stamp all that was changed here is on disk. Where directories have stores of
     /// their own, that is of two logs, of which one may be idle: nothing but the limit of all.
     fn own_limit(&self, head: &Head) -> Option<Stamp> {
-        match &self.state.own_origins()[..] {
-            [one] => Some(head.durable.get(*one)),
-            _ => None,
-        }
+        let is_one = self.state.located.is_empty();
+        is_one.then(|| head.durable.get(self.state.namespace.origin()))
     }
 
     /// Puts what is ready into one message, for subscribers that take that.

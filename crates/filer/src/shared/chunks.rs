@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,12 +19,12 @@ use dulse_shared::Announcement;
 use dulse_store::Error;
 use dulse_types::{Entry, FileChunk, FileId, FullPath, Stamp};
 
-use super::OnShared;
 use super::events::Cursor;
 use super::notes::parse_freed;
+use super::{OnShared, total};
 use crate::garbage::{judge, look_every};
 use crate::metrics;
-use crate::state::{FilerState, Kept};
+use crate::state::FilerState;
 
 /// Chunks that wait, at most: while there are more, no further announcements are looked at.
 const PENDING_MAX: usize = 500_000;
@@ -90,17 +90,11 @@ pub(crate) async fn collect(state: Arc<FilerState>, on: Arc<OnShared>) {
         on.n_dropped.store(n_dropped, Ordering::Relaxed);
         on.n_failing.store(n_failing, Ordering::Relaxed);
         // The default store's collector counts all.
-        if let Kept::Shared(default) = &state.kept
-            && Arc::ptr_eq(default, &on)
-        {
-            let all = |count: fn(&OnShared) -> &AtomicU64| {
-                let counts = state
-                    .all_shared()
-                    .map(|on| count(on).load(Ordering::Relaxed));
-                counts.sum::<u64>() as f64
-            };
-            metrics::GARBAGE_WAITING.set(all(|on| &on.n_dropped));
-            metrics::VOLUMES_FAILING.set(all(|on| &on.n_failing));
+        if state.is_default(&on) {
+            let n_dropped = total(state.all_shared(), |on| &on.n_dropped);
+            let n_failing = total(state.all_shared(), |on| &on.n_failing);
+            metrics::GARBAGE_WAITING.set(n_dropped as f64);
+            metrics::VOLUMES_FAILING.set(n_failing as f64);
         }
         if let Err(error) = pending.remember(&on) {
             tracing::warn!(%error, "what was freed is looked at again after a restart");

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::events::Cursor;
 use super::{OnShared, State};
 use crate::metrics;
-use crate::state::{FilerState, Kept};
+use crate::state::FilerState;
 
 /// How often what is due is removed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -167,8 +167,7 @@ fn is_walker(on: &OnShared) -> bool {
 
 /// Looks at the whole tree, or what of it is in this store, and removes what has expired.
 async fn walk(state: &FilerState, on: &Arc<OnShared>) -> Result<(), dulse_namespace::Error> {
-    let is_default = matches!(&state.kept, Kept::Shared(default) if Arc::ptr_eq(default, on));
-    let mut open = match is_default {
+    let mut open = match state.is_default(on) {
         true => vec![FullPath::root()],
         false => on
             .store
