@@ -9,6 +9,7 @@ pub mod compare;
 pub mod cross;
 pub mod disk;
 pub mod links;
+pub mod located;
 pub mod pair;
 pub mod peer;
 mod ports;
@@ -725,6 +726,26 @@ impl Cluster {
             path.rsplit('/').next().unwrap_or_default().to_owned()
         };
         Ok(rows.iter().map(name).collect())
+    }
+
+    /// Waits until a filer has ended by itself, and gives what it says when it is run again.
+    ///
+    /// # Errors
+    ///
+    /// When it goes on for a minute, or ends with another code than 2.
+    pub async fn refusal(&mut self, filer: usize) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.filers[filer].has_ended()? {
+            if Instant::now() > deadline {
+                bail!("filer {filer} goes on");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let output = self.filers[filer].run()?;
+        if output.status.code() != Some(2) {
+            bail!("filer {filer} ended with {}", output.status);
+        }
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Runs `dulse verify`; its exit code.

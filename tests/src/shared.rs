@@ -10,6 +10,8 @@ mod groups;
 mod kills;
 mod load;
 mod serving;
+
+pub use follow::now_ns;
 pub mod upstream;
 
 use std::future::Future;

@@ -125,7 +125,7 @@ pub(super) fn followers(shared: &Shared, from_ns: i64) -> Vec<JoinHandle<Result<
 }
 
 /// The clock of this machine, which is the server's, too.
-pub(super) fn now_ns() -> Result<i64> {
+pub fn now_ns() -> Result<i64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
     Ok(i64::try_from(since.as_nanos())?)
 }

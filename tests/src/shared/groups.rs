@@ -2,9 +2,8 @@
 //! Filers that come later, and filers that do not go with the others.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use dulse_proto::filer as pb;
 
 use super::calls::write;
@@ -17,7 +16,7 @@ pub(super) async fn odd_ones<D: Database>(server: &mut D, section: &str) -> Resu
     let mut shared = Shared::start(server, section, 1, &[]).await?;
     // Embedded, beside a shared store.
     let odd = shared.cluster.add_filer("redb")?;
-    let text = refused(&mut shared.cluster, odd).await?;
+    let text = shared.cluster.refusal(odd).await?;
     ensure!(
         text.contains("This filer is the odd one: enable the section"),
         "{text}"
@@ -27,7 +26,7 @@ pub(super) async fn odd_ones<D: Database>(server: &mut D, section: &str) -> Resu
     let other = server.make(section, &dir.display().to_string())?;
     configure(&dir, &other)?;
     let odd = shared.cluster.add_filer_on(&dir, &[])?;
-    let text = refused(&mut shared.cluster, odd).await?;
+    let text = shared.cluster.refusal(odd).await?;
     ensure!(
         text.contains("point this filer's filer.toml at the same database"),
         "{text}"
@@ -39,7 +38,7 @@ pub(super) async fn odd_ones<D: Database>(server: &mut D, section: &str) -> Resu
     let dir = embedded.dir.path().join("config");
     configure(&dir, &other)?;
     let odd = embedded.add_filer_on(&dir, &[])?;
-    let text = refused(&mut embedded, odd).await?;
+    let text = embedded.refusal(odd).await?;
     ensure!(
         text.contains("take the section of the shared store out"),
         "{text}"
@@ -48,19 +47,6 @@ pub(super) async fn odd_ones<D: Database>(server: &mut D, section: &str) -> Resu
     let fits = embedded.add_filer_on(&dir, &["--filer-group=other"])?;
     embedded.wait_ready(fits).await?;
     embedded.put(0, "/goes/on", b"x".to_vec()).await
-}
-
-/// Waits until a filer has ended by itself, and gives what it says when it is run again.
-async fn refused(cluster: &mut Cluster, filer: usize) -> Result<String> {
-    for _ in 0..600 {
-        if cluster.filers[filer].has_ended()? {
-            let output = cluster.filers[filer].run()?;
-            ensure!(output.status.code() == Some(2), "{}", output.status);
-            return Ok(String::from_utf8_lossy(&output.stderr).into_owned());
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    bail!("it goes on")
 }
 
 /// A filer that comes later resumes at a cursor from before it, or is told the state: nothing is
