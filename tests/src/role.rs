@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use dulse_shared_testkit::stands_still;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::program;
@@ -85,7 +86,8 @@ impl Role {
     ///
     /// When it is gone.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        stands_still(self.child.id())
     }
 
     /// SIGHUP: has it read `security.toml` again.

@@ -23,7 +23,7 @@ pub use database::{Database, Place};
 pub use filers::{Server, Shared, announced, as_store, create, one, shown, state, told};
 pub use holding::compared_entries_are_held;
 pub use place::place;
-pub use process::Process;
+pub use process::{Process, stands_still};
 
 use libtest_mimic::{Arguments, Completion, Trial};
 

@@ -7,6 +7,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -66,7 +67,7 @@ impl Process {
         Ok(())
     }
 
-    /// Sends it a signal by its name.
+    /// Sends it a signal by its name; after `STOP` it runs no more.
     ///
     /// # Errors
     ///
@@ -77,6 +78,9 @@ impl Process {
             .args([&format!("-{name}"), &id])
             .status()?;
         ensure!(status.success(), "kill -{name}");
+        if name == "STOP" {
+            stands_still(self.id)?;
+        }
         Ok(())
     }
 
@@ -84,12 +88,43 @@ impl Process {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         // Its arguments do not tell: there are none either while it is about to be what it will be.
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id));
-        let state = stat.ok().and_then(|stat| {
-            let (_, behind) = stat.rsplit_once(") ")?;
-            behind.chars().next()
-        });
+        let state = state(Path::new(&format!("/proc/{}", self.id)));
         state.is_none_or(|state| matches!(state, 'Z' | 'X'))
+    }
+}
+
+/// What the kernel says of a process or a thread; nothing of one that is gone.
+fn state(of: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(of.join("stat")).ok()?;
+    let (_, behind) = stat.rsplit_once(") ")?;
+    behind.chars().next()
+}
+
+/// Waits until a process that was sent a SIGSTOP runs no more.
+///
+/// One of its threads takes the signal and stops the others. Until that one is given a processor
+/// they run on, and may answer.
+///
+/// - `id`: of the process.
+///
+/// # Errors
+///
+/// When one of its threads still runs after a minute, or it is gone.
+pub fn stands_still(id: u32) -> Result<()> {
+    let threads = format!("/proc/{id}/task");
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        let mut runs = None;
+        for thread in std::fs::read_dir(&threads).context("it is gone")? {
+            let thread = thread?.path();
+            // A thread may end meanwhile.
+            if state(&thread).is_some_and(|state| !matches!(state, 'T' | 't' | 'Z' | 'X')) {
+                runs = Some(thread);
+            }
+        }
+        let Some(runs) = runs else { return Ok(()) };
+        ensure!(Instant::now() < end, "{} still runs", runs.display());
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -125,6 +160,29 @@ mod tests {
         process.kill().unwrap();
         assert!(process.has_ended());
         assert!(process.signal("CONT").is_err());
+    }
+
+    #[test]
+    fn a_stopped_one_does_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let counted = dir.path().join("counted");
+        let mut command = Command::new("sh");
+        let count = "while :; do echo >>\"$1\"; done";
+        command.args(["-c", count, "sh"]).arg(&counted);
+        let process = Process::start(&command, &dir.path().join("log")).unwrap();
+        let size = || std::fs::metadata(&counted).map_or(0, |file| file.len());
+        for _ in 0..20 {
+            let before = size();
+            while size() == before {
+                assert!(!process.has_ended());
+                std::thread::yield_now();
+            }
+            process.signal("STOP").unwrap();
+            let stopped = size();
+            std::thread::sleep(Duration::from_millis(5));
+            assert_eq!(size(), stopped);
+            process.signal("CONT").unwrap();
+        }
     }
 
     /// A test that is killed closes its pipe and does nothing else.
