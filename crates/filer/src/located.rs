@@ -88,7 +88,7 @@ async fn has_come(of: &mut watch::Receiver<Option<String>>, becoming: &Becoming)
     }
 }
 
-/// The tree of a default store and these; a location shows only where its entry is there.
+/// The tree of a default store and these.
 pub(crate) fn tree(kept: &Kept, located: &[Arc<OnShared>]) -> Beside {
     let stores = located.iter().map(|on| Arc::clone(&on.store));
     match kept {

@@ -102,14 +102,7 @@ impl Gathered {
         }
         let mut floors = self.floors.lock();
         floors.insert(origin, floor);
-        while floors.len() > FLOORS_MAX {
-            let others = floors.iter().filter(|(other, _)| **other != origin);
-            let oldest = others.min_by_key(|(_, stamp)| **stamp);
-            let Some(oldest) = oldest.map(|(origin, _)| *origin) else {
-                break;
-            };
-            floors.remove(&oldest);
-        }
+        keep_newest(&mut floors, Some(origin));
         write_floors(&self.floors_path, &floors)
     }
 
@@ -229,13 +222,7 @@ impl Gathered {
             let floor = floors.entry(origin).or_insert(last);
             *floor = last.max(*floor);
         }
-        while floors.len() > FLOORS_MAX {
-            let Some(oldest) = floors.iter().min_by_key(|(_, stamp)| **stamp) else {
-                break;
-            };
-            let oldest = *oldest.0;
-            floors.remove(&oldest);
-        }
+        keep_newest(&mut floors, None);
         write_floors(&self.floors_path, &floors)
     }
 
@@ -259,6 +246,18 @@ impl Gathered {
     /// What it takes on disk, in bytes.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.journal.size_bytes()
+    }
+}
+
+/// Forgets the oldest where there are too many, but for one.
+fn keep_newest(floors: &mut BTreeMap<Origin, Stamp>, but: Option<Origin>) {
+    while floors.len() > FLOORS_MAX {
+        let others = floors.iter().filter(|(origin, _)| Some(**origin) != but);
+        let oldest = others.min_by_key(|(_, stamp)| **stamp);
+        let Some(oldest) = oldest.map(|(origin, _)| *origin) else {
+            break;
+        };
+        floors.remove(&oldest);
     }
 }
 
