@@ -550,6 +550,15 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// How many filers a filer counts that do not go with it; `None` when it does not answer.
+    pub async fn misfits(&self, filer: usize) -> Option<f64> {
+        let answer = self.http.get(self.url(filer, "/metrics")).send().await;
+        let text = answer.ok()?.text().await.ok()?;
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("dulse_misfit_filers "))?;
+        line.parse().ok()
+    }
+
     /// Runs `dulse verify`; its exit code.
     ///
     /// # Errors

@@ -289,21 +289,6 @@ async fn what_goes_below_a_location_goes_with_its_chunks_and_in_its_time() -> Re
     .await
 }
 
-/// How many filers a filer counts that do not go with it.
-async fn misfits(cluster: &Cluster, filer: usize) -> Option<f64> {
-    let answer = cluster
-        .http
-        .get(cluster.url(filer, "/metrics"))
-        .send()
-        .await;
-    let text = answer.ok()?.text().await.ok()?;
-    let mut lines = text.lines();
-    lines
-        .find_map(|line| line.strip_prefix("dulse_misfit_filers "))?
-        .parse()
-        .ok()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_embedded_stores_one_that_is_away_takes_its_directory_alone() -> Result<()> {
     let mut cluster = Cluster::start(&[]).await?;
@@ -407,13 +392,10 @@ async fn beside_embedded_stores_one_that_is_away_takes_its_directory_alone() -> 
     .await?;
     cluster.master.thaw()?;
     wait_for("filer 0 counts a misfit", async || {
-        misfits(&cluster, 0).await == Some(1.0)
+        cluster.misfits(0).await == Some(1.0)
     })
     .await?;
     cluster.put(0, "/tmp/on", b"x".to_vec()).await?;
     cluster.filers[odd].kill()?;
-    wait_for("it is gone", async || {
-        misfits(&cluster, 0).await == Some(0.0)
-    })
-    .await
+    wait_for("it is gone", async || cluster.misfits(0).await == Some(0.0)).await
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An import that is interrupted, or that cannot take everything, is never taken for a whole one.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Instant;
 
-use anyhow::{Result, ensure};
-use dulse_tests::{PATIENCE, free_port, program};
+use anyhow::{Context, Result, ensure};
+use dulse_tests::{free_port, program};
 
 /// A record of a file of `fs.meta.save`: a directory, and an entry of which only the name and the
 /// mode of a file are there.
@@ -87,17 +87,30 @@ fn what_cannot_be_taken_is_told_and_holds_the_import_back() -> Result<()> {
 
 #[test]
 fn killed_in_the_middle_it_goes_on() -> Result<()> {
-    const N: usize = 60_000;
+    // For some seconds: progress is told every second one.
+    const N: usize = 400_000;
     let dir = tempfile::tempdir()?;
     let (file, ours) = (dir.path().join("f.meta"), dir.path().join("ours"));
     let bytes: Vec<u8> = (0..N).flat_map(|n| record("/d", &n.to_string())).collect();
     std::fs::write(&file, bytes)?;
-    let mut child = import(&file, &ours, &[])?.stdout(Stdio::null()).spawn()?;
-    let began = Instant::now();
-    // The store is made before the first entry; all of them take much longer than this.
-    while !ours.join("store.redb").exists() && began.elapsed() < PATIENCE {
-        std::thread::yield_now();
+    let mut command = import(&file, &ours, &[])?;
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let said = BufReader::new(child.stderr.take().context("its errors")?);
+    let mut n_told = 0;
+    for line in said.lines() {
+        let line = line?;
+        let count = line
+            .strip_prefix("imported ")
+            .and_then(|rest| rest.split(' ').next());
+        if let Some(count) = count {
+            n_told = count.parse::<usize>()?;
+            break;
+        }
     }
+    ensure!(0 < n_told && n_told < N, "it tells how far it is: {n_told}");
     child.kill()?;
     child.wait()?;
     let text = filer_says(&ours)?;
@@ -110,6 +123,10 @@ fn killed_in_the_middle_it_goes_on() -> Result<()> {
     let said = report(&output)?;
     ensure!(output.status.success() && said["done"] == true, "{said}");
     ensure!(said["entries"] == N && said["equal"] == N, "{said}");
+    let n_there = said["there_already"]
+        .as_u64()
+        .context("how many were there")? as usize;
+    ensure!(0 < n_there && n_there < N, "it goes on: {said}");
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use dulse_types::{EntryFields, FullPath, UnknownFields};
 use tonic::transport::Channel;
 
 /// Entries of the large directory: more than any page.
-const N_MANY: usize = 1_100;
+const N_MANY: usize = 12_000;
 
 /// Upstream compresses entries with more chunks than 50.
 const N_CHUNKS: u64 = 120;

@@ -21,3 +21,8 @@ const SERVER: maven::Server = maven::Server {
 pub(crate) fn setup() -> Result<()> {
     maven::setup(&SERVER, &cache::cassandra())
 }
+
+/// Why what needs it cannot run; `None` when it is there.
+pub(crate) fn lacks() -> Option<String> {
+    maven::lacks(&SERVER, &cache::cassandra())
+}

@@ -2,7 +2,7 @@
 //! The tests of all crates but the black-box ones, two programs at a time.
 //!
 //! What puts a store through faults mostly waits: for servers to start, for answers that do not
-//! come; what writes a million entries to Cassandra, for one write after the other. Such programs
+//! come; what writes a million entries to a server, for one write after the other. Such programs
 //! run beside everything else. More at once was considered; two fill the processors.
 
 use std::collections::BTreeSet;

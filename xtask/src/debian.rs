@@ -26,6 +26,11 @@ const PROGRAMS: &[Program] = &[
         why: "tests of directories that may not be written",
     },
     Program {
+        package: "strace",
+        path: "usr/bin/strace",
+        why: "tests that watch when engines sync",
+    },
+    Program {
         package: "curl",
         path: "usr/bin/curl",
         why: "the commands that README.md shows",

@@ -29,6 +29,18 @@ const PROJECT: &str = r#"<project xmlns="http://maven.apache.org/POM/4.0.0">
 </project>
 "#;
 
+/// Why what needs it cannot run, when it is not in the cache.
+pub(crate) fn lacks(server: &Server, dir: &Path) -> Option<String> {
+    let is_there = dir.join("complete").is_file();
+    (!is_there).then(|| {
+        format!(
+            "{} is not in `{}`; with Java 17 and Maven here, `cargo xtask setup` fetches it",
+            server.name,
+            dir.display()
+        )
+    })
+}
+
 /// Fetches it where it is not in the cache, and says so.
 ///
 /// - `dir`: where its archives are to lie.

@@ -2,7 +2,7 @@
 //! The steps of a test run: what, in which ring, and about how long.
 
 use crate::run::{cargo, run};
-use crate::{check, debian, fetch, rocksdb};
+use crate::{cassandra, check, debian, fetch, hbase, rocksdb};
 
 /// A ring of tests, from cheap to dear.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, clap::ValueEnum)]
@@ -53,6 +53,12 @@ const BLACK_BOX_ESTIMATE_S: u64 = 45;
 /// fifty in a second.
 const CROSS_HBASE: &str = "tests/upstream_hbase";
 
+/// The same for Cassandra.
+const CROSS_CASSANDRA: &str = "tests/upstream_cassandra";
+
+/// Filers on Cassandra.
+const ON_CASSANDRA: &str = "tests/shared_cassandra";
+
 /// Estimate of [`CROSS_HBASE`].
 const CROSS_HBASE_ESTIMATE_S: u64 = 450;
 
@@ -69,6 +75,11 @@ pub(crate) fn steps() -> anyhow::Result<Vec<Step>> {
             estimate_s,
             action,
             lacks: match ring {
+                _ if name == CROSS_HBASE => Some(|| fetch::lacks_weed().or_else(hbase::lacks)),
+                _ if name == CROSS_CASSANDRA => {
+                    Some(|| fetch::lacks_weed().or_else(cassandra::lacks))
+                }
+                _ if name == ON_CASSANDRA => Some(cassandra::lacks),
                 Ring::Upstream => Some(fetch::lacks_weed as fn() -> Option<String>),
                 Ring::Rocksdb if name == ROCKSDB_IMPORT => Some(fetch::lacks_weed),
                 Ring::Rocksdb => Some(rocksdb::lacks),

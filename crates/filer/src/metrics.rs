@@ -72,9 +72,9 @@ dulse_telemetry::declare! {
     ENGINE_FAILED: gauge "dulse_engine_failed", Flag, [], Stable,
         "Whether the engine did not take in what the log has: writes are refused until it does; after a failed sync that takes a restart.";
     MISFITS: gauge "dulse_misfit_filers", Count, [], Stable,
-        "Filers of this group that cannot be in it with this one: a shared store beside embedded ones, or another shared store.";
+        "Filers of this group that cannot be in it with this one: a shared store beside embedded ones, another shared store, or another table of directories with stores of their own.";
     SHARED_ANSWERS: gauge "dulse_shared_store_answers", Flag, [], Stable,
-        "Whether the database of a shared store answered in the last 5 s.";
+        "Whether the databases of shared stores, those of directories too, answered in the last 5 s.";
     HEARD: counter "dulse_announcements_heard_total", Count, [], Stable,
         "Changes that other filers on the shared store announced and this one took in.";
     GATHERED: gauge "dulse_announcements_heard_bytes", Bytes, [], Stable,

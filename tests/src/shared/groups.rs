@@ -9,7 +9,7 @@ use dulse_proto::filer as pb;
 use super::calls::write;
 use super::follow::{compare, follow, now_ns, seen};
 use super::{Database, Shared, configure};
-use crate::{Cluster, PATIENCE};
+use crate::{Cluster, PATIENCE, wait_for};
 
 /// A filer that would be the odd one does not start, and says why; those that run go on.
 pub(super) async fn odd_ones<D: Database>(server: &mut D, section: &str) -> Result<()> {
@@ -32,6 +32,18 @@ pub(super) async fn odd_ones<D: Database>(server: &mut D, section: &str) -> Resu
         "{text}"
     );
     shared.cluster.put(0, "/goes/on", b"x".to_vec()).await?;
+    // One that no master tells of the others starts; those notice it once it is listed.
+    shared.cluster.master.freeze()?;
+    let odd = shared.cluster.add_filer("redb")?;
+    let listens = async || shared.cluster.misfits(odd).await.is_some();
+    wait_for("the odd one that listens", listens).await?;
+    shared.cluster.master.thaw()?;
+    let noticed = async || shared.cluster.misfits(0).await == Some(1.0);
+    wait_for("a misfit that is counted", noticed).await?;
+    shared.cluster.put(0, "/goes/on", b"y".to_vec()).await?;
+    shared.cluster.filers[odd].kill()?;
+    let gone = async || shared.cluster.misfits(0).await == Some(0.0);
+    wait_for("a misfit that is gone", gone).await?;
 
     // Shared, beside an embedded store.
     let mut embedded = Cluster::start(&["redb"]).await?;

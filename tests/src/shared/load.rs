@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use tokio::task::JoinHandle;
+use tonic::Code;
 
 use super::calls::{shown, write};
 use super::follow::{Seen, compare, followers, now_ns, state};
@@ -86,6 +87,9 @@ impl Load {
             acknowledged.len()
         );
         ensure!(acknowledged.len() > N_ACKNOWLEDGED_MIN, "there was load");
+        // Not made, or it may be: what a client can act upon.
+        let clear = [Code::Unavailable, Code::DeadlineExceeded].map(|code| code.description());
+        ensure!(errors.iter().all(|met| clear.contains(met)), "{errors:?}");
         let mut filer = self.shared.grpc(0).await?;
         for name in &acknowledged {
             let there = shown(&mut filer, "/w", name).await?;

@@ -69,6 +69,20 @@ pub(super) async fn one_filer<D: Database>(server: &mut D, section: &str) -> Res
     let id = store_id(&shared, 0).await?;
     let from_ns = now_ns()?;
     shared.cluster.filers[0].kill()?;
+    // It says at its start what it is; without input it stops at once.
+    let started = shared.cluster.filers[0].run()?;
+    let text = String::from_utf8_lossy(&started.stderr);
+    let own_id = format!("store_id={id}");
+    let of_store = format!("store=\"{section}\"");
+    for says in [
+        "shared store is open",
+        "kind=\"shared\"",
+        "peers=",
+        &own_id,
+        &of_store,
+    ] {
+        ensure!(text.contains(says), "{says} is not in {text}");
+    }
     shared.cluster.filers[0].restart()?;
     shared.cluster.wait_ready(0).await?;
     ensure!(store_id(&shared, 0).await? == id, "the store is the same");

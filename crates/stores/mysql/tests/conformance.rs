@@ -27,11 +27,6 @@ fn main() -> std::process::ExitCode {
             let prefix = format!("{server}::{layout}::");
             let opener = opener(move |dir| open(kind, tables, dir));
             trials.extend(testkit::trials(&opener, lacks.as_deref(), &prefix));
-            // For a minute, so once: a directory lies in one table in both layouts.
-            if (kind, tables) == (Kind::MariaDb, Tables::One) {
-                let million = testkit::million::SUITE;
-                trials.extend(million.trials(&opener, lacks.as_deref(), &prefix));
-            }
         }
     }
     let code = testkit::run(trials);
