@@ -2,6 +2,8 @@
 //! Upstream's real filer and ours on one database, under one master: each serves what the other
 //! wrote, and our subscribers are told of both.
 
+#[path = "databases/cassandra.rs"]
+mod cassandra;
 #[path = "databases/etcd.rs"]
 mod etcd;
 #[path = "databases/hbase.rs"]
@@ -30,6 +32,7 @@ fn main() -> std::process::ExitCode {
         .map(|section| (NAME, section, beside::<redis::Redis>()));
     let of_redis = trials(redis.to_vec());
     let of_hbase = trials(vec![(NAME, "hbase", beside::<hbase::Hbase>())]);
+    let of_cassandra = trials(vec![(NAME, "cassandra2", beside::<cassandra::Cassandra>())]);
     run_trials(
         of_postgres
             .into_iter()
@@ -37,6 +40,7 @@ fn main() -> std::process::ExitCode {
             .chain(of_redis)
             .chain(of_hbase)
             .chain(of_etcd)
+            .chain(of_cassandra)
             .collect(),
     )
 }

@@ -33,17 +33,13 @@ async fn metric(rig: &Rig, filer: usize, name: &str) -> Result<f64> {
     Ok(value.trim().parse()?)
 }
 
-async fn is_ready(rig: &Rig, filer: usize) -> bool {
-    let asked = rig.cluster.http.get(rig.cluster.url(filer, "/readyz"));
-    asked.send().await.is_ok_and(|a| a.status().is_success())
-}
-
 /// Looks at the filers until told: not one is unready for a moment, and nothing piles up.
 async fn watch(rig: &Rig, over: &AtomicBool) -> Result<f64> {
     let mut queue: f64 = 0.0;
     while !over.load(Ordering::Relaxed) {
         for filer in 0..rig.cluster.filers.len() {
-            ensure!(is_ready(rig, filer).await, "filer {filer} is not ready");
+            let (is_ready, why) = rig.cluster.readiness(filer).await;
+            ensure!(is_ready, "filer {filer} is not ready: {why}");
         }
         queue = queue.max(metric(rig, 0, "dulse_commit_queue").await?);
         tokio::time::sleep(Duration::from_millis(50)).await;
