@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One process of a cluster: started, frozen, killed, started again.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +18,8 @@ pub struct Role {
     child: Child,
     program: PathBuf,
     arguments: Vec<String>,
+    /// What it says; `None` where the developer wants to see it (`DULSE_TEST_LOGS`).
+    log: Option<File>,
 }
 
 /// Whose program plays a role.
@@ -38,22 +42,41 @@ impl Role {
     ///
     /// When it cannot be started.
     pub fn start_program(program: PathBuf, arguments: Vec<String>) -> Result<Self> {
+        let is_shown = std::env::var_os("DULSE_TEST_LOGS").is_some();
+        let log = if is_shown {
+            None
+        } else {
+            Some(tempfile::tempfile()?)
+        };
         let child = Command::new(&program)
             .args(&arguments)
             // Its end stops the role, so that none outlives the test.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(if std::env::var_os("DULSE_TEST_LOGS").is_some() {
-                Stdio::inherit()
-            } else {
-                Stdio::null()
+            .stderr(match &log {
+                Some(log) => Stdio::from(log.try_clone()?),
+                None => Stdio::inherit(),
             })
             .spawn()?;
         Ok(Self {
             child,
             program,
             arguments,
+            log,
         })
+    }
+
+    /// What it has said since it was started.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be read, or goes elsewhere (`DULSE_TEST_LOGS`).
+    pub fn said(&self) -> Result<String> {
+        let log = self.log.as_ref().context("DULSE_TEST_LOGS is set")?;
+        let mut said = vec![0; usize::try_from(log.metadata()?.len())?];
+        // The process writes at the place that it shares with this file.
+        log.read_exact_at(&mut said, 0)?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
     /// Its process id.

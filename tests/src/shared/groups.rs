@@ -44,6 +44,14 @@ pub(super) async fn odd_ones<D: Database>(server: &mut D, section: &str) -> Resu
     shared.cluster.filers[odd].kill()?;
     let gone = async || shared.cluster.misfits(0).await == Some(0.0);
     wait_for("a misfit that is gone", gone).await?;
+    for line in [
+        "two filers of one group do not go together",
+        "a filer that did not go with this one is gone",
+    ] {
+        let said =
+            async || matches!(shared.cluster.filers[0].said(), Ok(text) if text.contains(line));
+        wait_for(line, said).await?;
+    }
 
     // Shared, beside an embedded store.
     let mut embedded = Cluster::start(&["redb"]).await?;
