@@ -75,6 +75,8 @@ dulse_telemetry::declare! {
         "Filers of this group that cannot be in it with this one: a shared store beside embedded ones, another shared store, or another table of directories with stores of their own.";
     SHARED_ANSWERS: gauge "dulse_shared_store_answers", Flag, [], Stable,
         "Whether the databases of shared stores, those of directories too, answered in the last 5 s.";
+    UNSETTLED: gauge "dulse_unsettled_changes", Count, [], Stable,
+        "Changes that were begun on shared stores and of which the database has not said yet what became of them. They are ended and told when it does; until then the log keeps what is behind them.";
     HEARD: counter "dulse_announcements_heard_total", Count, [], Stable,
         "Changes that other filers on the shared store announced and this one took in.";
     GATHERED: gauge "dulse_announcements_heard_bytes", Bytes, [], Stable,
@@ -116,7 +118,7 @@ pub(crate) fn observe(state: &FilerState, seen: &mut BTreeSet<String>) {
 
 /// Journals of every kind, and whether one could not be written.
 fn observe_journals(state: &FilerState) {
-    let (mut n_bytes, mut has_failed, mut n_gathered) = (0, false, 0);
+    let (mut n_bytes, mut has_failed, mut n_gathered, mut n_unsettled) = (0, false, 0, 0);
     if let Kept::Embedded(own) = &state.kept {
         let journal = own.store.shared().journal();
         n_bytes += journal.size_bytes();
@@ -126,11 +128,13 @@ fn observe_journals(state: &FilerState) {
         n_bytes += on.store.journal_bytes();
         has_failed |= on.store.journal_failed();
         n_gathered += on.gathered_bytes();
+        n_unsettled += on.store.n_unsettled();
     }
     JOURNAL.set(n_bytes as f64);
     JOURNAL_FAILED.set(f64::from(u8::from(has_failed)));
     if state.all_shared().next().is_some() {
         GATHERED.set(n_gathered as f64);
+        UNSETTLED.set(n_unsettled as f64);
         let answers = state.all_shared().all(|on| on.answers());
         SHARED_ANSWERS.set(f64::from(u8::from(answers)));
     }

@@ -182,11 +182,9 @@ impl Client {
         loop {
             let result = async {
                 let region = self.region_of(row, patience.until).await?;
-                let until = if is_read {
-                    patience.attempt()
-                } else {
-                    patience.until
-                };
+                // ⚠ Of a write too: the server drops what it has not begun by then, and whoever
+                // looks what became of one waits for no longer.
+                let until = patience.attempt();
                 self.at_region(&region, method, &message(specifier(&region.name)), until)
                     .await
             };
@@ -420,3 +418,6 @@ fn condition_of(
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,7 +142,7 @@ impl Journal {
             }
             (state.last_first(), state.end())
         };
-        if end - first < self.options.segment_size_bytes {
+        if !self.is_full(first, end) {
             return Ok(());
         }
         self.rotate(first, end)
@@ -223,6 +223,18 @@ impl Journal {
     #[must_use]
     pub fn end(&self) -> u64 {
         self.state().end()
+    }
+
+    /// Where the segment begins that the next [`Journal::append`] writes to.
+    #[must_use]
+    pub fn next_segment(&self) -> u64 {
+        let state = self.state();
+        let (first, end) = (state.last_first(), state.end());
+        if self.is_full(first, end) { end } else { first }
+    }
+
+    fn is_full(&self, first: u64, end: u64) -> bool {
+        end - first >= self.options.segment_size_bytes
     }
 
     /// Position up to which all is durable.

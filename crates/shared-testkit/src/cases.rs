@@ -2,10 +2,10 @@
 //! The cases themselves.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dulse_shared::SharedOptions;
+use dulse_shared::{AnyShared as _, SharedOptions};
 use dulse_store::{EntryStore, ErrorKind, Outcome, Step};
 use dulse_store_testkit::{commit, directory, file, path};
 use dulse_types::Stamp;
@@ -13,6 +13,9 @@ use dulse_types::Stamp;
 use crate::cuts::Cuts;
 use crate::faulty::{Broken, LOST_BEFORE, MADE_AND_LOST, OVER, SOUND, TRUTH};
 use crate::filers::{Server, Shared, announced, as_store, create, one, shown, state, told};
+
+/// How long is waited for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sentence, and what it does with a server of its own.
 pub type Case<S> = (&'static str, fn(S));
@@ -36,6 +39,10 @@ pub fn cases<S: Server>() -> Vec<Case<S>> {
             made_unseen,
         ),
         ("a_change_that_was_not_made_is_never_announced", not_made),
+        (
+            "what_nobody_could_say_for_a_while_is_told_in_the_same_run",
+            unknown_for_a_while,
+        ),
         (
             "what_others_wrote_over_an_unknown_change_is_what_is_told",
             overwritten,
@@ -239,6 +246,43 @@ fn not_made<S: Server>(server: S) {
     assert_eq!(log.len(), 2);
     assert_eq!(shown(&as_store(&store), "/a"), None);
     assert_eq!(told(&[log]), state(&as_store(&store)));
+}
+
+fn unknown_for_a_while<S: Server>(server: S) {
+    let shared = Shared::on(&server);
+    let other = shared.open(2).unwrap();
+    let broken = Broken::on(&shared);
+    let store = as_store(&broken.store);
+    for (fault, at) in [(MADE_AND_LOST, "/made"), (LOST_BEFORE, "/not")] {
+        broken.fault.store(fault, Ordering::SeqCst);
+        let error = commit(&store, create(at, "x")).unwrap_err();
+        assert_eq!(error.outcome(), Outcome::Unknown, "neither made nor failed");
+    }
+    let update = Step::Update {
+        path: path("/made"),
+        entry: file("by another"),
+        delete_chunks: true,
+    };
+    commit(&as_store(&other), one(update)).unwrap();
+    commit(&store, create("/behind", "x")).unwrap();
+    assert_eq!(announced(&broken.store).len(), 1);
+    broken.answer.store(TRUTH, Ordering::SeqCst);
+    let end = Instant::now() + PATIENCE;
+    while announced(&broken.store).len() < 2 {
+        assert!(Instant::now() < end, "it is told while the filer runs");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let all = [announced(&broken.store), announced(&other)];
+    assert_eq!(all.each_ref().map(Vec::len), [2, 1]);
+    assert_eq!(told(&all), state(&store));
+    assert_eq!(shown(&store, "/not"), None);
+    assert!(broken.store.seal(), "nothing is to be told later");
+    drop((store, broken));
+
+    let unsure = Broken::on(&shared);
+    unsure.fault.store(MADE_AND_LOST, Ordering::SeqCst);
+    commit(&as_store(&unsure.store), create("/later", "x")).unwrap_err();
+    assert!(!unsure.store.seal(), "something is to be told later");
 }
 
 fn overwritten<S: Server>(server: S) {

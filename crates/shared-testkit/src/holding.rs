@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What was compared stays as it was until the change is made.
+//! What was compared stays as it was until the change is made; what is locked is not told as gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dulse_shared::{Backend, Guard, Held, Work, Write, held};
-use dulse_store::ErrorKind;
-use dulse_store_testkit::{commit, path};
+use dulse_store::{ErrorKind, ListRange, Step};
+use dulse_store_testkit::{commit, file, path};
 
-use crate::filers::{Server, Shared, as_store, create};
+use crate::filers::{Server, Shared, as_store, create, one, shown};
 
 /// Pause before the server is asked again who waits. MySQL 5.6 answers as it did before when it
 /// was asked less than 100 ms ago.
@@ -86,4 +86,54 @@ pub fn compared_entries_are_held<S: Server>(server: &S, waits: impl Fn() -> bool
     let made_second = runtime.block_on(made_second).unwrap();
     let error = made_second.expect_err("one of them is made, by what is there");
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+/// For how long a table is locked: longer than a statement waits for a lock, and shorter than a
+/// read is tried again.
+const TABLE_LOCKED_S: u64 = 15;
+
+/// What is there is told as there, or not told at all, while somebody holds the whole table.
+///
+/// - `lock`: locks the table of entries in the database of a configuration for so many seconds,
+///   and returns when it has let go.
+///
+/// # Panics
+///
+/// When an entry, a name in a directory or a key is told as not there.
+pub fn what_is_locked_is_not_told_as_gone<S: Server>(
+    server: &S,
+    lock: impl Fn(&S::Config, u64) + Sync,
+) {
+    let shared = Shared::on(server);
+    let filer = shared.open(1).unwrap();
+    let store = as_store(&filer);
+    let (key, value) = (Bytes::from_static(&[7; 16]), Bytes::from_static(b"v"));
+    let put = Step::KvPut {
+        key: key.clone(),
+        value: value.clone(),
+    };
+    commit(&store, create("/a", "x")).unwrap();
+    commit(&store, one(put)).unwrap();
+    let range = ListRange {
+        prefix: String::new(),
+        start: String::new(),
+        inclusive: false,
+        limit: 10,
+    };
+    let is_over = AtomicBool::new(false);
+    let until_over = |look: &dyn Fn()| {
+        while !is_over.load(Ordering::SeqCst) {
+            look();
+        }
+    };
+    std::thread::scope(|scope| {
+        let find = || assert_eq!(shown(&store, "/a"), Some(file("x")));
+        scope.spawn(move || until_over(&find));
+        let list = || assert_eq!(store.list(&path("/"), &range).unwrap().len(), 1);
+        scope.spawn(move || until_over(&list));
+        let kv_get = || assert_eq!(store.kv_get(&key).unwrap().as_ref(), Some(&value));
+        scope.spawn(move || until_over(&kv_get));
+        lock(&shared.config, TABLE_LOCKED_S);
+        is_over.store(true, Ordering::SeqCst);
+    });
 }

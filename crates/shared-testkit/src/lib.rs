@@ -21,7 +21,7 @@ pub use cases::{Case, cases, cases_of_rows};
 pub use cuts::Cuts;
 pub use database::{Database, Place};
 pub use filers::{Server, Shared, announced, as_store, create, one, shown, state, told};
-pub use holding::compared_entries_are_held;
+pub use holding::{compared_entries_are_held, what_is_locked_is_not_told_as_gone};
 pub use place::place;
 pub use process::{Process, stands_still};
 

@@ -63,6 +63,10 @@ pub trait AnyShared: EntryStore {
     /// What the journal takes on disk, in bytes.
     fn journal_bytes(&self) -> u64;
 
+    /// Changes that were begun and of which the database has not said yet what became of them: it
+    /// went away. They are ended when it answers.
+    fn n_unsettled(&self) -> usize;
+
     /// Whether the journal could not be written: no change is taken until a restart.
     fn journal_failed(&self) -> bool;
 }

@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backend::{Backend, Guard};
 use crate::locks::{Locked, Locks};
-use crate::log::{Ending, Log};
+use crate::log::{Ending, Intended, Log, OpenIntent};
 use crate::plan::Plan;
 use crate::record::Payload;
 use crate::settle::{Verdict, keys_of, settle};
@@ -44,6 +44,8 @@ pub(crate) struct Committer<B> {
     pub(crate) clocks: Clocks,
     /// Plans that were begun and not ended: the database went away.
     pub(crate) pending: Mutex<Vec<Pending>>,
+    /// Attempts that were made or not: the database went away before it said so.
+    pub(crate) unsettled: Mutex<Vec<OpenIntent>>,
     /// Whether keys of the tree are in this database.
     pub(crate) keeps_keys: AtomicBool,
 }
@@ -176,10 +178,17 @@ impl<B: Backend> Committer<B> {
                 Attempt::Failed(error)
             }
             Err(unsettled) => {
-                // The intent stays open: the next start reads back what became of it. What
-                // has its stamp is let go, else nothing later could be told.
-                tracing::warn!(%unsettled, "what became of a write is not known until the next start");
+                // The intent stays open and is asked for again. What has its stamp is let go,
+                // else nothing later could be told.
+                tracing::warn!(%unsettled, "what became of a write is not known until the database says it");
                 self.end(stamp, None, Ending::Void).await;
+                if let Some(position) = position {
+                    let (ticket, announced) = (plan.work.ticket, plan.announced);
+                    let intended = Intended::Whole { ticket, announced };
+                    self.unsettled
+                        .lock()
+                        .push(OpenIntent { position, intended });
+                }
                 Attempt::Failed(error)
             }
         }

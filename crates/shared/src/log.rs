@@ -21,14 +21,12 @@ use crate::backend::Guard;
 use crate::record::{Announced, Payload};
 use crate::rows::RowWrite;
 
-/// Requests that one sync serves, at most.
-const GROUP_MAX: usize = 1_024;
+mod writing;
+
+use writing::{Answer, Job, write};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 1 << 20;
-
-/// Answered when the records are on disk, with the position of the first.
-type Answer = oneshot::Sender<Result<u64, Error>>;
 
 /// What a transaction did, as subscribers are told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -80,8 +78,8 @@ pub(crate) enum Ending {
 enum Slot {
     /// The database has not answered.
     Open,
-    /// It has; its turn comes when all below have ended.
-    Ended(Record, Answer),
+    /// It has, of the intent at a position; its turn comes when all below have ended.
+    Ended(Record, u64, Answer),
     /// Nothing is to be written.
     Nothing,
 }
@@ -98,11 +96,9 @@ struct Order {
     slots: BTreeMap<Stamp, Slot>,
     /// Positions of intents without an outcome.
     open: BTreeSet<u64>,
-}
-
-struct Job {
-    records: Vec<Record>,
-    answer: Answer,
+    /// Intents that are on their way to the disk, by their numbers: positions that they are not
+    /// before.
+    queued: BTreeMap<Stamp, u64>,
 }
 
 /// The log.
@@ -170,14 +166,21 @@ impl Log {
     /// - `intent`: [`Payload::Intent`] or [`Payload::Steps`].
     pub(crate) async fn intend(&self, intent: &Payload) -> Result<u64, Error> {
         let payload = intent.encode();
-        let answered = {
+        let (number, answered) = {
             // Held while the job is sent, so that intents are in order of their numbers.
             let mut next = self.next_intent.lock();
+            let number = *next;
             let record = self.intent_record(&mut next, payload);
-            self.send(vec![record])
+            // ⚠ Before it can be on disk: the next start looks from the checkpoint on.
+            let not_before = self.journal.end();
+            self.order.lock().queued.insert(number, not_before);
+            (number, self.send(vec![record]))
         };
-        let position = answered.await.unwrap_or_else(|_| Err(stopped()))?;
-        self.order.lock().open.insert(position);
+        let written = answered.await.unwrap_or_else(|_| Err(stopped()));
+        let mut order = self.order.lock();
+        order.queued.remove(&number);
+        let position = written?;
+        order.open.insert(position);
         Ok(position)
     }
 
@@ -205,18 +208,21 @@ impl Log {
         ending: Ending,
     ) -> Result<(), Error> {
         let payload = match (position, ending) {
-            (Some(position), Ending::Applied) => Some(Payload::Applied { position }),
-            (Some(position), Ending::Seen(announced)) => Some(Payload::Seen {
-                position,
-                announced,
-            }),
+            (Some(position), Ending::Applied) => Some((position, Payload::Applied { position })),
+            (Some(position), Ending::Seen(announced)) => {
+                let seen = Payload::Seen {
+                    position,
+                    announced,
+                };
+                Some((position, seen))
+            }
             _ => None,
         };
         let (answer, answered) = oneshot::channel();
         {
             let mut order = self.order.lock();
             let slot = match payload {
-                Some(payload) => {
+                Some((intent, payload)) => {
                     let record = Record {
                         kind: RecordKind::Change,
                         origin: self.origin,
@@ -224,7 +230,7 @@ impl Log {
                         prev: Stamp::ZERO,
                         payload: payload.encode(),
                     };
-                    Slot::Ended(record, answer)
+                    Slot::Ended(record, intent, answer)
                 }
                 None => {
                     let _ = answer.send(Ok(0));
@@ -271,6 +277,17 @@ impl Log {
         order.promised
     }
 
+    /// Whether something that was begun has no outcome yet.
+    pub(crate) fn has_open(&self) -> bool {
+        let order = self.order.lock();
+        !order.open.is_empty() || !order.queued.is_empty()
+    }
+
+    /// Whether the intent at a position has no outcome yet.
+    pub(crate) fn is_open(&self, position: u64) -> bool {
+        self.order.lock().open.contains(&position)
+    }
+
     /// What it takes on disk.
     pub(crate) fn size_bytes(&self) -> u64 {
         self.journal.size_bytes()
@@ -303,7 +320,12 @@ impl Log {
         let (mut out, mut n_bytes) = (Vec::new(), 0);
         for record in records {
             let announced = match Payload::decode(&record.payload).map_err(corrupt)? {
-                Payload::Applied { position } => self.intent_at(position)?,
+                // Dropped meanwhile, as its outcome is.
+                Payload::Applied { position } if position < self.journal.begin() => continue,
+                Payload::Applied { position } => match intent_at(&self.journal, position) {
+                    Err(_) if position < self.journal.begin() => continue,
+                    intent => intent?,
+                },
                 Payload::Seen { announced, .. } => announced,
                 Payload::Intent { .. } | Payload::Steps { .. } | Payload::Void { .. } => continue,
             };
@@ -362,8 +384,10 @@ impl Log {
     /// Position below which no intent is open.
     fn floor(&self) -> u64 {
         let order = self.order.lock();
-        let open = order.open.first().copied();
-        open.unwrap_or_else(|| self.journal.synced())
+        let open = order.open.first().into_iter();
+        let lowest = open.chain(order.queued.values()).min().copied();
+        // Order: read while nothing can be queued.
+        lowest.unwrap_or_else(|| self.journal.synced())
     }
 
     fn checkpoint(&self) -> Result<(), Error> {
@@ -373,24 +397,6 @@ impl Log {
             content: Vec::new(),
         };
         self.journal.write_checkpoint(&checkpoint).map_err(journal)
-    }
-
-    fn intent_at(&self, position: u64) -> Result<Announced, Error> {
-        let end = self.journal.end();
-        let records = self.journal.read(position, end, 1).map_err(journal)?;
-        let payload = records
-            .first()
-            .map(|(record, _)| Payload::decode(&record.payload));
-        match payload {
-            Some(Ok(Payload::Intent { announced, .. } | Payload::Steps { announced, .. })) => {
-                Ok(announced)
-            }
-            Some(Err(error)) => Err(corrupt(error)),
-            _ => Err(Error::new(Operation::Find, ErrorKind::Corrupt).with(
-                "because",
-                format!("no intent at position {position} of the journal"),
-            )),
-        }
     }
 
     fn intent_record(&self, next: &mut Stamp, payload: bytes::Bytes) -> Record {
@@ -416,14 +422,18 @@ impl Log {
                 break;
             }
             let (stamp, slot) = entry.remove_entry();
-            let Slot::Ended(mut record, answer) = slot else {
+            let Slot::Ended(mut record, intent, answer) = slot else {
                 continue;
             };
             record.prev = order.written;
             order.written = stamp;
             let written = self.written.clone();
             let (own, on_disk) = oneshot::channel();
-            self.send_with(vec![record], own);
+            self.send_job(Job {
+                records: vec![record],
+                outcome_of: Some(intent),
+                answer: own,
+            });
             // The writer answers in order, so the watch only rises.
             let told = move |result: Result<u64, Error>| {
                 if result.is_ok() {
@@ -441,52 +451,40 @@ impl Log {
 
     fn send(&self, records: Vec<Record>) -> oneshot::Receiver<Result<u64, Error>> {
         let (answer, answered) = oneshot::channel();
-        self.send_with(records, answer);
+        self.send_job(Job {
+            records,
+            outcome_of: None,
+            answer,
+        });
         answered
     }
 
-    fn send_with(&self, records: Vec<Record>, answer: Answer) {
+    fn send_job(&self, job: Job) {
         let jobs = self.jobs.lock();
         if let Some(jobs) = &*jobs {
             // Without its writer the answer is dropped, which whoever waits for it is told.
-            let _ = jobs.send(Job { records, answer });
+            let _ = jobs.send(job);
         }
     }
 }
 
-/// Appends what is asked for, one sync for all that wait.
-fn write(journal: &Journal, queue: &mpsc::Receiver<Job>) {
-    while let Ok(first) = queue.recv() {
-        let mut jobs = vec![first];
-        while jobs.len() < GROUP_MAX
-            && let Ok(next) = queue.try_recv()
-        {
-            jobs.push(next);
+/// What the intent at a position is to announce.
+fn intent_at(journal: &Journal, position: u64) -> Result<Announced, Error> {
+    let records = journal
+        .read(position, journal.end(), 1)
+        .map_err(self::journal)?;
+    let payload = records
+        .first()
+        .map(|(record, _)| Payload::decode(&record.payload));
+    match payload {
+        Some(Ok(Payload::Intent { announced, .. } | Payload::Steps { announced, .. })) => {
+            Ok(announced)
         }
-        let mut at = Vec::with_capacity(jobs.len());
-        let mut failed = None;
-        for job in &jobs {
-            let size: u64 = job.records.iter().map(Record::size).sum();
-            match journal.append(&job.records) {
-                Ok(end) => at.push(Ok(end - size)),
-                Err(error) => {
-                    let error = self::journal(error);
-                    at.push(Err(error.repeated()));
-                }
-            }
-        }
-        if let Err(error) = journal.sync() {
-            tracing::error!(%error, "the journal cannot be written; changes are refused");
-            failed = Some(self::journal(error));
-        }
-        for (job, position) in jobs.into_iter().zip(at) {
-            let result = match &failed {
-                Some(error) => Err(error.repeated()),
-                None => position,
-            };
-            // Who asked may have gone.
-            let _ = job.answer.send(result);
-        }
+        Some(Err(error)) => Err(corrupt(error)),
+        _ => Err(Error::new(Operation::Find, ErrorKind::Corrupt).with(
+            "because",
+            format!("no intent at position {position} of the journal"),
+        )),
     }
 }
 
@@ -550,3 +548,6 @@ fn corrupt(error: dulse_types::wire::WireError) -> Error {
 pub(crate) fn stopped() -> Error {
     Error::new(Operation::Commit, ErrorKind::Unavailable).with("because", "the store is stopping")
 }
+
+#[cfg(test)]
+mod tests;

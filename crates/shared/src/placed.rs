@@ -215,6 +215,10 @@ impl AnyShared for Placed {
         self.store.journal_bytes()
     }
 
+    fn n_unsettled(&self) -> usize {
+        self.store.n_unsettled()
+    }
+
     fn journal_failed(&self) -> bool {
         self.store.journal_failed()
     }

@@ -20,6 +20,11 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(20);
 /// Pause before the database is asked again.
 const SETTLE_PAUSE: Duration = Duration::from_millis(200);
 
+/// Pause between the stamp of what is told late and the look at it. What others wrote under earlier
+/// stamps is made by then: they take one while they commit. What they write under later ones may
+/// be seen, and is told behind it.
+const OTHERS_PAUSE: Duration = Duration::from_secs(2);
+
 /// What became of an attempt.
 pub(crate) enum Verdict {
     Applied,
@@ -68,42 +73,124 @@ pub(crate) async fn settle_open<B: Backend>(
     open: Vec<OpenIntent>,
 ) -> Result<(), Error> {
     let is_stepwise = |intent: &OpenIntent| matches!(intent.intended, Intended::Steps { .. });
-    if let Some(rows) = committer.backend.rows()
-        && open.iter().any(is_stepwise)
-    {
+    let (stepwise, whole): (Vec<_>, Vec<_>) = open.into_iter().partition(is_stepwise);
+    if !stepwise.is_empty() {
+        let Some(rows) = committer.backend.rows() else {
+            let text = "the journal is of a filer on a database without transactions";
+            let error = Error::new(Operation::Open, ErrorKind::Invalid);
+            return Err(error.with("because", text));
+        };
         // What the earlier run sent may still be on its way.
         tokio::time::sleep(rows.late_max()).await;
+        for intent in stepwise {
+            committer.resume(rows, &intent).await?;
+        }
     }
-    for intent in open {
-        let position = intent.position;
-        let (ticket, announced) = match intent.intended {
-            Intended::Whole { ticket, announced } => (ticket, announced),
-            Intended::Steps { .. } => {
-                let Some(rows) = committer.backend.rows() else {
-                    let text = "the journal is of a filer on a database without transactions";
-                    let error = Error::new(Operation::Open, ErrorKind::Invalid);
-                    return Err(error.with("because", text));
-                };
-                committer.resume(rows, &intent).await?;
-                continue;
+    let mut over = Vec::with_capacity(whole.len());
+    for intent in whole {
+        let mut n_left = SETTLE_TIME_MAX.as_millis() / SETTLE_PAUSE.as_millis();
+        let settled = loop {
+            match asked(&committer.backend, &intent).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable && n_left > 0 => {
+                    n_left -= 1;
+                    tokio::time::sleep(SETTLE_PAUSE).await;
+                }
+                settled => break settled?,
             }
         };
+        over.push((intent, settled));
+    }
+    tell_late(committer, &over).await
+}
+
+impl<B: Backend> Committer<B> {
+    /// Asks again what became of attempts of this run of which nobody could say it. What is known
+    /// now is told.
+    pub(crate) async fn resume_unsettled(&self) {
+        let unsettled = self.unsettled.lock().clone();
+        let mut over = Vec::new();
+        for intent in unsettled {
+            match asked(&self.backend, &intent).await {
+                Ok(settled) => over.push((intent, settled)),
+                Err(error) => {
+                    tracing::debug!(%error, "what became of a write is not known yet");
+                    break;
+                }
+            }
+        }
+        if let Err(error) = tell_late(self, &over).await {
+            tracing::debug!(%error, "what became of a write is not told yet");
+        }
+        // What has its outcome is not asked for again.
+        let mut unsettled = self.unsettled.lock();
+        unsettled.retain(|intent| self.log.is_open(intent.position));
+    }
+}
+
+/// Asks the database, once, what became of an attempt, whether it is over or not.
+async fn asked<B: Backend>(backend: &B, intent: &OpenIntent) -> Result<Settled, Error> {
+    let Intended::Whole { ticket, announced } = &intent.intended else {
+        return Ok(Settled::Over);
+    };
+    let path = ends(&announced.events).into_iter().next();
+    backend
+        .settle(*ticket, path.as_ref().map(|(p, ..)| p))
+        .await
+}
+
+/// Tells of attempts that are over, under stamps of now.
+///
+/// ⚠ The stamps are taken before it is looked what is there: what another filer writes behind the
+/// look has a later one, and is told behind it.
+async fn tell_late<B: Backend>(
+    committer: &Committer<B>,
+    over: &[(OpenIntent, Settled)],
+) -> Result<(), Error> {
+    let log = &committer.log;
+    let mut made = Vec::new();
+    for (intent, settled) in over {
+        match (&intent.intended, settled) {
+            (Intended::Steps { .. }, _) => {}
+            (_, Settled::NotApplied) => log.void(intent.position).await?,
+            (Intended::Whole { announced, .. }, settled) => {
+                made.push((intent.position, announced, *settled));
+            }
+        }
+    }
+    if made.is_empty() {
+        return Ok(());
+    }
+    let clock = committer.backend.clock_ns().await?;
+    let stamp = |announced: &Announced| {
+        let n = announced.events.len().max(ends(&announced.events).len());
+        log.stamps(n as u32, clock)
+    };
+    let stamps: Vec<_> = made.iter().map(|(_, of, _)| stamp(of)).collect();
+    tokio::time::sleep(OTHERS_PAUSE).await;
+    let mut result = Ok(());
+    for ((position, announced, settled), stamp) in made.into_iter().zip(stamps) {
+        if result.is_err() {
+            // A stamp that is held holds back all later ones.
+            let _ = log.end(stamp, None, Ending::Void).await;
+            continue;
+        }
         // Nobody waits for what became of keys.
-        let verdict = settle(&committer.backend, ticket, &announced, &[]).await?;
-        let (n_events, ending) = match verdict {
-            Verdict::NotApplied => {
-                committer.log.void(position).await?;
-                continue;
+        let verdict = look_back(&committer.backend, settled, announced, &[]).await;
+        let ended = match verdict {
+            Ok(Verdict::Applied) => log.end(stamp, Some(position), Ending::Applied).await,
+            Ok(Verdict::Seen(seen)) => log.end(stamp, Some(position), Ending::Seen(seen)).await,
+            Ok(Verdict::NotApplied) => {
+                let let_go = log.end(stamp, None, Ending::Void).await;
+                let_go.and(log.void(position).await)
             }
-            Verdict::Applied => (announced.events.len(), Ending::Applied),
-            Verdict::Seen(seen) => (seen.events.len(), Ending::Seen(seen)),
+            Err(error) => log.end(stamp, None, Ending::Void).await.and(Err(error)),
         };
-        tracing::info!(position, n_events, "a change of an earlier run is told now");
-        let clock = committer.backend.clock_ns().await?;
-        let stamp = committer.log.stamps(n_events as u32, clock);
-        committer.log.end(stamp, Some(position), ending).await?;
+        if ended.is_ok() {
+            tracing::info!(position, "it is known now what became of a change");
+        }
+        result = ended;
     }
-    Ok(())
+    result
 }
 
 async fn once<B: Backend>(
@@ -116,11 +203,19 @@ async fn once<B: Backend>(
     let path = path.as_ref().map(|(path, ..)| path);
     let settled = backend.settle(ticket, path).await?;
     match settled {
-        Settled::Applied => return Ok(Verdict::Applied),
-        Settled::NotApplied => return Ok(Verdict::NotApplied),
-        // Read only now: before it was over, it could still have come.
-        Settled::Over | Settled::Perhaps => {}
+        Settled::Applied => Ok(Verdict::Applied),
+        Settled::NotApplied => Ok(Verdict::NotApplied),
+        Settled::Over | Settled::Perhaps => look_back(backend, settled, announced, keys).await,
     }
+}
+
+/// What became of an attempt by what is there. It is over: before that it could still come.
+async fn look_back<B: Backend>(
+    backend: &B,
+    settled: Settled,
+    announced: &Announced,
+    keys: &[Key],
+) -> Result<Verdict, Error> {
     let mut now = Vec::new();
     let (mut is_after, mut is_before) = (true, true);
     for (path, before, after) in ends(&announced.events) {
@@ -197,3 +292,6 @@ fn same(a: Option<&Entry>, b: Option<&Entry>) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use dulse_store::{
 use dulse_types::{FullPath, Origin, Stamp};
 use parking_lot::Mutex;
 use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::any::AnyShared;
@@ -43,7 +43,7 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 /// Longest wait for the threads to end.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Pause between two looks for plans to end.
+/// Pause between two looks for what can be ended.
 const RESUME_PAUSE: Duration = Duration::from_millis(500);
 
 /// How a filer opens a shared store.
@@ -56,14 +56,21 @@ pub struct SharedOptions {
     pub random: u64,
 }
 
+/// The task that ends what was begun.
+struct Resuming {
+    task: JoinHandle<()>,
+    /// Dropped, it ends between two rounds.
+    stop: oneshot::Sender<()>,
+}
+
 /// A store that several filers share.
 pub struct SharedStore<B: Backend> {
     committer: Arc<Committer<B>>,
     commits: Arc<Semaphore>,
     /// Nothing begins any more.
     is_sealed: AtomicBool,
-    /// Ends plans that were begun, where the database has no transactions.
-    resuming: Mutex<Option<JoinHandle<()>>>,
+    /// Ends what was begun and could not be ended.
+    resuming: Mutex<Option<Resuming>>,
     runtime: Option<Runtime>,
     /// Whether opening it made it.
     is_new: bool,
@@ -108,6 +115,7 @@ impl<B: Backend> SharedStore<B> {
             origin,
             clocks: Clocks::default(),
             pending: Mutex::default(),
+            unsettled: Mutex::default(),
             keeps_keys: AtomicBool::new(true),
         });
         let settling = Arc::clone(&committer);
@@ -117,10 +125,8 @@ impl<B: Backend> SharedStore<B> {
             }
             settle_open(&settling, open).await
         })?;
-        let resuming = committer.backend.rows().is_some().then(|| {
-            let committer = Arc::downgrade(&committer);
-            runtime.spawn(resume_pending(committer))
-        });
+        let (stop, stopped) = oneshot::channel();
+        let task = runtime.spawn(resume(Arc::downgrade(&committer), stopped));
         tracing::info!(
             store = committer.backend.name(),
             %origin,
@@ -131,7 +137,7 @@ impl<B: Backend> SharedStore<B> {
             committer,
             commits: Arc::new(Semaphore::new(COMMITS_MAX)),
             is_sealed: AtomicBool::new(false),
-            resuming: Mutex::new(resuming),
+            resuming: Mutex::new(Some(Resuming { task, stop })),
             runtime: Some(runtime),
             is_new,
         })
@@ -202,7 +208,8 @@ impl<B: Backend> AnyShared for SharedStore<B> {
             Ok(tokio::time::timeout(STOP_TIME_MAX, all).await.is_ok())
         };
         let is_over = wait(runtime.handle(), sealing).unwrap_or(false);
-        is_over && self.committer.pending.lock().is_empty()
+        // ⚠ What has no outcome is told later.
+        is_over && !self.committer.log.has_open()
     }
 
     fn is_new(&self) -> bool {
@@ -239,6 +246,10 @@ impl<B: Backend> AnyShared for SharedStore<B> {
 
     fn journal_bytes(&self) -> u64 {
         self.committer.log.size_bytes()
+    }
+
+    fn n_unsettled(&self) -> usize {
+        self.committer.pending.lock().len() + self.committer.unsettled.lock().len()
     }
 
     fn journal_failed(&self) -> bool {
@@ -329,23 +340,34 @@ impl<B: Backend> Drop for SharedStore<B> {
     }
 }
 
-/// Ends what resumes plans; what it leaves is left to the next start.
-async fn end(resuming: Option<JoinHandle<()>>) {
-    if let Some(resuming) = resuming {
-        resuming.abort();
-        let _ = resuming.await;
+/// Ends what resumes; what it leaves is left to the next start.
+async fn end(resuming: Option<Resuming>) {
+    let Some(Resuming { mut task, stop }) = resuming else {
+        return;
+    };
+    drop(stop);
+    // A round that is cut off holds stamps, and with them what is told behind them.
+    if tokio::time::timeout(STOP_TIME_MAX, &mut task)
+        .await
+        .is_err()
+    {
+        task.abort();
+        let _ = task.await;
     }
 }
 
-/// Ends plans that were begun when the database went away, as soon as it is back.
-async fn resume_pending<B: Backend>(committer: Weak<Committer<B>>) {
-    loop {
-        tokio::time::sleep(RESUME_PAUSE).await;
+/// Ends what was begun when the database went away, as soon as it is back.
+async fn resume<B: Backend>(committer: Weak<Committer<B>>, mut stopped: oneshot::Receiver<()>) {
+    while tokio::time::timeout(RESUME_PAUSE, &mut stopped)
+        .await
+        .is_err()
+    {
         let Some(committer) = committer.upgrade() else {
             return;
         };
-        if let Some(rows) = committer.backend.rows() {
-            committer.resume_pending(rows).await;
+        match committer.backend.rows() {
+            Some(rows) => committer.resume_pending(rows).await,
+            None => committer.resume_unsettled().await,
         }
     }
 }

@@ -284,15 +284,8 @@ impl MySql {
     /// Whether a row says that an attempt was made; waits until no attempt is under way on any
     /// of them.
     async fn finds(&self, ticket: i64, sql: &str, parameters: Vec<Value>) -> Result<bool, Error> {
-        let rows = match self.read(Operation::Commit, sql, parameters).await {
-            // The wait for a lock took too long: not over yet.
-            Err(error) if error.kind() == ErrorKind::Conflict => {
-                return Err(Error::new(Operation::Commit, ErrorKind::Unavailable)
-                    .with("because", "the transaction is not over yet")
-                    .source(error));
-            }
-            rows => rows?,
-        };
+        // A wait for a lock that took too long: not over yet, and `Unavailable`.
+        let rows = self.read(Operation::Commit, sql, parameters).await?;
         for row in &rows {
             let value: Option<Vec<u8>> = column(row, 0)?;
             if value.is_some_and(|value| traces::says(&value, ticket)) {

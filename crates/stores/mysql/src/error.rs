@@ -10,6 +10,9 @@ pub(crate) const DUPLICATE: u16 = 1062;
 /// There is no such table.
 pub(crate) const NO_TABLE: u16 = 1146;
 
+/// A table that is to go is not there.
+const BAD_TABLE: u16 = 1051;
+
 /// There is no such connection.
 pub(crate) const NO_SUCH_THREAD: u16 = 1094;
 
@@ -37,12 +40,26 @@ pub(crate) fn database(operation: Operation, error: mysql_async::Error) -> Error
     Error::new(operation, kind).source(error)
 }
 
+/// The same of a read, of which `Conflict` says one thing: its table is not there. ⚠ A wait for a
+/// lock that took too long says nothing of the row: to take it for one that is not there would
+/// free chunks that are in use.
+pub(crate) fn reading(operation: Operation, error: mysql_async::Error) -> Error {
+    let is_missing = matches!(number(&error), Some(NO_TABLE | BAD_TABLE));
+    let error = database(operation, error);
+    match error.kind() {
+        ErrorKind::Conflict if !is_missing => {
+            Error::new(operation, ErrorKind::Unavailable).source(error)
+        }
+        _ => error,
+    }
+}
+
 fn kind_of(number: u16) -> ErrorKind {
     match number {
         // A duplicate; a wait for a lock that took too long; a deadlock; a row, or a table's
         // definition, that changed since the transaction began; a bucket's table that another
         // filer removed: planned again, it is made again or not found.
-        DUPLICATE | 1205 | 1213 | 1020 | 1412 | NO_TABLE | 1051 => ErrorKind::Conflict,
+        DUPLICATE | 1205 | 1213 | 1020 | 1412 | NO_TABLE | BAD_TABLE => ErrorKind::Conflict,
         // Disk full, table full, the temporary directory's.
         1021 | 1114 | 3019 => ErrorKind::DiskFull,
         // Above max_allowed_packet, or a tenth of MySQL 5.6's log; text that the column's

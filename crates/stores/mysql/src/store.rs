@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::apply::Lost;
 use crate::config::Config;
-use crate::error::{NO_TABLE, database, late, number};
+use crate::error::{NO_TABLE, database, late, number, reading};
 use crate::pool::{Client, Pool};
 use crate::traces::{self, Traces};
 
@@ -202,7 +202,7 @@ impl MySql {
                 if matches!(error, mysql_async::Error::Server(_)) {
                     client.give_back();
                 }
-                Err(database(operation, error))
+                Err(reading(operation, error))
             }
         }
     }

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 use dulse_shared::SharedStore;
 use dulse_shared_testkit::{
     Authority, Case, Cuts, Server as _, announced, as_store, cases, compared_entries_are_held,
-    create, one, run, shown, state, told, trial,
+    create, one, run, shown, state, told, trial, what_is_locked_is_not_told_as_gone,
 };
 use dulse_store::{EntryStore, Error, ErrorKind, ListRange, Step, Transaction};
 use dulse_store_mysql::{Config, MySql, Tables, Tls};
@@ -70,6 +70,13 @@ const CASES: &[(Case<Server>, &[Kind])] = &[
         (
             "what_was_compared_stays_as_it_was_until_the_change_is_made",
             what_was_compared_stays_as_it_was_until_the_change_is_made,
+        ),
+        BOTH,
+    ),
+    (
+        (
+            "what_is_in_a_locked_table_is_not_told_as_gone",
+            what_is_in_a_locked_table_is_not_told_as_gone,
         ),
         BOTH,
     ),
@@ -211,6 +218,13 @@ fn in_d(store: &Arc<dyn EntryStore>, names: &[&str]) {
 fn what_was_compared_stays_as_it_was_until_the_change_is_made(server: Server) {
     let sql = "SELECT COUNT(*) FROM information_schema.INNODB_LOCK_WAITS";
     compared_entries_are_held(&server, || server.sql("", sql).unwrap() != ["0"]);
+}
+
+fn what_is_in_a_locked_table_is_not_told_as_gone(server: Server) {
+    what_is_locked_is_not_told_as_gone(&server, |config: &Config, for_s| {
+        let sql = format!("LOCK TABLES filemeta WRITE; DO SLEEP({for_s})");
+        server.sql(&config.database, &sql).unwrap();
+    });
 }
 
 fn byte_order(server: Server) {

@@ -13,6 +13,20 @@ pub(crate) fn database(operation: Operation, error: tokio_postgres::Error) -> Er
     Error::new(operation, kind).source(error)
 }
 
+/// The same of a read, of which `Conflict` says one thing: its table is not there. ⚠ A wait for a
+/// lock that took too long says nothing of the row: to take it for one that is not there would
+/// free chunks that are in use.
+pub(crate) fn reading(operation: Operation, error: tokio_postgres::Error) -> Error {
+    let is_missing = error.code() == Some(&SqlState::UNDEFINED_TABLE);
+    let error = database(operation, error);
+    match error.kind() {
+        ErrorKind::Conflict if !is_missing => {
+            Error::new(operation, ErrorKind::Unavailable).source(error)
+        }
+        _ => error,
+    }
+}
+
 fn kind_of(code: &SqlState) -> ErrorKind {
     if *code == SqlState::UNIQUE_VIOLATION
         || *code == SqlState::T_R_SERIALIZATION_FAILURE

@@ -142,9 +142,9 @@ impl Postgres {
                 let result = async {
                     let client = self.client(operation).await?;
                     let statement = client.prepare_cached(sql).await;
-                    let statement = statement.map_err(|e| error::database(operation, e))?;
+                    let statement = statement.map_err(|e| error::reading(operation, e))?;
                     let rows = client.query(&statement, parameters).await;
-                    rows.map_err(|e| error::database(operation, e))
+                    rows.map_err(|e| error::reading(operation, e))
                 };
                 match result.await {
                     Err(error) if error.kind() == ErrorKind::Unavailable && n_left > 0 => {

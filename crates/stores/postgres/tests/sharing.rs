@@ -11,6 +11,7 @@ use std::path::Path;
 
 use dulse_shared_testkit::{
     Authority, as_store, cases, compared_entries_are_held, create, run, trial,
+    what_is_locked_is_not_told_as_gone,
 };
 use dulse_store::{Error, ErrorKind};
 use dulse_store_postgres::{Config, Postgres, SslMode, Tables};
@@ -29,6 +30,10 @@ fn main() -> std::process::ExitCode {
     cases.push((
         "what_was_compared_stays_as_it_was_until_the_change_is_made",
         what_was_compared_stays_as_it_was_until_the_change_is_made,
+    ));
+    cases.push((
+        "what_is_in_a_locked_table_is_not_told_as_gone",
+        what_is_in_a_locked_table_is_not_told_as_gone,
     ));
     let of = |(name, case): (&str, _)| trial(name.to_owned(), case, Server::start, lacks.clone());
     run(cases.into_iter().map(of).collect())
@@ -67,6 +72,13 @@ fn what_was_compared_stays_as_it_was_until_the_change_is_made(server: Server) {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
     compared_entries_are_held(&server, || {
         server.sql("postgres", sql).unwrap().trim() != "0"
+    });
+}
+
+fn what_is_in_a_locked_table_is_not_told_as_gone(server: Server) {
+    what_is_locked_is_not_told_as_gone(&server, |config: &Config, for_s| {
+        let sql = format!("LOCK TABLE filemeta IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({for_s})");
+        server.sql(&config.database, &sql).unwrap();
     });
 }
 
