@@ -344,10 +344,10 @@ fn not_imported(upstream: &UpstreamStore, dir: &Path, engine: &str) -> Result<()
     Ok(())
 }
 
-/// Whether a directory holds a store of ours.
+/// Whether a directory holds a store of ours, or one that was set aside and is to be made anew.
 #[must_use]
 pub fn is_ours(dir: &Path) -> bool {
-    dir.join("engine").is_file()
+    dir.join("engine").is_file() || crate::quarantine::is_begun(dir)
 }
 
 /// Refuses a store that an import has not filled yet.

@@ -217,7 +217,12 @@ pub fn open_with_clock(
     };
     let check = quarantine::Check::begin(dir).map_err(OpenError::Dir)?;
     if let Some(check) = check.as_ref().filter(|check| check.was_fatal) {
-        let why = format!("{}; it could not even be checked", check.why);
+        let why = format!(
+            "{}; it could not even be checked: several checks did not come to an end (to have it \
+             checked once more, remove `{}`)",
+            check.why,
+            check.note().display()
+        );
         return Err(OpenError::Damaged(why));
     }
     let is_new = remember_engine(engine, dir)?;

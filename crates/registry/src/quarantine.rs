@@ -50,6 +50,13 @@ pub(crate) fn set_aside(dir: &Path, reason: &str) -> io::Result<PathBuf> {
     Ok(dir.join(DAMAGED))
 }
 
+/// Whether a store was set aside, or is being set aside.
+pub(crate) fn is_begun(dir: &Path) -> bool {
+    [FILLING, DAMAGED]
+        .iter()
+        .any(|name| dir.join(name).exists())
+}
+
 /// Whether a crash came while a store was set aside.
 pub(crate) fn is_unfinished(dir: &Path) -> bool {
     dir.join(FILLING).exists()
@@ -98,17 +105,22 @@ pub fn suspect(dir: &Path, why: &str) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Checks of a store that are begun and not ended before it is taken for damaged.
+const CHECKS_MAX: u32 = 3;
+
 /// A check that a note asks for.
 pub(crate) struct Check {
     dir: PathBuf,
     /// What the note says.
     pub(crate) why: String,
-    /// Whether an earlier check did not come to an end.
+    /// Whether none of several checks came to an end.
     pub(crate) was_fatal: bool,
 }
 
 impl Check {
-    /// The check that is asked for, if any; it counts as fatal until [`Check::passed`].
+    /// The check that is asked for, if any. Until [`Check::passed`] it counts as one that did not
+    /// come to an end: somebody who stopped it is not told from what the store does to it, so
+    /// several count as damage.
     pub(crate) fn begin(dir: &Path) -> io::Result<Option<Self>> {
         let why = match fs::read_to_string(dir.join(SUSPECT)) {
             Ok(why) => why,
@@ -116,14 +128,27 @@ impl Check {
             Err(error) => return Err(error),
         };
         let checking = dir.join(CHECKING);
-        let was_fatal = checking.exists();
-        File::create(&checking)?.sync_all()?;
+        let n_begun = match fs::read_to_string(&checking) {
+            // Nothing, or no number: it was written by one that did not come to an end.
+            Ok(text) => text.trim().parse().unwrap_or(1),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0_u32,
+            Err(error) => return Err(error),
+        };
+        let was_fatal = n_begun >= CHECKS_MAX;
+        let mut file = File::create(&checking)?;
+        file.write_all(n_begun.saturating_add(1).to_string().as_bytes())?;
+        file.sync_all()?;
         File::open(dir)?.sync_all()?;
         Ok(Some(Self {
             dir: dir.to_owned(),
             why,
             was_fatal,
         }))
+    }
+
+    /// Where it is noted that one was begun.
+    pub(crate) fn note(&self) -> PathBuf {
+        self.dir.join(CHECKING)
     }
 
     /// Nothing was found.
@@ -192,15 +217,30 @@ mod tests {
         assert!(!dir.path().join("store.redb").exists());
     }
 
+    /// Upstream's old store beside it is not imported into its place.
     #[test]
-    fn a_check_that_does_not_end_counts_as_damage() {
+    fn a_store_that_was_set_aside_is_one_of_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!crate::is_ours(dir.path()));
+        fs::write(dir.path().join("engine"), "redb").unwrap();
+        set_aside(dir.path(), "why").unwrap();
+        assert!(!dir.path().join("engine").exists());
+        assert!(crate::is_ours(dir.path()));
+    }
+
+    #[test]
+    fn checks_that_do_not_end_count_as_damage() {
         let dir = tempfile::tempdir().unwrap();
         assert!(Check::begin(dir.path()).unwrap().is_none());
         suspect(dir.path(), "it said so").unwrap();
         suspect(dir.path(), "another reason").unwrap();
         let check = Check::begin(dir.path()).unwrap().unwrap();
         assert_eq!((&check.why[..], check.was_fatal), ("it said so", false));
-        drop(check);
+        // A service manager that loses its patience is no damage.
+        for n in 2..=CHECKS_MAX {
+            let again = Check::begin(dir.path()).unwrap().unwrap();
+            assert!(!again.was_fatal, "check {n}");
+        }
         let again = Check::begin(dir.path()).unwrap().unwrap();
         assert!(again.was_fatal);
         again.passed().unwrap();
