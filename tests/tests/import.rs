@@ -146,3 +146,75 @@ fn what_cannot_be_read_leaves_nothing_behind() -> Result<()> {
     ensure!(filer_says(&ours)?.contains("was not finished"));
     Ok(())
 }
+
+/// Makes a store as upstream's filer on SQLite has it, or changes it: rows of `SQLITE_ROWS`.
+const SQLITE: &str = r#"
+import hashlib, json, sqlite3, sys
+
+def varint(n):
+    out = b""
+    while n > 127:
+        out, n = out + bytes([n & 127 | 128]), n >> 7
+    return out + bytes([n])
+
+db = sqlite3.connect(sys.argv[1])
+db.execute("CREATE TABLE IF NOT EXISTS filemeta (dirhash BIGINT, name TEXT, directory TEXT, "
+           "meta BLOB, PRIMARY KEY (dirhash, name))")
+db.execute("DELETE FROM filemeta")
+for directory, name, is_dir in json.loads(sys.argv[2]):
+    digest = hashlib.md5(directory.encode()).digest()[:8]
+    mode = varint(0o755 | 1 << 31 if is_dir else 0o644)
+    value = (b"\x10\x01" if is_dir else b"") + b"\x22" + bytes([1 + len(mode)]) + b"\x18" + mode
+    row = (int.from_bytes(digest, "big", signed=True), bytes.fromhex(name), directory, value)
+    db.execute("INSERT INTO filemeta VALUES (?, CAST(? AS TEXT), ?, ?)", row)
+db.commit()
+"#;
+
+/// - `rows`: directory, name, and whether it is a directory.
+fn sqlite(file: &Path, rows: &[(&str, &[u8], bool)]) -> Result<()> {
+    let hex = |name: &[u8]| name.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let rows = rows
+        .iter()
+        .map(|(dir, name, is_dir)| (dir, hex(name), is_dir));
+    let rows = serde_json::to_string(&rows.collect::<Vec<_>>())?;
+    let mut python = Command::new("python3");
+    let output = python.args(["-c", SQLITE]).arg(file).arg(rows).output();
+    let output = output.context("no `python3`")?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+#[test]
+fn what_lay_below_a_directory_before_its_row_was_read_lets_that_in() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ours = dir.path().join("ours");
+    // Where the copy of a source of another kind would go: it is not touched.
+    let place = dir.path().join("ours.source");
+    std::fs::create_dir(&place)?;
+    let file = place.join("filer.db");
+    let run = || -> Result<(Output, serde_json::Value)> {
+        let output = Command::new(program()?)
+            .args(["import", "--format=json", "--engine=redb", "--from"])
+            .arg(format!("sqlite:{}", file.display()))
+            .arg("--dir")
+            .arg(&ours)
+            .output()?;
+        let said = report(&output)?;
+        Ok((output, said))
+    };
+    let orphan: (&str, &[u8], bool) = ("/gone/a", b"f", false);
+    sqlite(&file, &[orphan, ("/", b"caf\xe9", false)])?;
+    let (output, said) = run()?;
+    ensure!(output.status.code() == Some(1), "{said}");
+    ensure!(
+        said["refused"]["first"][0] == r"/caf\xe9: has a name that is no UTF-8",
+        "{said}"
+    );
+    ensure!(said["entries"] == 1 && said["equal"] == 1, "{said}");
+    sqlite(&file, &[orphan, ("/gone", b"a", true)])?;
+    let (output, said) = run()?;
+    ensure!(output.status.success() && said["done"] == true, "{said}");
+    ensure!(said["entries"] == 2 && said["equal"] == 2, "{said}");
+    ensure!(file.is_file(), "the source stays");
+    Ok(())
+}

@@ -2,6 +2,7 @@
 //! `dulse import`: an upstream filer's entries into a new store of ours.
 
 mod report;
+mod scratch;
 mod source;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use dulse_types::ServerAddress;
 use crate::exit::Usage;
 use crate::status::Format;
 use report::{Progress, Report};
+use scratch::{Scratch, check_apart};
 use source::{From, Opened};
 
 /// Arguments of `dulse import`.
@@ -74,10 +76,17 @@ pub(crate) async fn import(args: ImportArgs) -> Result<bool> {
     let plan = plan(&args)?;
     check_target(&plan)?;
     let buckets = args.buckets_folder.clone();
-    let scratch = Scratch(plan.from.beside(&plan.dir, ".source"));
-    scratch.remove()?;
-    let (from, copy) = (plan.from.clone(), scratch.0.clone());
-    let opened = tokio::task::spawn_blocking(move || from.open(&copy, &buckets)).await?;
+    check_apart(plan.from.place(), &plan.dir)?;
+    let scratch = match plan.from.is_copied() {
+        true => Some(Scratch::make(with_suffix(&plan.dir, ".source"))?),
+        false => None,
+    };
+    let (from, copy) = (plan.from.clone(), scratch.as_ref().map(Scratch::copy));
+    let opened = tokio::task::spawn_blocking(move || {
+        let copy = copy.unwrap_or_default();
+        from.open(&copy, &buckets)
+    });
+    let opened = opened.await?;
     let opened = opened.map_err(|e| Usage(crate::roles::chain(&e)))?;
     dulse_registry::begin_import(&plan.dir, &plan.command)
         .with_context(|| format!("make `{}`", plan.dir.display()))?;
@@ -188,31 +197,10 @@ fn run(source: &Opened, store: &ReplicaStore) -> Result<Report, Failed> {
     Ok(Report {
         counts: filled.counts,
         refused: filled.refused,
+        n_apart: filled.n_apart,
         compared,
         wrong,
     })
-}
-
-/// Where a LevelDB or RocksDB is copied to, to be opened.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn remove(&self) -> Result<()> {
-        match std::fs::remove_dir_all(&self.0) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("remove `{}`", self.0.display()))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = self.remove() {
-            tracing::warn!(dir = %self.0.display(), %error, "cannot remove the copy of the source");
-        }
-    }
 }
 
 /// A path with something behind its name.

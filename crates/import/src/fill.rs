@@ -112,6 +112,8 @@ pub fn fill(
                         counts.n_there += 1;
                         continue;
                     }
+                    // One that nobody made, for what was put into it before, makes room.
+                    Some(found) if found.is_dir() && entry.is_dir() => {}
                     Some(_) => {
                         problems.add(path.as_str(), "is there, and is not the same");
                         continue;

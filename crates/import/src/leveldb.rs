@@ -163,13 +163,13 @@ impl LevelDbSource {
 impl Tree for LevelDbSource {
     type Position = (String, Vec<u8>);
 
-    fn children(&self, directory: &str, after: &str) -> Result<Vec<Child>, SourceError> {
+    fn children(&self, directory: &str, after: &[u8]) -> Result<Vec<Child>, SourceError> {
         let (Some(db), prefix) = self.place_of(directory) else {
             return Ok(Vec::new());
         };
         let mut from = prefix.clone();
         if !after.is_empty() {
-            from.extend_from_slice(after.as_bytes());
+            from.extend_from_slice(after);
             from.push(0);
         }
         let mut cursor = self.seek(db, &from)?;
@@ -180,7 +180,7 @@ impl Tree for LevelDbSource {
             };
             // Whose name is empty is no name: in `leveldb2` a pair with a key of this hash.
             if !name.is_empty() && !is_hard_link(key, &Bytes::copy_from_slice(value)) {
-                let name = String::from_utf8_lossy(name).into_owned();
+                let name = Bytes::copy_from_slice(name);
                 children.push((name, Bytes::copy_from_slice(value)));
             }
             if children.len() >= PAGE {
@@ -262,11 +262,10 @@ pub fn leveldb_row(layout: Layout, database: &str, key: &[u8], value: &[u8]) -> 
             let at = key.iter().position(|byte| *byte == 0);
             let at = at.filter(|_| key.starts_with(b"/"));
             let parts = at.map(|at| (&key[..at], &key[at + 1..]));
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             return match parts {
                 Some((directory, name)) => Row::Entry {
-                    directory: text(directory),
-                    name: text(name),
+                    directory: String::from_utf8_lossy(directory).into_owned(),
+                    name: Bytes::copy_from_slice(name),
                     value,
                 },
                 None => Row::Kv { key, value },

@@ -91,11 +91,11 @@ mod source {
     impl Tree for RocksDbSource {
         type Position = Vec<u8>;
 
-        fn children(&self, directory: &str, after: &str) -> Result<Vec<Child>, SourceError> {
+        fn children(&self, directory: &str, after: &[u8]) -> Result<Vec<Child>, SourceError> {
             let prefix = hash_of(directory);
             let mut from = prefix.clone();
             if !after.is_empty() {
-                from.extend_from_slice(after.as_bytes());
+                from.extend_from_slice(after);
                 from.push(0);
             }
             let mut cursor = self.seek(&from);
@@ -107,7 +107,7 @@ mod source {
                 // Whose name is empty is no name but a pair with a key of this hash.
                 let value = Bytes::copy_from_slice(value);
                 if !name.is_empty() && !is_hard_link(key, &value) {
-                    children.push((String::from_utf8_lossy(name).into_owned(), value));
+                    children.push((Bytes::copy_from_slice(name), value));
                 }
                 if children.len() >= PAGE {
                     break;

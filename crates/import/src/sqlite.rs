@@ -35,7 +35,7 @@ pub struct SqliteSource {
 /// Behind which row of which table rows go on.
 pub struct Position {
     table: String,
-    row: Option<(i64, String)>,
+    row: Option<(i64, Bytes)>,
 }
 
 impl SqliteSource {
@@ -118,7 +118,7 @@ impl SqliteSource {
     fn page(&self, position: &Position) -> Result<Vec<Columns>, SourceError> {
         let behind = match &position.row {
             None => "",
-            Some(_) => "WHERE (dirhash, name) > (?2, ?3)",
+            Some(_) => "WHERE (dirhash, name) > (?2, CAST(?3 AS TEXT))",
         };
         let table = quoted(&position.table);
         let sql = format!(
@@ -128,7 +128,7 @@ impl SqliteSource {
         let row = |row: &SqlRow<'_>| {
             Ok(Columns {
                 hash: row.get(0)?,
-                name: text(row, 1)?,
+                name: blob(row, 1)?,
                 directory: text(row, 2)?,
                 value: blob(row, 3)?,
             })
@@ -137,7 +137,7 @@ impl SqliteSource {
             let mut statement = self.connection.prepare_cached(&sql)?;
             let rows = match &position.row {
                 None => statement.query_map(params![PAGE], row)?,
-                Some((hash, name)) => statement.query_map(params![PAGE, hash, name], row)?,
+                Some((hash, name)) => statement.query_map(params![PAGE, hash, &name[..]], row)?,
             };
             rows.collect::<Result<Vec<_>, _>>()
         };
@@ -148,17 +148,17 @@ impl SqliteSource {
 impl Tree for SqliteSource {
     type Position = Position;
 
-    fn children(&self, directory: &str, after: &str) -> Result<Vec<Child>, SourceError> {
+    fn children(&self, directory: &str, after: &[u8]) -> Result<Vec<Child>, SourceError> {
         let (table, within) = self.table_of(directory);
         let sql = format!(
-            "SELECT name, meta FROM {} WHERE dirhash = ?1 AND directory = ?2 AND name > ?3 \
-             ORDER BY name LIMIT ?4",
+            "SELECT name, meta FROM {} WHERE dirhash = ?1 AND directory = ?2 \
+             AND name > CAST(?3 AS TEXT) ORDER BY name LIMIT ?4",
             quoted(table)
         );
         let read = || {
             let mut statement = self.connection.prepare_cached(&sql)?;
             let bound = params![hash_of(within), within, after, PAGE];
-            let rows = statement.query_map(bound, |row| Ok((text(row, 0)?, blob(row, 1)?)))?;
+            let rows = statement.query_map(bound, |row| Ok((blob(row, 0)?, blob(row, 1)?)))?;
             rows.collect::<Result<Vec<_>, _>>()
         };
         read().map_err(|e| self.wrong(e))
@@ -228,8 +228,8 @@ impl Tree for SqliteSource {
 pub struct Columns {
     /// `dirhash`.
     pub hash: i64,
-    /// `name`.
-    pub name: String,
+    /// `name`, as its bytes are.
+    pub name: Bytes,
     /// `directory`.
     pub directory: String,
     /// `meta`.
@@ -263,7 +263,10 @@ pub fn sqlite_row(table: &str, buckets_folder: &str, columns: Columns) -> Row {
     }
     match key_of(hash, &directory, &name).filter(|_| table == MAIN) {
         Some(key) => Row::Kv { key, value },
-        None => Row::Odd(format!("`{name}` of `{directory}` in table {table}")),
+        None => Row::Odd(format!(
+            "`{}` of `{directory}` in table {table}",
+            name.escape_ascii()
+        )),
     }
 }
 
@@ -295,7 +298,7 @@ fn place_of(key: &[u8]) -> (i64, String, String) {
 /// A key of fewer than eight bytes was padded with NUL, which nobody can tell from its own. It is
 /// taken for padding where the rest can be read: keys in use that end in NUL are numbers behind a
 /// longer text.
-fn key_of(hash: i64, directory: &str, name: &str) -> Option<Bytes> {
+fn key_of(hash: i64, directory: &str, name: &[u8]) -> Option<Bytes> {
     let mut key = BASE64_STANDARD.decode(directory).ok()?;
     if key.len() != KEY_HEAD || head(&key) != hash {
         return None;
@@ -354,7 +357,10 @@ mod tests {
             b"x\0\0\0\0\0\0\0\0",
         ] {
             let (hash, directory, name) = place_of(key);
-            assert_eq!(key_of(hash, &directory, &name).as_deref(), Some(key));
+            assert_eq!(
+                key_of(hash, &directory, name.as_bytes()).as_deref(),
+                Some(key)
+            );
         }
     }
 
@@ -362,7 +368,7 @@ mod tests {
     fn a_row_is_an_entry_or_a_pair_by_its_hash() {
         let columns = |hash, directory: &str| Columns {
             hash,
-            name: "n".to_owned(),
+            name: Bytes::from_static(b"n"),
             directory: directory.to_owned(),
             value: Bytes::new(),
         };

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use dulse_types::FullPath;
+use dulse_types::{Entry, FullPath};
 
 use crate::item::{Item, SourceError};
 use crate::value::{decode_value, is_hard_link, is_local_key};
@@ -12,8 +12,8 @@ use crate::value::{decode_value, is_hard_link, is_local_key};
 /// Directories of which is remembered whether the walk came upon them.
 const REACHED_MAX: usize = 100_000;
 
-/// A name and its value.
-pub type Child = (String, Bytes);
+/// A name as its bytes are, and its value.
+pub type Child = (Bytes, Bytes);
 
 /// A row, as it lies in the store.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,8 +22,8 @@ pub enum Row {
     Entry {
         /// Its directory.
         directory: String,
-        /// Its name.
-        name: String,
+        /// Its name, as its bytes are.
+        name: Bytes,
         /// Its value.
         value: Bytes,
     },
@@ -50,7 +50,7 @@ pub trait Tree {
     /// # Errors
     ///
     /// When the store cannot be read.
-    fn children(&self, directory: &str, after: &str) -> Result<Vec<Child>, SourceError>;
+    fn children(&self, directory: &str, after: &[u8]) -> Result<Vec<Child>, SourceError>;
 
     /// One entry.
     ///
@@ -84,8 +84,19 @@ pub fn items<T: Tree>(tree: &T) -> Items<'_, T> {
         position: None,
         is_over: false,
         n_reached: 0,
+        n_apart: 0,
         reached: HashMap::new(),
     }
+}
+
+/// An entry without what it shared with other names.
+fn apart(entry: &Entry) -> Entry {
+    let Ok(mut fields) = entry.fields() else {
+        return entry.clone();
+    };
+    fields.hard_link_id = Bytes::new();
+    fields.hard_link_counter = 0;
+    fields.to_entry(&entry.unknown())
 }
 
 /// See [`items`]. Memory: a page of rows for each level of directories.
@@ -100,6 +111,8 @@ pub struct Items<'t, T: Tree> {
     is_over: bool,
     /// Rows of entries that the walk must have come upon, or whose directory nobody knows.
     n_reached: u64,
+    /// Names of hard links whose shared content is not there.
+    n_apart: u64,
     /// Whether the walk came upon a directory.
     reached: HashMap<String, bool>,
 }
@@ -107,7 +120,7 @@ pub struct Items<'t, T: Tree> {
 struct Frame {
     directory: String,
     page: VecDeque<Child>,
-    after: String,
+    after: Bytes,
 }
 
 impl Frame {
@@ -115,7 +128,7 @@ impl Frame {
         Self {
             directory,
             page: VecDeque::new(),
-            after: String::new(),
+            after: Bytes::new(),
         }
     }
 }
@@ -127,6 +140,13 @@ impl<T: Tree> Items<'_, T> {
     #[must_use]
     pub fn n_unreached(&self) -> u64 {
         self.n_reached.saturating_sub(self.n_walked)
+    }
+
+    /// Names of hard links whose shared content the store lacks: each became a file of its own,
+    /// with the content of its own row. To be asked at the end.
+    #[must_use]
+    pub fn n_apart(&self) -> u64 {
+        self.n_apart
     }
 
     fn walk(&mut self) -> Result<Option<Item>, SourceError> {
@@ -157,8 +177,16 @@ impl<T: Tree> Items<'_, T> {
         }
     }
 
-    fn entry(&self, directory: &str, name: &str, value: &Bytes) -> Result<Item, SourceError> {
-        let what = || format!("{}/{name}", directory.trim_end_matches('/'));
+    fn entry(&mut self, directory: &str, name: &[u8], value: &Bytes) -> Result<Item, SourceError> {
+        let above = directory.trim_end_matches('/');
+        // What would stand in its place is another name.
+        let Ok(name) = std::str::from_utf8(name) else {
+            return Ok(Item::Refused {
+                what: format!("{above}/{}", name.escape_ascii()),
+                why: "has a name that is no UTF-8".to_owned(),
+            });
+        };
+        let what = || format!("{above}/{name}");
         let refused = |why| Item::Refused { what: what(), why };
         let path = match FullPath::of(directory, name) {
             Ok(path) if path.as_str() == what() => path,
@@ -179,8 +207,16 @@ impl<T: Tree> Items<'_, T> {
             false => self.tree.kv(&id)?,
         };
         let shared = shared.filter(|value| is_hard_link(&id, value));
-        let entry = shared.and_then(|value| decode_value(&value).ok());
-        let entry = entry.unwrap_or(own);
+        let shared = shared.and_then(|value| decode_value(&value).ok());
+        let entry = match shared {
+            Some(shared) => shared,
+            None if id.is_empty() => own,
+            // Each name has what its own row says, and these may differ: it is a file of its own.
+            None => {
+                self.n_apart += 1;
+                apart(&own)
+            }
+        };
         Ok(Item::Entry { path, entry })
     }
 
@@ -264,3 +300,6 @@ impl<T: Tree> Iterator for Items<'_, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

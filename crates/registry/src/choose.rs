@@ -361,7 +361,12 @@ pub fn check_finished(dir: &Path) -> Result<(), ChooseError> {
             dir: dir.to_owned(),
             command,
         }),
-        Err(_) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        // Whatever it says, it is there.
+        Err(error) => Err(ChooseError::Unfinished {
+            dir: dir.to_owned(),
+            command: format!("(its note cannot be read: {error})"),
+        }),
     }
 }
 

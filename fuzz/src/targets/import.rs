@@ -36,7 +36,7 @@ pub(crate) fn row(input: &[u8]) {
     for table in ["filemeta", "bucket"] {
         let columns = Columns {
             hash: number,
-            name: name.to_owned(),
+            name: Bytes::copy_from_slice(name.as_bytes()),
             directory: directory.to_owned(),
             value: Bytes::copy_from_slice(value),
         };

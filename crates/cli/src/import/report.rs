@@ -49,6 +49,8 @@ pub(super) struct Report {
     pub(super) counts: Counts,
     /// What could not be taken.
     pub(super) refused: Problems,
+    /// Names of hard links that became files of their own.
+    pub(super) n_apart: u64,
     /// What was found when the store was compared with the source.
     pub(super) compared: Counts,
     /// What is not as in the source.
@@ -74,6 +76,7 @@ impl Report {
                 "there_already": counts.n_there,
                 "left_out": counts.n_local,
                 "equal": compared.n_there,
+                "apart": self.n_apart,
                 "refused": { "count": self.refused.count, "first": self.refused.shown },
                 "wrong": { "count": self.wrong.count, "first": self.wrong.shown },
             });
@@ -85,6 +88,13 @@ impl Report {
              compared; {} rows left out that mean nothing elsewhere",
             counts.n_entries, counts.n_pairs, counts.n_there, compared.n_there, counts.n_local
         );
+        if self.n_apart > 0 {
+            println!(
+                "{} names of hard links whose shared content is not in the source: each is a file \
+                 of its own now",
+                self.n_apart
+            );
+        }
         for (problems, what) in [
             (&self.refused, "could not be taken"),
             (&self.wrong, "are not as in the source"),

@@ -79,6 +79,11 @@ impl From {
         }
     }
 
+    /// Whether a copy of it is opened: its own program's library writes to what it opens.
+    pub(super) fn is_copied(&self) -> bool {
+        !matches!(self, Self::Meta(_) | Self::Store(UpstreamKind::Sqlite, _))
+    }
+
     /// A place beside another.
     pub(super) fn beside(&self, place: &Path, suffix: &str) -> PathBuf {
         with_suffix(place, suffix)
@@ -131,6 +136,8 @@ pub(super) struct Filled {
     pub(super) refused: Problems,
     /// Entries that no directory leads to and whose path nobody knows.
     pub(super) n_unreached: u64,
+    /// Names of hard links whose shared content is not there.
+    pub(super) n_apart: u64,
 }
 
 impl Opened {
@@ -139,26 +146,30 @@ impl Opened {
         store: &dyn EntryStore,
         progress: &mut dyn FnMut(&Counts),
     ) -> Result<Filled, Failed> {
-        let ((counts, refused), n_unreached) = match self {
+        let ((counts, refused), n_unreached, n_apart) = match self {
             Self::Sqlite(source) => {
                 let mut items = items(&**source);
-                (fill(store, &mut items, progress)?, items.n_unreached())
+                let filled = fill(store, &mut items, progress)?;
+                (filled, items.n_unreached(), items.n_apart())
             }
             Self::LevelDb(source) => {
                 let mut items = items(&**source);
-                (fill(store, &mut items, progress)?, items.n_unreached())
+                let filled = fill(store, &mut items, progress)?;
+                (filled, items.n_unreached(), items.n_apart())
             }
             #[cfg(feature = "rocksdb")]
             Self::RocksDb(source) => {
                 let mut items = items(&**source);
-                (fill(store, &mut items, progress)?, items.n_unreached())
+                let filled = fill(store, &mut items, progress)?;
+                (filled, items.n_unreached(), items.n_apart())
             }
-            Self::Meta(file) => (fill(store, &mut meta::open(file)?, progress)?, 0),
+            Self::Meta(file) => (fill(store, &mut meta::open(file)?, progress)?, 0, 0),
         };
         Ok(Filled {
             counts,
             refused,
             n_unreached,
+            n_apart,
         })
     }
 
