@@ -235,6 +235,100 @@ async fn s08_a_damaged_sqlite_store_is_rebuilt_from_the_others() -> Result<()> {
     store_heals("sqlite").await
 }
 
+/// How many members there are that others wait for, and how many that were removed.
+fn members(cluster: &Cluster) -> Result<(usize, usize)> {
+    let master = format!("127.0.0.1:{}", cluster.master_port);
+    let output = Command::new(program()?)
+        .args(["cluster", "members", "--format=json", "--master", &master])
+        .output()?;
+    let members: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
+    let n = |states: &[&str]| {
+        let found = members.iter().filter_map(|m| m["state"].as_str());
+        found.filter(|state| states.contains(state)).count()
+    };
+    Ok((n(&["live", "silent"]), n(&["removed"])))
+}
+
+/// Waits until what was set aside was gone through: three members are left, and the origin of the
+/// damaged store is none of them.
+async fn wait_rescued(cluster: &Cluster) -> Result<()> {
+    let is_done = || async { members(cluster).is_ok_and(|members| members == (3, 1)) };
+    dulse_tests::wait_for("the removal of the damaged store's origin", is_done).await
+}
+
+/// Flips bytes in the middle of a log, in what was on disk long ago.
+fn overwrite_log(dir: &Path) -> Result<()> {
+    let files = std::fs::read_dir(dir.join("journal"))?;
+    let paths: std::io::Result<Vec<_>> = files.map(|file| Ok(file?.path())).collect();
+    let mut segments = paths?;
+    segments.retain(|path| path.extension().is_some_and(|end| end == "seg"));
+    let first = segments.iter().min().context("a segment")?;
+    let file = std::fs::OpenOptions::new().write(true).open(first)?;
+    file.write_all_at(&[0xa5; 16], file.metadata()?.len() / 2)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// Bug: where it was the log that was damaged, its origin stayed a member, and all kept their
+/// logs, graves and chunks for it until it had been silent for days.
+#[tokio::test]
+async fn s08_a_filer_with_a_damaged_log_is_rebuilt_and_its_origin_removed() -> Result<()> {
+    let mut cluster = filled(&["redb", "sqlite", "redb"]).await?;
+    let dir = cluster.dir.path().join("filer-1");
+    cluster.filers[1].kill()?;
+    overwrite_log(&dir)?;
+    cluster.filers[1].restart()?;
+    supervise(&mut cluster, 1).await?;
+    let reason = std::fs::read_to_string(dir.join("damaged/REASON"))?;
+    assert!(reason.contains("of the journal is damaged"), "{reason}");
+    wait_rescued(&cluster).await?;
+    assert!(dir.join("damaged/RESCUED").exists());
+    cluster.mkdir(1, "/since").await?;
+    cluster.wait_converged().await?;
+    assert_eq!(cluster.verify()?, Some(0));
+    for i in 0..7 {
+        let path = format!("/d{i}");
+        let all = cluster.names(0, &path).await?;
+        assert_eq!(cluster.names(1, &path).await?, all);
+    }
+    Ok(())
+}
+
+/// Bug: a store that took the place of a damaged one and was damaged, too, before the log of the
+/// first was gone through, took that log and what only that had with it.
+#[tokio::test]
+async fn s08_what_a_filer_alone_had_survives_that_its_next_store_is_damaged_as_well() -> Result<()>
+{
+    let mut cluster = filled(&["redb", "redb", "sqlite"]).await?;
+    let dir = cluster.dir.path().join("filer-1");
+    cluster.filers[0].freeze()?;
+    cluster.filers[2].freeze()?;
+    cluster.mkdir(1, "/alone/at-filer-1").await?;
+    cluster.filers[1].kill()?;
+    cluster.filers[0].thaw()?;
+    cluster.filers[2].thaw()?;
+    // As the filer itself does when it finds its store damaged; then its disk fails again.
+    dulse_registry::quarantine(&dir, "a test")?;
+    let level = dulse_replica::Durability::Fsync.into();
+    drop(dulse_registry::open_embedded(
+        "redb",
+        &dir,
+        &level,
+        7 << 32 | 7,
+    )?);
+    overwrite("redb", &dir)?;
+    cluster.filers[1].restart()?;
+    supervise(&mut cluster, 1).await?;
+    wait_rescued(&cluster).await?;
+    cluster.wait_converged().await?;
+    for filer in 0..3 {
+        assert_eq!(cluster.names(filer, "/alone").await?, ["at-filer-1"]);
+    }
+    assert!(dir.join("damaged.1/RESCUED").exists());
+    assert_eq!(cluster.verify()?, Some(0));
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_store_that_is_damaged_while_it_runs_is_rebuilt() -> Result<()> {
     for name in ["redb", "leveldb", "sqlite"] {

@@ -4,6 +4,7 @@
 mod args;
 mod healing;
 mod place;
+mod rescue;
 mod sharing;
 mod test_clock;
 
@@ -167,7 +168,7 @@ async fn start_filer(
     let started = Filer::start(options, place.http, place.grpc, entries, located).await;
     let filer = started.map_err(usage)?;
     if is_embedded {
-        healing::rescue(&filer, &args.dir);
+        rescue::begin(&filer, &args.dir);
     }
     tracing::info!(address = %place.address, "filer is up");
     Ok(filer)

@@ -24,6 +24,6 @@ pub use disk::{Disk, DiskError, Space};
 pub use error::JournalError;
 pub use journal::{Journal, JournalOptions, Oldest};
 pub use memory::MemDisk;
-pub use open::{Recovery, store_of};
+pub use open::{Recovery, any_store_of, store_of};
 pub use real::{RealDisk, make_durably};
 pub use record::{PAYLOAD_LEN_MAX, Record, RecordKind};

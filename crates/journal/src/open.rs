@@ -86,6 +86,19 @@ pub fn store_of(disk: &dyn Disk) -> Result<Option<u64>, JournalError> {
     Ok(Some(segment::parse(name, &header)?.0))
 }
 
+/// The same of a log that is damaged: from the first header of a segment that checks out.
+#[must_use]
+pub fn any_store_of(disk: &dyn Disk) -> Option<u64> {
+    let names = disk.list().ok()?;
+    let mut segments = names
+        .iter()
+        .filter(|name| segment::first_of(name).is_some());
+    segments.find_map(|name| {
+        let header = disk.read_at(name, 0, segment::HEADER_LEN).ok()?;
+        Some(segment::parse(name, &header).ok()?.0)
+    })
+}
+
 /// A log that is being opened.
 struct Opening<'a> {
     disk: &'a dyn Disk,

@@ -18,7 +18,7 @@ pub use choose::{
 };
 pub use metrics::on_corrupt;
 pub use quarantine::{DAMAGED, REASON, rescued, suspect, to_be_rescued};
-pub use rescue::Rescue;
+pub use rescue::{Rescue, origin_aside};
 pub use shared::{LocatedChoice, SharedChoice, shared_stores};
 
 use std::io::Write;
@@ -100,6 +100,12 @@ pub enum OpenError {
     /// What is there cannot be a whole store.
     #[error("{0}")]
     Damaged(String),
+    /// Damaged stores wait for the cluster to take what they have, and no more may.
+    #[error(
+        "{0} damaged stores that were set aside there (`damaged`, `damaged.1` …) have not given \
+         what only they may have; mend the disk and move them elsewhere"
+    )]
+    TooManyAside(usize),
 }
 
 impl OpenError {
@@ -125,9 +131,14 @@ impl OpenError {
 ///
 /// # Errors
 ///
-/// `InUse`, or `Dir` when a file cannot be moved; opening the store goes on with it.
+/// `InUse`; `TooManyAside`; `Dir` when a file cannot be moved, and opening the store goes on with
+/// it.
 pub fn quarantine(dir: &Path, reason: &str) -> Result<PathBuf, OpenError> {
     let _lock = lock(dir)?;
+    let n_waiting = to_be_rescued(dir).map_err(OpenError::Dir)?.len();
+    if n_waiting >= quarantine::WAITING_MAX {
+        return Err(OpenError::TooManyAside(n_waiting));
+    }
     let aside = quarantine::set_aside(dir, reason).map_err(OpenError::Dir)?;
     metrics::QUARANTINED.add(1);
     Ok(aside)

@@ -3,12 +3,15 @@
 //! has, and an operator may want to look at it.
 //!
 //! Everything in the store's directory moves into `damaged` inside it, with the reason: a
-//! rename of the directory itself does not work where it is a mount. One set is kept, the last.
+//! rename of the directory itself does not work where it is a mount. The last set is kept, and
+//! as `damaged.1`, `damaged.2` and so on, the oldest first, each whose log has not been gone
+//! through yet: on a bad disk the store that took its place may be damaged before that is done.
 //! A crash half way is finished by the next open.
 //!
 //! A store that behaved as if it were damaged is *suspect*: a file says why, and the next open
 //! reads all of it and checks every checksum before anything else is done with it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,8 +19,14 @@ use std::path::{Path, PathBuf};
 /// Where a damaged store is set aside, below its directory.
 pub const DAMAGED: &str = "damaged";
 
-/// The same while it is being filled.
+/// What the names of earlier sets begin with; a number follows.
+const EARLIER: &str = "damaged.";
+
+/// The last set while it is being filled.
 const FILLING: &str = "damaged.new";
+
+/// Sets that may wait to be gone through; each takes as much of the disk as a store.
+pub(crate) const WAITING_MAX: usize = 4;
 
 /// Says why, in what is set aside.
 pub const REASON: &str = "REASON";
@@ -74,19 +83,52 @@ pub(crate) fn finish(dir: &Path) -> io::Result<()> {
     }
     for item in fs::read_dir(dir)? {
         let name = item?.file_name();
-        let is_ours = [DAMAGED, FILLING].iter().any(|ours| name == *ours);
+        let is_set = name == DAMAGED || name == FILLING || number(&name).is_some();
         // A journal directory that was made anew only for its lock is no store.
-        if is_ours || filling.join(&name).exists() {
+        if is_set || filling.join(&name).exists() {
             continue;
         }
         fs::rename(dir.join(&name), filling.join(&name))?;
     }
-    let aside = dir.join(DAMAGED);
-    if aside.exists() {
-        fs::remove_dir_all(&aside)?;
+    let sets = sets(dir)?;
+    // ⚠ What waits may have acknowledged writes that are nowhere else.
+    for (_, set) in sets.iter().filter(|(_, set)| !is_waiting(set)) {
+        fs::remove_dir_all(set)?;
     }
-    fs::rename(&filling, &aside)?;
+    let last = dir.join(DAMAGED);
+    if last.exists() {
+        let earlier = sets.iter().filter_map(|(number, _)| *number).max();
+        let number = earlier.unwrap_or(0) + 1;
+        fs::rename(&last, dir.join(format!("{EARLIER}{number}")))?;
+    }
+    fs::rename(&filling, &last)?;
     File::open(dir)?.sync_all()
+}
+
+/// The number in the name of an earlier set; `None` for other names.
+fn number(name: &OsStr) -> Option<u64> {
+    name.to_str()?.strip_prefix(EARLIER)?.parse().ok()
+}
+
+/// All that was set aside, the oldest first; the last has no number.
+fn sets(dir: &Path) -> io::Result<Vec<(Option<u64>, PathBuf)>> {
+    let mut sets = Vec::new();
+    for item in fs::read_dir(dir)? {
+        let item = item?;
+        let (name, path) = (item.file_name(), item.path());
+        if name == DAMAGED {
+            sets.push((None, path));
+        } else if let Some(number) = number(&name) {
+            sets.push((Some(number), path));
+        }
+    }
+    sets.sort_by_key(|(number, _)| number.unwrap_or(u64::MAX));
+    Ok(sets)
+}
+
+/// Whether a set has a log that was not gone through.
+fn is_waiting(set: &Path) -> bool {
+    set.join("journal").exists() && !set.join(RESCUED).exists()
 }
 
 /// Notes that a store must be checked before it is used again. An earlier reason stays.
@@ -163,10 +205,14 @@ impl Check {
     }
 }
 
-/// What was set aside and has not given what it has yet.
-pub fn to_be_rescued(dir: &Path) -> Option<PathBuf> {
-    let aside = dir.join(DAMAGED);
-    (aside.join("journal").exists() && !aside.join(RESCUED).exists()).then_some(aside)
+/// What was set aside and has not given what it has yet, the oldest first.
+///
+/// # Errors
+///
+/// When the directory cannot be read.
+pub fn to_be_rescued(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let waiting = sets(dir)?.into_iter().map(|(_, set)| set);
+    Ok(waiting.filter(|set| is_waiting(set)).collect())
 }
 
 /// What was set aside has given what it had.
@@ -182,24 +228,75 @@ pub fn rescued(aside: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    fn damage(dir: &Path, round: &str) -> PathBuf {
+        fs::create_dir_all(dir.join("journal")).unwrap();
+        fs::write(dir.join("journal/x.seg"), round).unwrap();
+        fs::write(dir.join("store.redb"), round).unwrap();
+        set_aside(dir, round).unwrap()
+    }
+
+    fn holds(set: &Path, round: &str) {
+        for (file, content) in [
+            ("journal/x.seg", round),
+            ("store.redb", round),
+            (REASON, &format!("{round}\n")),
+        ] {
+            assert_eq!(fs::read_to_string(set.join(file)).unwrap(), content);
+        }
+    }
+
     #[test]
-    fn all_of_a_store_is_set_aside_with_the_reason_and_only_the_last_is_kept() {
+    fn all_of_a_store_is_set_aside_with_the_reason_and_the_last_that_gave_what_it_had_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         for round in ["first", "second"] {
-            fs::create_dir_all(dir.path().join("journal")).unwrap();
-            fs::write(dir.path().join("journal/x.seg"), round).unwrap();
-            fs::write(dir.path().join("store.redb"), round).unwrap();
-            let aside = set_aside(dir.path(), round).unwrap();
+            let aside = damage(dir.path(), round);
             let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
             assert_eq!(left.len(), 1, "{left:?}");
-            for (file, content) in [
-                ("journal/x.seg", round),
-                ("store.redb", round),
-                (REASON, &format!("{round}\n")),
-            ] {
-                assert_eq!(fs::read_to_string(aside.join(file)).unwrap(), content);
-            }
+            holds(&aside, round);
+            rescued(&aside).unwrap();
+            assert!(to_be_rescued(dir.path()).unwrap().is_empty());
         }
+    }
+
+    /// Bug: a store that took the place of a damaged one and was damaged itself, before the log
+    /// of the first was gone through, had that log removed.
+    #[test]
+    fn what_has_not_given_what_it_has_is_kept_and_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let rounds = ["first", "second", "third"];
+        for round in rounds {
+            damage(dir, round);
+        }
+        let names = ["damaged.1", "damaged.2", "damaged"].map(|name| dir.join(name));
+        assert_eq!(to_be_rescued(dir).unwrap(), names);
+        for (set, round) in names.iter().zip(rounds) {
+            holds(set, round);
+        }
+        // Only those that wait stay.
+        rescued(&names[0]).unwrap();
+        rescued(&names[2]).unwrap();
+        let last = damage(dir, "fourth");
+        assert_eq!(to_be_rescued(dir).unwrap(), [names[1].clone(), last]);
+        assert!(!names[0].exists());
+        holds(&names[1], "second");
+    }
+
+    #[test]
+    fn no_more_wait_than_the_disk_has_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..WAITING_MAX {
+            fs::create_dir_all(dir.path().join("journal")).unwrap();
+            crate::quarantine(dir.path(), &round.to_string()).unwrap();
+        }
+        let refused = crate::quarantine(dir.path(), "one more").unwrap_err();
+        assert!(
+            matches!(refused, crate::OpenError::TooManyAside(WAITING_MAX)),
+            "{refused}"
+        );
+        assert!(dir.path().join("journal").exists(), "left as it is");
+        rescued(&dir.path().join("damaged.2")).unwrap();
+        crate::quarantine(dir.path(), "one more").unwrap();
     }
 
     #[test]

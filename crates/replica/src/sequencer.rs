@@ -311,7 +311,8 @@ impl Replica {
 
     /// Merges a batch of peers' changes, each origin's in order: one append, one engine
     /// batch. They are durable after a later [`Replica::sync`]: what is lost can be pulled
-    /// again. Those that cannot be merged are told, never skipped silently.
+    /// again. Those that cannot be merged are told, never skipped silently; so are those of an
+    /// origin that was shut out, which count only where a member brings them.
     ///
     /// # Errors
     ///
@@ -603,7 +604,8 @@ fn admit(
         // have: a member's changes of it are bounded, see `Acknowledgements::is_cut`.
         _ => match through {
             Some(through) => !is_member(txn, through, vector)?,
-            None => false,
+            // ⚠ Others may have drawn the cut without what only a log that was set aside has.
+            None => true,
         },
     };
     Ok(if is_refused {

@@ -167,7 +167,8 @@ impl ReplicaStore {
             .unwrap_or_else(|_| Err(stopped().unknown_outcome()))
     }
 
-    /// Merges peers' changes, each origin's in order.
+    /// Merges changes that no peer brought, each origin's in order; see
+    /// [`Replica::apply_remote`].
     ///
     /// # Errors
     ///

@@ -98,6 +98,35 @@ fn changes_of_one_that_was_shut_out_count_only_when_a_member_brings_them() {
     assert_eq!(refused, [Applied::Refused { cut }]);
 }
 
+/// Bug: the rescue of a damaged store merged what its log alone had though the store's origin
+/// was removed meanwhile. Others had drawn the cut without it and freed chunks that it names.
+#[test]
+fn nothing_that_only_a_log_has_counts_of_one_that_was_shut_out() {
+    let (mut one, mut gone, mut third) = (open(1 << 32 | 1), open(2 << 32 | 2), open(3 << 32 | 3));
+    let (own, lost) = (origin(&one), origin(&gone));
+    for who in [own, lost, origin(&third)] {
+        join(&mut one, who);
+    }
+    for name in ["/a", "/b", "/c"] {
+        gone.commit(vec![mkdir(name)]).pop().unwrap().unwrap();
+    }
+    third.commit(vec![mkdir("/d")]).pop().unwrap().unwrap();
+    let made = changes(&gone);
+    assert_eq!(one.apply_remote(&made[..1]).unwrap(), [Applied::Now]);
+    let cut = one.shared().vector().get(lost);
+    for step in [
+        MemberStep::Fence { member: lost, cut },
+        MemberStep::Remove { member: lost, cut },
+    ] {
+        one.member(step).unwrap();
+        let told = one.apply_remote(&made[..2]).unwrap();
+        assert_eq!(told, [Applied::Already, Applied::Refused { cut }]);
+    }
+    assert_eq!(one.shared().vector().get(lost), cut);
+    let taken = one.apply_remote(&changes(&third)).unwrap();
+    assert_eq!(taken, [Applied::Now], "a member's count");
+}
+
 /// ⚠ Whoever left has said its last word, whoever brings more.
 #[test]
 fn nothing_counts_that_comes_after_a_leave_and_whoever_left_stamps_nothing() {

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use dulse_filer::{Embedded, Filer, FilerState};
-use dulse_registry::{Rescue, Writes, open_with_clock};
-use dulse_replica::{Applied, Clock, ReplicaStore};
+use dulse_registry::{OpenError, Writes, open_with_clock};
+use dulse_replica::{Clock, ReplicaStore};
 use dulse_types::ServerAddress;
 
 use super::args::FilerArgs;
@@ -54,8 +53,17 @@ pub(super) async fn open(
         );
         return Err(Damaged(text).into());
     };
-    let aside = dulse_registry::quarantine(&args.dir, &why)
-        .with_context(|| format!("set the damaged store in `{}` aside", args.dir.display()))?;
+    let aside = match dulse_registry::quarantine(&args.dir, &why) {
+        // Whoever supervises it need not try again: somebody must look at the disk.
+        Err(error @ OpenError::TooManyAside(_)) => {
+            let dir = args.dir.display();
+            let text =
+                format!("the store in `{dir}` is damaged ({why}) and left as it is: {error}");
+            return Err(Damaged(text).into());
+        }
+        aside => aside
+            .with_context(|| format!("set the damaged store in `{}` aside", args.dir.display()))?,
+    };
     tracing::error!(
         aside = %aside.display(),
         from = %copy,
@@ -70,7 +78,7 @@ async fn open_once(
     args: &FilerArgs,
     writes: &Writes,
     clock: &Arc<dyn Clock>,
-) -> Result<Result<ReplicaStore, dulse_registry::OpenError>> {
+) -> Result<Result<ReplicaStore, OpenError>> {
     let (engine, dir, writes) = (args.engine.clone(), args.dir.clone(), writes.clone());
     let random = u64::from_be_bytes(random_bytes()?);
     let clock = Arc::clone(clock);
@@ -134,73 +142,4 @@ fn note_panics(dir: &Path) {
             std::process::abort();
         }
     }));
-}
-
-/// Merges, once this filer is ready, what the journal of a store that was set aside has and
-/// nobody else, and removes that store's origin from the cluster.
-pub(super) fn rescue(filer: &Filer, dir: &Path) {
-    let Some(aside) = dulse_registry::to_be_rescued(dir) else {
-        return;
-    };
-    let state = Arc::clone(filer.state());
-    tokio::spawn(async move {
-        if let Err(error) = rescue_from(&state, &aside).await {
-            tracing::error!(
-                %error,
-                aside = %aside.display(),
-                "the journal of the damaged store cannot be read: changes that were acknowledged \
-                 by it alone are lost"
-            );
-        }
-    });
-}
-
-async fn rescue_from(state: &FilerState, aside: &Path) -> Result<()> {
-    let own = state.embedded()?;
-    let mut ready = state.ready();
-    ready.wait_for(Option::is_none).await?;
-    let path = aside.to_owned();
-    let opened = tokio::task::spawn_blocking(move || Rescue::open(&path)).await??;
-    if let Some(rescue) = opened {
-        let old = rescue.origin();
-        let (n_rescued, n_lost) = merge(own, rescue).await?;
-        tracing::warn!(
-            n_rescued,
-            n_lost,
-            origin = %old,
-            "went through the journal of the damaged store"
-        );
-        // A member that somebody removed before is no error.
-        if let Err(error) = own.replicator.remove(old, true).await {
-            tracing::warn!(%error, origin = %old, "the damaged store's origin was not removed");
-        }
-    }
-    dulse_registry::rescued(aside)?;
-    Ok(())
-}
-
-/// How many changes were merged, and how many cannot be.
-async fn merge(own: &Embedded, mut rescue: Rescue) -> Result<(u64, u64)> {
-    let (mut n_rescued, mut n_lost) = (0, 0);
-    loop {
-        let read = tokio::task::spawn_blocking(move || {
-            let changes = rescue.next_changes();
-            (rescue, changes)
-        });
-        let (same, changes) = read.await?;
-        rescue = same;
-        let changes = changes?;
-        if changes.is_empty() {
-            return Ok((n_rescued, n_lost));
-        }
-        for result in own.store.apply_remote(changes).await? {
-            match result {
-                Applied::Now => n_rescued += 1,
-                Applied::Already => {}
-                Applied::Hole { .. } | Applied::Undecodable(_) | Applied::Refused { .. } => {
-                    n_lost += 1;
-                }
-            }
-        }
-    }
 }
