@@ -47,9 +47,6 @@ pub(crate) struct ImportArgs {
     /// Where the filer will run, `host:port`; a hint: it may run elsewhere
     #[arg(long, default_value = "127.0.0.1:8888")]
     address: ServerAddress,
-    /// The source's `buckets_folder`
-    #[arg(long, default_value = "/buckets")]
-    buckets_folder: String,
     /// Finishes although something could not be taken; it is listed
     #[arg(long)]
     skip_refused: bool,
@@ -75,7 +72,6 @@ struct Plan {
 pub(crate) async fn import(args: ImportArgs) -> Result<bool> {
     let plan = plan(&args)?;
     check_target(&plan)?;
-    let buckets = args.buckets_folder.clone();
     check_apart(plan.from.place(), &plan.dir)?;
     let scratch = match plan.from.is_copied() {
         true => Some(Scratch::make(with_suffix(&plan.dir, ".source"))?),
@@ -84,7 +80,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<bool> {
     let (from, copy) = (plan.from.clone(), scratch.as_ref().map(Scratch::copy));
     let opened = tokio::task::spawn_blocking(move || {
         let copy = copy.unwrap_or_default();
-        from.open(&copy, &buckets)
+        from.open(&copy)
     });
     let opened = opened.await?;
     let opened = opened.map_err(|e| Usage(crate::roles::chain(&e)))?;

@@ -13,7 +13,7 @@ use dulse_leveldb::{Cursor, Db, Options, ReadOptions};
 use md5::{Digest, Md5};
 
 use crate::item::SourceError;
-use crate::tree::{Child, Row, Tree};
+use crate::tree::{BUCKETS, Child, Row, Tree};
 use crate::value::{decode_value, is_hard_link};
 
 /// Rows read at a time.
@@ -54,24 +54,17 @@ pub struct LevelDbSource {
     place: String,
     /// By name; one without a name of `leveldb`.
     databases: BTreeMap<String, Db>,
-    buckets_folder: String,
 }
 
 impl LevelDbSource {
     /// Copies a store and opens the copy.
     ///
     /// - `copy`: a directory that is not there yet; whoever calls removes it.
-    /// - `buckets_folder`: upstream's `buckets_folder`, `/buckets` unless changed.
     ///
     /// # Errors
     ///
     /// `Io`, `Database`; `Other` when it is no such store, or is in use.
-    pub fn open(
-        place: &Path,
-        layout: Layout,
-        copy: &Path,
-        buckets_folder: &str,
-    ) -> Result<Self, SourceError> {
+    pub fn open(place: &Path, layout: Layout, copy: &Path) -> Result<Self, SourceError> {
         let shown = place.display().to_string();
         let names = names(place, layout).map_err(|source| SourceError::Io {
             place: shown.clone(),
@@ -111,7 +104,6 @@ impl LevelDbSource {
             layout,
             place: shown,
             databases,
-            buckets_folder: buckets_folder.trim_end_matches('/').to_owned(),
         })
     }
 
@@ -135,8 +127,7 @@ impl LevelDbSource {
                 (self.databases.get(&part_of(&hash)), hash)
             }
             Layout::Buckets => {
-                let below = directory.strip_prefix(&self.buckets_folder);
-                let below = below.and_then(|rest| rest.strip_prefix('/'));
+                let below = directory.strip_prefix(BUCKETS);
                 let below = below.filter(|below| !below.is_empty() && !below.starts_with('.'));
                 let (bucket, within) = match below {
                     None => (MAIN, directory),

@@ -12,7 +12,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row as SqlRow, params};
 
 use crate::item::SourceError;
-use crate::tree::{Child, Row, Tree};
+use crate::tree::{BUCKETS, Child, Row, Tree};
 
 /// The table of everything outside of buckets.
 const MAIN: &str = "filemeta";
@@ -29,7 +29,6 @@ pub struct SqliteSource {
     connection: Connection,
     /// Names of the buckets' tables.
     buckets: BTreeSet<String>,
-    buckets_folder: String,
 }
 
 /// Behind which row of which table rows go on.
@@ -41,12 +40,11 @@ pub struct Position {
 impl SqliteSource {
     /// Opens a store for reading.
     ///
-    /// - `buckets_folder`: upstream's `buckets_folder`, `/buckets` unless changed.
     ///
     /// # Errors
     ///
     /// `Io`, `Database`, and `Other` for a database without such a table.
-    pub fn open(file: &Path, buckets_folder: &str) -> Result<Self, SourceError> {
+    pub fn open(file: &Path) -> Result<Self, SourceError> {
         let place = file.display().to_string();
         // SQLite's own error names no file.
         std::fs::File::open(file).map_err(|source| SourceError::Io {
@@ -86,7 +84,6 @@ impl SqliteSource {
             place,
             connection,
             buckets,
-            buckets_folder: buckets_folder.trim_end_matches('/').to_owned(),
         })
     }
 
@@ -99,8 +96,7 @@ impl SqliteSource {
 
     /// The table of a directory, and what it is called there.
     fn table_of<'a>(&'a self, directory: &'a str) -> (&'a str, &'a str) {
-        let below = directory.strip_prefix(&self.buckets_folder);
-        let below = below.and_then(|rest| rest.strip_prefix('/'));
+        let below = directory.strip_prefix(BUCKETS);
         // Of a bucket whose name begins with a dot there is a table, too, and nothing in it.
         let Some(below) = below.filter(|below| !below.is_empty() && !below.starts_with('.')) else {
             return (MAIN, directory);
@@ -199,7 +195,7 @@ impl Tree for SqliteSource {
             if let Some(last) = rows.last() {
                 at.row = Some((last.hash, last.name.clone()));
                 let rows = rows.into_iter();
-                let rows = rows.map(|row| sqlite_row(&at.table, &self.buckets_folder, row));
+                let rows = rows.map(|row| sqlite_row(&at.table, row));
                 let rows = rows.collect();
                 *position = Some(at);
                 return Ok(rows);
@@ -240,7 +236,7 @@ pub struct Columns {
 ///
 /// - `table`: `filemeta`, or a bucket's name.
 #[must_use]
-pub fn sqlite_row(table: &str, buckets_folder: &str, columns: Columns) -> Row {
+pub fn sqlite_row(table: &str, columns: Columns) -> Row {
     let Columns {
         hash,
         name,
@@ -250,7 +246,7 @@ pub fn sqlite_row(table: &str, buckets_folder: &str, columns: Columns) -> Row {
     if directory.starts_with('/') && hash == hash_of(&directory) {
         let directory = match table {
             MAIN => directory,
-            bucket => format!("{buckets_folder}/{bucket}{directory}"),
+            bucket => format!("{BUCKETS}{bucket}{directory}"),
         };
         return Row::Entry {
             directory: match directory.trim_end_matches('/') {
@@ -374,14 +370,11 @@ mod tests {
         };
         let hash = hash_of("/x");
         for (table, expect) in [(MAIN, "/x"), ("b", "/buckets/b/x")] {
-            let row = sqlite_row(table, "/buckets", columns(hash, "/x"));
+            let row = sqlite_row(table, columns(hash, "/x"));
             assert!(matches!(row, Row::Entry { directory, .. } if directory == expect));
         }
-        let row = sqlite_row("b", "/buckets", columns(hash_of("/"), "/"));
+        let row = sqlite_row("b", columns(hash_of("/"), "/"));
         assert!(matches!(row, Row::Entry { directory, .. } if directory == "/buckets/b"));
-        assert!(matches!(
-            sqlite_row(MAIN, "/buckets", columns(1, "/x")),
-            Row::Odd(_)
-        ));
+        assert!(matches!(sqlite_row(MAIN, columns(1, "/x")), Row::Odd(_)));
     }
 }

@@ -12,6 +12,10 @@ use crate::value::{decode_value, is_hard_link, is_local_key};
 /// Directories of which is remembered whether the walk came upon them.
 const REACHED_MAX: usize = 100_000;
 
+/// What has a table or a database of its own is below it: upstream's `buckets_folder` moves the
+/// buckets and not this.
+pub(crate) const BUCKETS: &str = "/buckets/";
+
 /// A name as its bytes are, and its value.
 pub type Child = (Bytes, Bytes);
 

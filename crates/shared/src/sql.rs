@@ -21,6 +21,11 @@ pub enum Tables {
 /// The table of everything that is in no bucket's.
 pub const MAIN_TABLE: &str = "filemeta";
 
+/// Buckets that have tables of their own are below it. Upstream's `buckets_folder` moves the
+/// buckets and not this: with `/data`, 4.48 has what is in `/data/b` in `filemeta`, and an empty
+/// table `b`.
+const BUCKETS: &str = "/buckets/";
+
 /// Lengths of buckets' names, in bytes.
 const BUCKET_LEN: std::ops::RangeInclusive<usize> = 3..=63;
 
@@ -65,11 +70,11 @@ pub fn dirhash(directory: &str) -> i64 {
 /// # Errors
 ///
 /// `Invalid` for the root, which has no row, and below buckets whose names cannot be tables'.
-pub fn place_of(tables: Tables, buckets: &str, path: &FullPath) -> Result<Place, Error> {
+pub fn place_of(tables: Tables, path: &FullPath) -> Result<Place, Error> {
     let (directory, name) = path.split().ok_or_else(|| {
         Error::new(Operation::Find, ErrorKind::Invalid).with("because", "the root has no row")
     })?;
-    let (table, directory) = directory_of(tables, buckets, directory)?;
+    let (table, directory) = directory_of(tables, directory)?;
     Ok(Place {
         table,
         dirhash: dirhash(directory),
@@ -83,13 +88,9 @@ pub fn place_of(tables: Tables, buckets: &str, path: &FullPath) -> Result<Place,
 /// # Errors
 ///
 /// `Invalid` in buckets whose names cannot be tables'.
-pub fn directory_of<'a>(
-    tables: Tables,
-    buckets: &str,
-    directory: &'a str,
-) -> Result<(String, &'a str), Error> {
+pub fn directory_of(tables: Tables, directory: &str) -> Result<(String, &str), Error> {
     let main = || Ok((MAIN_TABLE.to_owned(), directory));
-    let Some((bucket, rest)) = bucket_of(tables, buckets, directory) else {
+    let Some((bucket, rest)) = bucket_of(tables, directory) else {
         return main();
     };
     if bucket_is_valid(bucket) {
@@ -113,15 +114,11 @@ pub fn naming(statement: &str, table: &str) -> Option<String> {
 /// The bucket that a directory is or lies in, and the rest of its path; none where buckets have
 /// no tables, and for those that begin with a dot, whose rows are among the others.
 #[must_use]
-pub fn bucket_of<'a>(
-    tables: Tables,
-    buckets: &str,
-    directory: &'a str,
-) -> Option<(&'a str, &'a str)> {
+pub fn bucket_of(tables: Tables, directory: &str) -> Option<(&str, &str)> {
     if tables == Tables::One {
         return None;
     }
-    let inside = directory.strip_prefix(buckets)?.strip_prefix('/')?;
+    let inside = directory.strip_prefix(BUCKETS)?;
     let at = inside.find('/').unwrap_or(inside.len());
     let (bucket, rest) = inside.split_at(at);
     (!bucket.starts_with('.')).then_some((bucket, rest))
@@ -180,7 +177,7 @@ mod tests {
     use super::*;
 
     fn place(tables: Tables, path: &str) -> Place {
-        place_of(tables, "/buckets", &FullPath::parse(path).unwrap()).unwrap()
+        place_of(tables, &FullPath::parse(path).unwrap()).unwrap()
     }
 
     #[test]
@@ -223,6 +220,8 @@ mod tests {
             two("/buckets/bk1/x/z.txt"),
             row("bk1", -3708901894713370524, "z.txt", "/x")
         );
+        // Of a filer whose buckets are in `/data`.
+        assert_eq!(two("/data/bk1/z.txt").0, "filemeta");
         let hidden = row("filemeta", -1813020645701509148, "y.txt", "/buckets/.hid/x");
         assert_eq!(two("/buckets/.hid/x/y.txt"), hidden);
     }
@@ -258,7 +257,7 @@ mod tests {
         }
         assert!(!bucket_is_valid(&"a".repeat(64)));
         let path = FullPath::parse("/buckets/Bk/x").unwrap();
-        let error = place_of(Tables::PerBucket, "/buckets", &path).unwrap_err();
+        let error = place_of(Tables::PerBucket, &path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
 

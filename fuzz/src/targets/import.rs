@@ -40,7 +40,7 @@ pub(crate) fn row(input: &[u8]) {
             directory: directory.to_owned(),
             value: Bytes::copy_from_slice(value),
         };
-        if let Row::Kv { key, .. } = sqlite_row(table, "/buckets", columns) {
+        if let Row::Kv { key, .. } = sqlite_row(table, columns) {
             assert!(table == "filemeta" && key.len() <= text.len());
         }
     }

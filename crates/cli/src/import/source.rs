@@ -90,9 +90,9 @@ impl From {
     }
 
     /// Opens it for reading; LevelDB and RocksDB as a copy in `copy`.
-    pub(super) fn open(&self, copy: &Path, buckets: &str) -> Result<Opened, SourceError> {
+    pub(super) fn open(&self, copy: &Path) -> Result<Opened, SourceError> {
         let leveldb = |place: &Path, layout| {
-            let opened = LevelDbSource::open(place, layout, copy, buckets);
+            let opened = LevelDbSource::open(place, layout, copy);
             opened.map(|source| Opened::LevelDb(Box::new(source)))
         };
         match self {
@@ -101,7 +101,7 @@ impl From {
                 Ok(Opened::Meta(file.clone()))
             }
             Self::Store(UpstreamKind::Sqlite, file) => {
-                let opened = SqliteSource::open(file, buckets);
+                let opened = SqliteSource::open(file);
                 opened.map(|source| Opened::Sqlite(Box::new(source)))
             }
             Self::Store(UpstreamKind::LevelDb, dir) => leveldb(dir, Layout::One),

@@ -144,8 +144,7 @@ impl MySql {
         let Write::RemoveDirectory(path) = write else {
             return None;
         };
-        let (tables, folder) = (self.config.tables, &self.config.buckets_folder);
-        let (bucket, rest) = bucket_of(tables, folder, path.as_str())?;
+        let (bucket, rest) = bucket_of(self.config.tables, path.as_str())?;
         (rest.is_empty() && bucket_is_valid(bucket)).then(|| bucket.to_owned())
     }
 
@@ -211,8 +210,7 @@ impl MySql {
     }
 
     fn directory(&self, path: &FullPath) -> Result<(String, String), Error> {
-        let (tables, folder) = (self.config.tables, &self.config.buckets_folder);
-        let (table, inside) = directory_of(tables, folder, path.as_str())?;
+        let (table, inside) = directory_of(self.config.tables, path.as_str())?;
         Ok((table, inside.to_owned()))
     }
 

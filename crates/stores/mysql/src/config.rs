@@ -47,8 +47,6 @@ pub struct Config {
     pub idle_max: usize,
     /// A connection is not used any more when it is older.
     pub connection_lifetime: Duration,
-    /// The folder whose children are buckets, such as `/buckets`.
-    pub buckets_folder: String,
     /// Statement that makes a table, `%s` in the place of its name.
     pub create_table: String,
 }
@@ -107,7 +105,6 @@ impl Config {
             connections_max: CONNECTIONS_MAX,
             idle_max: IDLE_MAX,
             connection_lifetime: CONNECTION_LIFETIME,
-            buckets_folder: "/buckets".to_owned(),
             create_table: CREATE_TABLE.to_owned(),
         }
     }
@@ -119,7 +116,7 @@ impl Config {
     /// # Errors
     ///
     /// For values that cannot be followed.
-    pub fn of(section: &Section, options: &StoreOptions) -> Result<Self, ConfigError> {
+    pub fn of(section: &Section, _: &StoreOptions) -> Result<Self, ConfigError> {
         let tables = match section.name() {
             "mysql2" => Tables::PerBucket,
             _ => Tables::One,
@@ -204,9 +201,6 @@ impl Config {
             0 => Duration::from_secs(u32::MAX.into()),
             seconds => Duration::from_secs(seconds.into()),
         };
-        options
-            .buckets_folder
-            .clone_into(&mut config.buckets_folder);
         if tables == Tables::PerBucket {
             config.create_table = or(section.text("createTable").trim(), CREATE_TABLE);
         }
@@ -278,7 +272,7 @@ mod tests {
         let config = read(
             "[mysql]\nenabled = true\nhostname = \"h\"\nport = 33\nusername = \"u\"\n\
              password = \"p\"\ndatabase = \"d\"\nconnection_max_open = 7\n\
-             connection_max_idle = 3\n[filer.options]\nbuckets_folder = \"/b\"\n",
+             connection_max_idle = 3\n",
         )
         .unwrap();
         let expected = Config {
@@ -286,7 +280,6 @@ mod tests {
             password: "p".to_owned(),
             connections_max: 7,
             idle_max: 3,
-            buckets_folder: "/b".to_owned(),
             ..Config::at(Tables::One, "h", 33, "d")
         };
         assert_eq!(config, expected);

@@ -33,8 +33,7 @@ impl MySql {
         directory: &FullPath,
         range: &ListRange,
     ) -> Result<Vec<(String, Bytes)>, Error> {
-        let folder = &self.config.buckets_folder;
-        let place = directory_of(self.config.tables, folder, directory.as_str());
+        let place = directory_of(self.config.tables, directory.as_str());
         let Ok((table, inside)) = place else {
             return Ok(Vec::new());
         };

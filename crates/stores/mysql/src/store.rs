@@ -82,7 +82,7 @@ impl MySql {
     }
 
     pub(crate) fn place(&self, path: &FullPath) -> Result<Place, Error> {
-        place_of(self.config.tables, &self.config.buckets_folder, path)
+        place_of(self.config.tables, path)
     }
 
     pub(crate) async fn client(&self, operation: Operation) -> Result<Client<'_>, Error> {

@@ -43,8 +43,6 @@ pub struct Config {
     pub connections_max: usize,
     /// A connection is not used any more when it is older.
     pub connection_lifetime: Duration,
-    /// The folder whose children are buckets, such as `/buckets`.
-    pub buckets_folder: String,
     /// Statement that makes a table, `%s` in the place of its name.
     pub create_table: String,
 }
@@ -99,7 +97,6 @@ impl Config {
             ssl: SslMode::Disable,
             connections_max: CONNECTIONS_MAX,
             connection_lifetime: CONNECTION_LIFETIME,
-            buckets_folder: "/buckets".to_owned(),
             create_table: CREATE_TABLE.to_owned(),
         }
     }
@@ -110,7 +107,7 @@ impl Config {
     /// # Errors
     ///
     /// For values that cannot be followed.
-    pub fn of(section: &Section, options: &StoreOptions) -> Result<Self, ConfigError> {
+    pub fn of(section: &Section, _: &StoreOptions) -> Result<Self, ConfigError> {
         let wrong = |key: &'static str, value: String, expected| ConfigError::Key {
             key,
             value,
@@ -175,7 +172,6 @@ impl Config {
                 0 => Duration::from_secs(u32::MAX.into()),
                 seconds => Duration::from_secs(seconds.into()),
             },
-            buckets_folder: options.buckets_folder.clone(),
             create_table,
             ..Self::at(
                 tables,

@@ -94,7 +94,7 @@ impl Postgres {
     }
 
     pub(crate) fn place(&self, path: &FullPath) -> Result<Place, Error> {
-        place_of(self.config.tables, &self.config.buckets_folder, path)
+        place_of(self.config.tables, path)
     }
 
     /// Makes a table where it is missing.
@@ -218,11 +218,7 @@ impl Backend for Postgres {
         directory: &FullPath,
         range: &ListRange,
     ) -> Result<Vec<(String, Bytes)>, Error> {
-        let place = directory_of(
-            self.config.tables,
-            &self.config.buckets_folder,
-            directory.as_str(),
-        );
+        let place = directory_of(self.config.tables, directory.as_str());
         let Ok((table, inside)) = place else {
             return Ok(Vec::new());
         };
