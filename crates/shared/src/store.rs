@@ -182,6 +182,11 @@ impl<B: Backend> SharedStore<B> {
         self.committer.log.trim(oldest, budget_bytes)
     }
 
+    #[cfg(test)]
+    pub(crate) fn committer(&self) -> &Committer<B> {
+        &self.committer
+    }
+
     fn ask<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,

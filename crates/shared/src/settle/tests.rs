@@ -4,16 +4,18 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use dulse_journal::{Journal, JournalOptions, MemDisk};
-use dulse_store::ListRange;
+use dulse_store::{EntryStore as _, ListRange, Step, Transaction};
 use dulse_types::{Origin, Stamp};
 use parking_lot::Mutex;
 
 use super::*;
+use crate::any::AnyShared as _;
 use crate::backend::Held;
 use crate::located::tests::{Memory, path};
 use crate::log::Log;
 use crate::record::Payload;
 use crate::steps::Clocks;
+use crate::store::{SharedOptions, SharedStore};
 
 const ORIGIN: Origin = Origin(7 << 32 | 9);
 
@@ -24,6 +26,19 @@ struct Busy {
     other: AtomicI64,
     /// Whether it is not said what became of an attempt.
     is_silent: AtomicBool,
+    /// Whether the answers to attempts are lost.
+    is_lost: AtomicBool,
+}
+
+impl Busy {
+    fn over(memory: Memory) -> Self {
+        Self {
+            memory,
+            other: AtomicI64::new(0),
+            is_silent: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Backend for Busy {
@@ -57,17 +72,17 @@ impl Backend for Busy {
         self.memory.kv_get(key)
     }
 
-    fn apply(
-        &self,
-        work: &Work,
-        held: &Held<'_>,
-    ) -> impl Future<Output = Result<(), Error>> + Send {
-        self.memory.apply(work, held)
+    async fn apply(&self, work: &Work, held: &Held<'_>) -> Result<(), Error> {
+        self.memory.apply(work, held).await?;
+        match self.is_lost.load(Ordering::SeqCst) {
+            true => Err(Error::new(Operation::Commit, ErrorKind::Io).unknown_outcome()),
+            false => Ok(()),
+        }
     }
 
     async fn settle(&self, ticket: i64, path: Option<&FullPath>) -> Result<Settled, Error> {
         if self.is_silent.load(Ordering::SeqCst) {
-            return Err(Error::new(Operation::Commit, ErrorKind::Unavailable));
+            return Err(Error::new(Operation::Commit, ErrorKind::Io));
         }
         self.memory.settle(ticket, path).await
     }
@@ -118,11 +133,7 @@ async fn left_open() -> (Committer<Busy>, OpenIntent) {
     };
     let position = log.intend(&intent).await.unwrap();
     let committer = Committer {
-        backend: Busy {
-            memory,
-            other: AtomicI64::new(0),
-            is_silent: AtomicBool::new(false),
-        },
+        backend: Busy::over(memory),
         log,
         locks: crate::locks::Locks::default(),
         origin: ORIGIN,
@@ -170,4 +181,39 @@ async fn what_nobody_could_say_is_asked_for_until_it_is_known() {
     // Nothing is held back behind it.
     let now = filer.backend.memory.clock_ns().await.unwrap();
     assert_eq!(filer.log.promise(now), Stamp(now));
+}
+
+#[test]
+fn a_filer_that_has_something_to_tell_later_is_not_sealed_in_order() {
+    for (is_lost, is_over) in [(false, true), (true, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SharedOptions {
+            journal: dir.path().join("journal"),
+            random: 7 << 32 | 9,
+        };
+        let backend = Busy::over(Memory::at(1_000));
+        let store = SharedStore::open(&options, || async { Ok(backend) }).unwrap();
+        store
+            .committer()
+            .backend
+            .is_lost
+            .store(is_lost, Ordering::SeqCst);
+        store
+            .committer()
+            .backend
+            .is_silent
+            .store(is_lost, Ordering::SeqCst);
+        let (done, told) = std::sync::mpsc::channel();
+        let step = Step::Create {
+            path: path("/x"),
+            entry: entry("x"),
+        };
+        let transaction = Transaction {
+            steps: vec![step],
+            ..Transaction::default()
+        };
+        store.commit(transaction, Box::new(move |result| drop(done.send(result))));
+        assert_eq!(told.recv().unwrap().is_ok(), is_over);
+        assert_eq!(store.seal(), is_over);
+    }
 }
