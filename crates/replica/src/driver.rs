@@ -84,9 +84,6 @@ pub(crate) struct Driver {
     pub(crate) reporter: Arc<Reporter>,
     pub(crate) syncer: Syncer,
     pub(crate) waiting: Waiting,
-    /// ⚠ Nothing of its own is written any more that subscribers are told of: others hear next
-    /// that this filer stops, and wait for no more of it.
-    pub(crate) is_sealed: bool,
 }
 
 /// Transactions that share one append. Those that ask for less wait for the others' sync, too:
@@ -150,7 +147,7 @@ impl Driver {
     }
 
     fn has_tree_work(&self) -> bool {
-        !self.is_sealed && self.replica.has_tree_work()
+        !self.replica.is_sealed && self.replica.has_tree_work()
     }
 
     /// Does one part of a tree change, so that requests wait for no more than that, and then
@@ -226,7 +223,7 @@ impl Driver {
     fn write(&mut self, writes: Vec<Write>) {
         let mut group = Group::default();
         for write in writes {
-            if self.is_sealed {
+            if self.replica.is_sealed {
                 write.fail(stopped());
                 continue;
             }
@@ -383,7 +380,7 @@ impl Driver {
             Request::Renew(renewal, answer) => {
                 let _ = answer.send(self.replica.renew(&renewal));
             }
-            Request::Reissue(answer) if self.is_sealed => {
+            Request::Reissue(answer) if self.replica.is_sealed => {
                 let _ = answer.send(Err(stopped()));
             }
             Request::Reissue(answer) => {
@@ -393,9 +390,7 @@ impl Driver {
                 let _ = answer.send(self.replica.note_silences(&silences));
             }
             Request::Seal(answer) => {
-                self.is_sealed = true;
-                // Verdicts are changes of its own, too; they are said at the next start.
-                self.replica.shared.hold_verdicts(true);
+                self.replica.is_sealed = true;
                 self.waiting.stop();
                 let _ = answer.send(());
             }
@@ -428,7 +423,6 @@ impl Driver {
 
     /// Judges some of what is to be judged.
     fn judge(&mut self, n_steps: usize) {
-        let n_steps = if self.is_sealed { 0 } else { n_steps };
         self.replica.judge_when_due();
         for _ in 0..n_steps {
             match self.replica.judge() {

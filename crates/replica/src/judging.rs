@@ -9,7 +9,6 @@
 //! what a crash loses is said again.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use dulse_merge::conflict::{
     self, DATA, Kept, ShadowVerdict, is_judge, orphan, shadows as look_at_shadows,
@@ -87,6 +86,17 @@ pub(crate) fn count(steps: &[ConflictStep]) {
 }
 
 impl Replica {
+    /// Whether what is to be said of conflicts waits: while others may have more of this origin,
+    /// and once it is sealed until the next start.
+    ///
+    /// ⚠ A verdict is a change of its own, so none comes behind the word that this filer stops.
+    /// That is not [`crate::shared::Shared::hold_verdicts`]: it is lifted whenever this filer is found to be
+    /// ready, and while it holds, nothing counts of what this replica acknowledged; that of one
+    /// that stops in order counts while it is away, or the others could cut no log meanwhile.
+    pub(crate) fn are_verdicts_held(&self) -> bool {
+        self.is_sealed || self.shared.is_unsure()
+    }
+
     /// Has a quiet replica look through its conflicts now and then.
     pub fn judge_when_due(&mut self) {
         let since = self.judging.began_at_ns.abs_diff(self.shared.wall.now_ns());
@@ -102,8 +112,7 @@ impl Replica {
     ///
     /// `Corrupt`, `DiskFull`, `Io`, `ClockSkew`; then all are looked at anew.
     pub fn judge(&mut self) -> Result<bool, Error> {
-        let are_held = self.shared.are_verdicts_held.load(Ordering::Relaxed);
-        if are_held || self.is_behind_log {
+        if self.are_verdicts_held() || self.is_behind_log {
             return Ok(false);
         }
         let has_held = self.held != Losses::default();

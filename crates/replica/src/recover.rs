@@ -110,6 +110,7 @@ pub(crate) fn open(options: ReplicaOptions) -> Result<Replica, Error> {
         checkpointed_at_ns: shared.wall.now_ns(),
         has_checkpoint_failed: false,
         is_behind_log: false,
+        is_sealed: false,
         importing: None,
         tail: Tail::load(&*shared.engine)?,
         room,
@@ -142,7 +143,7 @@ fn refuse_ahead(journal: &Journal, engine: &dyn Engine, noted: &Vector) -> Resul
 }
 
 /// What the engine has: written with every batch, so exact.
-fn engine_vector(engine: &dyn Engine) -> Result<Vector, Error> {
+pub(crate) fn engine_vector(engine: &dyn Engine) -> Result<Vector, Error> {
     let value = engine.get(&Space::Vector.key(b""));
     let Some(value) = value.map_err(|e| error::engine(Operation::Open, e))? else {
         return Ok(Vector::new());

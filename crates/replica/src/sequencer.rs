@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use dulse_journal::{Record, RecordKind};
@@ -54,6 +53,9 @@ pub struct Replica {
     /// Set when an engine batch failed after its records were journaled: the engine lacks
     /// what the log has until it is replayed.
     pub(crate) is_behind_log: bool,
+    /// ⚠ Nothing of its own is written any more that subscribers are told of: others hear next
+    /// that this filer stops, and wait for no more of it.
+    pub(crate) is_sealed: bool,
     /// The transfer that is being taken in.
     pub(crate) importing: Option<crate::transfer::Importing>,
     pub(crate) tail: Tail,
@@ -278,7 +280,7 @@ impl Replica {
     /// What this replica has to say of the conflicts that a batch of others' changes caused.
     fn verdicts(&mut self, txn: &mut Txn<'_>, vector: &mut Vector) -> Result<Vec<Record>, Error> {
         let mut losses = txn.losses.take().unwrap_or_default();
-        if self.shared.are_verdicts_held.load(Ordering::Relaxed) {
+        if self.are_verdicts_held() {
             unsaid::note(
                 txn,
                 self.shared.origin,

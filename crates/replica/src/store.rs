@@ -87,7 +87,6 @@ impl ReplicaStore {
             reporter,
             syncer,
             waiting: Waiting::default(),
-            is_sealed: false,
         };
         let thread = std::thread::Builder::new()
             .name("replica".to_owned())

@@ -361,7 +361,12 @@ impl Replica {
     pub fn begin_import(&mut self, vector: Vector) -> Result<(), Error> {
         self.require_fresh()?;
         let forgotten = self.shared.engine.write(Batch {
-            writes: vec![(import_key(), None), forgetting::unforgotten()],
+            writes: vec![
+                (import_key(), None),
+                // ⚠ One whose end failed may have left it: it is not true of what comes now.
+                (Space::Vector.key(b""), None),
+                forgetting::unforgotten(),
+            ],
         });
         *self.shared.forgotten.lock() = Vector::new();
         forgotten.map_err(|e| error::engine(Operation::Transfer, e))?;
@@ -550,6 +555,10 @@ impl Replica {
         ];
         let written = self.shared.engine.write(Batch { writes });
         written.map_err(|e| error::engine(operation, e))?;
+        // ⚠ Before it is published: what is published is acknowledged, and a crash that lost this
+        // row would leave a fresh replica.
+        let on_disk = self.shared.engine.checkpoint();
+        on_disk.map_err(|e| error::engine(operation, e))?;
         for (_, stamp) in vector.iter() {
             self.shared.clock.see(stamp);
         }

@@ -2,7 +2,7 @@
 //! Guards of `GUARDS.md` that no history reaches by chance: each by the case it is for.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -326,4 +326,175 @@ fn a_replica_with_a_history_takes_in_no_state() {
     let error = to.begin_import(export.vector().clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!(dump(&to), before);
+}
+
+/// Told at each checkpoint whether a power loss now takes the vector; says whether it succeeds.
+type Watch = Box<dyn FnMut(bool) -> bool + Send>;
+
+/// An engine whose checkpoints are watched.
+#[derive(Default)]
+struct Watched {
+    engine: MemoryEngine,
+    is_vector_unsynced: AtomicBool,
+    watch: Mutex<Option<Watch>>,
+}
+
+impl Read for Watched {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.engine.get(key)
+    }
+
+    fn visit(
+        &self,
+        range: Range<&[u8]>,
+        order: Order,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), Error> {
+        self.engine.visit(range, order, visitor)
+    }
+}
+
+impl Engine for Watched {
+    fn write(&self, batch: Batch) -> Result<(), Error> {
+        let row = Space::Vector.key(b"");
+        if batch.writes.iter().any(|(key, _)| *key == row) {
+            self.is_vector_unsynced.store(true, Ordering::Relaxed);
+        }
+        self.engine.write(batch)
+    }
+
+    fn checkpoint(&self) -> Result<(), Error> {
+        if let Some(watch) = &mut *self.watch.lock().unwrap()
+            && !watch(self.is_vector_unsynced.load(Ordering::Relaxed))
+        {
+            let full = dulse_kv::ErrorKind::DiskFull;
+            return Err(Error::new("watched", full, "checkpoint"));
+        }
+        self.is_vector_unsynced.store(false, Ordering::Relaxed);
+        self.engine.checkpoint()
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Read>, Error> {
+        self.engine.snapshot()
+    }
+
+    fn usage(&self) -> Result<Usage, Error> {
+        self.engine.usage()
+    }
+
+    fn name(&self) -> &'static str {
+        "watched"
+    }
+}
+
+/// One that has taken in all rows of a state, and not ended that.
+fn taken_in(provider: &Replica, machine: &Machine, engine: &Arc<Watched>) -> Replica {
+    let mut joiner = Replica::open(ReplicaOptions {
+        engine: engine.clone(),
+        ..machine.options()
+    })
+    .unwrap();
+    take_in(provider, &mut joiner);
+    joiner
+}
+
+fn take_in(provider: &Replica, joiner: &mut Replica) {
+    let mut export = provider.shared().export().unwrap();
+    joiner.begin_import(export.vector().clone()).unwrap();
+    loop {
+        let part = export.next_part(2).unwrap();
+        if part.is_empty() {
+            break;
+        }
+        joiner.import(part).unwrap();
+    }
+    joiner.import_kept(&payloads(provider)).unwrap();
+}
+
+/// Whoever took in a state acknowledges it as soon as it is published, and others count that.
+#[test]
+fn a_state_that_was_taken_in_is_acknowledged_once_a_crash_leaves_it() {
+    let from = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut provider = from.open();
+    for name in ["/a", "/b", "/c"] {
+        stamp_of_commit(&mut provider, name);
+    }
+    let machine = Machine::new(2 << 32 | 2, Durability::Fsync);
+    let engine = Arc::new(Watched::default());
+    let mut joiner = taken_in(&provider, &machine, &engine);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (shared, looks) = (joiner.shared(), seen.clone());
+    *engine.watch.lock().unwrap() = Some(Box::new(move |is_lost| {
+        let is_said = !shared.acknowledged_vector().is_empty();
+        looks.lock().unwrap().push((is_lost, is_said));
+        true
+    }));
+    joiner.finish_import().unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().any(|(is_lost, _)| *is_lost), "{seen:?}");
+    assert!(!seen.contains(&(true, true)), "{seen:?}");
+    assert!(!joiner.shared().acknowledged_vector().is_empty());
+    assert_eq!(dump(&joiner), dump(&provider));
+}
+
+/// What comes after an end that failed.
+#[derive(Clone, Copy)]
+enum Then {
+    Ends,
+    BreaksOff,
+    Rests,
+}
+
+/// A checkpoint that fails at the end of a transfer leaves a replica that begins anew, and a store
+/// that opens.
+#[test]
+fn a_transfer_whose_end_cannot_be_made_durable_says_nothing_and_begins_anew() {
+    let from = Machine::new(1 << 32 | 1, Durability::Fsync);
+    let mut provider = from.open();
+    for name in ["/a", "/b", "/c"] {
+        stamp_of_commit(&mut provider, name);
+    }
+    let mut n_failed = 0;
+    for fault in 1..6 {
+        for then in [Then::Ends, Then::BreaksOff, Then::Rests] {
+            let machine = Machine::new(2 << 32 | 2, Durability::Fsync);
+            let engine = Arc::new(Watched::default());
+            let mut joiner = taken_in(&provider, &machine, &engine);
+            let mut n = 0;
+            *engine.watch.lock().unwrap() = Some(Box::new(move |_| {
+                n += 1;
+                n != fault
+            }));
+            let failed = joiner.finish_import().is_err();
+            *engine.watch.lock().unwrap() = None;
+            let said = joiner.shared().acknowledged_vector();
+            if failed && said.is_empty() {
+                n_failed += 1;
+                match then {
+                    Then::Ends => {
+                        take_in(&provider, &mut joiner);
+                        joiner.finish_import().unwrap();
+                    }
+                    Then::BreaksOff => {
+                        let vector = provider.shared().vector();
+                        joiner.begin_import(vector).unwrap();
+                    }
+                    Then::Rests => joiner.checkpoint().unwrap(),
+                }
+            }
+            drop(joiner);
+            engine.engine.crash(|_| false);
+            machine.disk.crash(|_| 0);
+            let opened = Replica::open(ReplicaOptions {
+                engine: engine.clone(),
+                ..machine.options()
+            });
+            let opened = opened.unwrap_or_else(|e| panic!("fault {fault}: {e}"));
+            assert!(opened.shared().vector().includes(&said), "fault {fault}");
+            if !opened.shared().is_fresh() {
+                assert_eq!(dump(&opened), dump(&provider), "fault {fault}");
+            }
+        }
+    }
+    assert!(n_failed > 2, "{n_failed}");
 }
