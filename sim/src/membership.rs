@@ -105,8 +105,16 @@ impl World {
             return Ok(());
         }
         let before = running.shared().vector();
+        let former = running.shared().former().map_err(|e| e.to_string())?;
         self.renewed.insert(running.origin());
-        let done = self.tolerate(f, |running| running.replica.reissue())?;
+        let mut in_use = None;
+        self.core(f, |core, since, view| {
+            in_use = core.in_use(since, view, &former)
+        })?;
+        let Some(in_use) = in_use else {
+            return Ok(());
+        };
+        let done = self.tolerate(f, |running| running.replica.reissue(&in_use))?;
         self.say(|| format!("filer {f} made anew {done:?}"));
         self.wrote(f);
         self.took_again(f, &before)

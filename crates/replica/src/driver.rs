@@ -68,7 +68,7 @@ pub(crate) enum Request {
     Recount(u16, u16, oneshot::Sender<Result<Vec<u16>, Error>>),
     HintsFollowed(Vec<Bytes>, oneshot::Sender<Result<(), Error>>),
     Renew(Renewal, oneshot::Sender<Result<u64, Error>>),
-    Reissue(oneshot::Sender<Result<Reissued, Error>>),
+    Reissue(Vec<Origin>, oneshot::Sender<Result<Reissued, Error>>),
     Silences(Vec<(Origin, Duration)>, oneshot::Sender<Result<(), Error>>),
     Seal(oneshot::Sender<()>),
     Stop,
@@ -380,11 +380,11 @@ impl Driver {
             Request::Renew(renewal, answer) => {
                 let _ = answer.send(self.replica.renew(&renewal));
             }
-            Request::Reissue(answer) if self.replica.is_sealed => {
+            Request::Reissue(_, answer) if self.replica.is_sealed => {
                 let _ = answer.send(Err(stopped()));
             }
-            Request::Reissue(answer) => {
-                let _ = answer.send(self.replica.reissue());
+            Request::Reissue(in_use, answer) => {
+                let _ = answer.send(self.replica.reissue(&in_use));
             }
             Request::Silences(silences, answer) => {
                 let _ = answer.send(self.replica.note_silences(&silences));

@@ -69,7 +69,16 @@ impl Shared {
         let (from, to) = Space::Reissue.range();
         let rows = self.engine.scan(&from, &to, 1);
         let rows = rows.map_err(|e| error::engine(Operation::Find, e))?;
-        Ok(!rows.is_empty() || !origins(&*self.engine, &former_key())?.is_empty())
+        Ok(!rows.is_empty() || !self.former()?.is_empty())
+    }
+
+    /// The origins that this store had and that are to be shut out.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt`, `Io`.
+    pub fn former(&self) -> Result<Vec<Origin>, Error> {
+        origins(&*self.engine, &former_key())
     }
 
     /// Whether this store had another origin and has yet to fetch the state under its new one:
@@ -87,10 +96,12 @@ impl Replica {
     /// Makes anew some of what was set aside by [`Replica::renew`], and at the end shuts out the
     /// origins that this store had.
     ///
+    /// - `in_use`: those of [`Shared::former`] under which another process goes on; they stay.
+    ///
     /// # Errors
     ///
     /// As a commit; the same items are looked at again then.
-    pub fn reissue(&mut self) -> Result<Reissued, Error> {
+    pub fn reissue(&mut self, in_use: &[Origin]) -> Result<Reissued, Error> {
         let operation = Operation::Commit;
         self.ready()?;
         let (from, to) = Space::Reissue.range();
@@ -101,7 +112,7 @@ impl Replica {
             ..Reissued::default()
         };
         if rows.is_empty() {
-            self.shut_out_former()?;
+            self.shut_out_former(in_use)?;
             return Ok(done);
         }
         let items = rows.iter().map(|(_, value)| Item::decode(value));
@@ -228,10 +239,16 @@ impl Replica {
     }
 
     /// ⚠ An origin that this store had is used by nobody any more: as long as it is a member,
-    /// all wait for it.
-    fn shut_out_former(&mut self) -> Result<(), Error> {
+    /// all wait for it. One that is used after all is another's from now on: when that one falls
+    /// silent it is shut out as any other member.
+    fn shut_out_former(&mut self, in_use: &[Origin]) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        for former in origins(&*shared.engine, &former_key())? {
+        for former in shared.former()? {
+            if in_use.contains(&former) {
+                tracing::warn!(%former, "another filer runs under the origin that this store had: \
+                    it is not shut out");
+                continue;
+            }
             let rows = EngineRows(&*shared.engine);
             let row = member(&Txn::new(&rows), former)?;
             // ⚠ One whose join was journaled by a member that was shut out nobody here knows: it

@@ -360,8 +360,8 @@ impl ReplicaStore {
     /// # Errors
     ///
     /// As there.
-    pub async fn reissue(&self) -> Result<Reissued, Error> {
-        self.ask(Request::Reissue).await?
+    pub async fn reissue(&self, in_use: Vec<Origin>) -> Result<Reissued, Error> {
+        self.ask(|answer| Request::Reissue(in_use, answer)).await?
     }
 
     /// See [`Replica::note_silences`].

@@ -171,7 +171,7 @@ fn join(member: &mut Replica, store: &mut Replica) {
 }
 
 fn reissue_all(store: &mut Replica) {
-    while store.reissue().unwrap().has_more {}
+    while store.reissue(&[]).unwrap().has_more {}
 }
 
 fn assert_returned(member: &Replica, store: &Replica, old: Origin) {
@@ -315,7 +315,7 @@ fn what_only_a_store_has_of_a_third_filer_is_taken_in_again() {
     let mut store = machine.open();
     join(&mut member, &mut store);
     assert_eq!(store.shared().vector().get(third), both);
-    store.reissue().unwrap();
+    store.reissue(&[]).unwrap();
     let taken = store.shared().changes_after(third, both, usize::MAX);
     let taken: Vec<Bytes> = taken.unwrap().into_iter().map(|r| r.payload).collect();
     assert_eq!(taken, made[1..], "as it was, for others to fetch");
@@ -393,7 +393,7 @@ fn a_crash_at_any_moment_of_taking_a_new_origin_costs_a_repetition() {
         assert!(store.shared().must_join().unwrap(), "at {fails_at}");
         join(&mut member, &mut store);
         // What was made anew is in the log; the engine lost that it was.
-        store.reissue().unwrap();
+        store.reissue(&[]).unwrap();
         drop(store);
         machine.crash();
         let mut store = machine.open();
@@ -535,7 +535,7 @@ fn data_that_others_had_and_deleted_is_listed_and_not_made_anew() {
     join(&mut member, &mut store);
     let mut n_conflicts = 0;
     loop {
-        let done = store.reissue().unwrap();
+        let done = store.reissue(&[]).unwrap();
         n_conflicts += done.n_conflicts;
         if !done.has_more {
             break;
@@ -789,6 +789,28 @@ fn an_origin_that_is_given_up_is_shut_out_though_nobody_knows_it_for_a_member() 
     let members = store.shared().members().unwrap();
     let row = members.iter().find(|(origin, _)| *origin == old);
     assert_eq!(row.unwrap().1.state, dulse_merge::MemberRow::REMOVED);
+}
+
+/// A copy heard of its original only once it had another origin: it shut the original out.
+#[test]
+fn an_origin_that_another_process_uses_after_all_is_not_shut_out() {
+    for is_used in [true, false] {
+        let (mut member, machine, known) = pair();
+        let store = machine.open();
+        let old = store.shared().origin();
+        let has = known.get(old).unwrap();
+        let mut store = renew(&machine, store, has, &mut member);
+        assert_eq!(store.shared().former().unwrap(), [old]);
+        let in_use: Vec<_> = is_used.then_some(old).into_iter().collect();
+        while store.reissue(&in_use).unwrap().has_more {}
+        let members = store.shared().members().unwrap();
+        let is_out = members
+            .iter()
+            .any(|(origin, row)| *origin == old && row.state == dulse_merge::MemberRow::REMOVED);
+        assert_eq!(is_out, !is_used);
+        let is_left = store.shared().has_reissue().unwrap();
+        assert!(!is_left, "it is the other one's from now on");
+    }
 }
 
 #[test]

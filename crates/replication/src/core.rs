@@ -196,15 +196,16 @@ pub struct Core {
     gone: BTreeSet<Origin>,
     /// Members, at the last poll.
     members: BTreeSet<Origin>,
-    /// The last own change when this filer started, and before it was ready.
+    /// The last own change when this filer started.
     own_at_start: Option<Stamp>,
-    own_before_ready: Option<Stamp>,
     /// What each peer said to have of this store's origins when it answered last.
     had: BTreeMap<Origin, Vec<(Origin, Stamp)>>,
     /// What each peer had of everybody then.
     peers_have: BTreeMap<Origin, Vector>,
     /// A new origin is to be taken.
     aside: Option<Aside>,
+    /// Since when it is looked who goes on under an origin that this store had.
+    returned: Option<Now>,
     is_renewing: bool,
     is_leaving: bool,
     renew_not_before: Now,
@@ -212,8 +213,9 @@ pub struct Core {
     /// Peers that said to have more of this origin than there was at the last poll, how much, and
     /// whether that was looked at once.
     ahead: BTreeMap<ServerAddress, (Stamp, bool)>,
-    /// The last own change, at the last poll.
+    /// The last own change at the last poll, in the log and applied.
     own: Stamp,
+    own_applied: Stamp,
     /// How far the own log goes, applied or not.
     logged: Stamp,
     /// How long members are silent, and when this filer listened last.
@@ -252,16 +254,17 @@ impl Core {
             gone: BTreeSet::new(),
             members: BTreeSet::new(),
             own_at_start: None,
-            own_before_ready: None,
             had: BTreeMap::new(),
             peers_have: BTreeMap::new(),
             aside: None,
+            returned: None,
             is_renewing: false,
             is_leaving: false,
             renew_not_before: Now::ZERO,
             appearance: Appearance::default(),
             ahead: BTreeMap::new(),
             own: Stamp::ZERO,
+            own_applied: Stamp::ZERO,
             logged: Stamp::ZERO,
             silences: BTreeMap::new(),
             listened: Now::ZERO,

@@ -85,7 +85,19 @@ pub(crate) async fn make_anew(inner: Arc<Inner>) {
         if !has_state || inner.store.shared().is_fresh() {
             continue;
         }
-        match inner.store.reissue().await {
+        let former = inner.store.shared().former();
+        let now = inner.now();
+        let in_use = former.map(|former| inner.with(|core, view| core.in_use(now, view, &former)));
+        let in_use = match in_use {
+            Ok(Some(in_use)) => in_use,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "what this store was before cannot be read; trying again");
+                pause = RETRY_DELAY;
+                continue;
+            }
+        };
+        match inner.store.reissue(in_use).await {
             Ok(done) => {
                 for (outcome, count) in [
                     ("made", done.n_made),

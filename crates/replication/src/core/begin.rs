@@ -163,7 +163,7 @@ impl Core {
     }
 
     /// Whether somebody that is listed was not asked yet, and that may be waited for.
-    fn is_looking(&self, now: Now, since: Now) -> bool {
+    pub(super) fn is_looking(&self, now: Now, since: Now) -> bool {
         let is_listed = self.directory.listing().is_some();
         let is_untried = self.links.values().any(|link| !link.was_tried());
         now.saturating_sub(since) < LOOK_TIME_MAX && (!is_listed || is_untried)

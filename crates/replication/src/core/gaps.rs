@@ -130,11 +130,13 @@ impl Core {
     }
 
     /// A peer greets this filer, whose stream is open: perhaps it cannot go on with this one's log,
-    /// as another wrote under this origin. Only its greeting shows that.
+    /// as another wrote under this origin. Only its greeting shows that. What the engine or a sync
+    /// takes its time with is no news.
     pub(super) fn look_again_at(&mut self, now: Now, peer: Origin) {
         let own = self.settings.origin;
         let said = self.acks.of(peer);
-        if said.is_some_and(|said| said.applied.get(own) != self.own) {
+        let is_level = |has| (self.own_applied..=self.own).contains(&has);
+        if said.is_some_and(|said| !is_level(said.applied.get(own))) {
             self.greet_again(now, LOOK_AGAIN_AFTER, |origin| origin == peer);
         }
     }

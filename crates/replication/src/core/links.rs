@@ -7,6 +7,7 @@ use dulse_cluster::{Candidate, Now};
 use dulse_types::{Origin, ServerAddress, Stamp};
 
 use super::begin::Side;
+use super::returning::STEPS_ASIDE;
 use super::{Action, Core, Greeting, LinkId, Phase, RETRY_DELAY, Refusal, StreamId};
 use crate::status::PeerState;
 
@@ -45,6 +46,8 @@ pub(super) struct Link {
     pub(super) origin: Origin,
     pub(super) instance: u64,
     pub(super) is_fresh: bool,
+    /// It takes a new origin.
+    pub(super) steps_aside: bool,
     pub(super) heard: Option<Now>,
     /// When its last greeting was taken.
     pub(super) met: Now,
@@ -66,6 +69,7 @@ impl Link {
             origin: Origin(0),
             instance: 0,
             is_fresh: false,
+            steps_aside: false,
             heard: None,
             met: Now::ZERO,
             stands: None,
@@ -139,7 +143,10 @@ impl Core {
             return;
         }
         let Greeting {
-            is_fresh, vector, ..
+            is_fresh,
+            vector,
+            started_ns,
+            ..
         } = greeting;
         if self.gone.contains(&origin) {
             if let Some(link) = self.links.get_mut(address) {
@@ -169,6 +176,7 @@ impl Core {
             link.origin = origin;
             link.instance = instance;
             link.is_fresh = is_fresh;
+            link.steps_aside = started_ns == STEPS_ASIDE;
             link.heard = Some(now);
             link.met = now;
             link.is_double = false;

@@ -39,7 +39,7 @@ const HAND_OVER_TIME_MAX: Duration = Duration::from_secs(10);
 const STANDS_MAX: Duration = Duration::from_secs(2);
 
 /// When one started that steps aside: last of all.
-const STEPS_ASIDE: i64 = i64::MAX;
+pub(super) const STEPS_ASIDE: i64 = i64::MAX;
 
 impl Core {
     /// Keeps what greetings are compared with.
@@ -49,11 +49,8 @@ impl Core {
         self.members = members.collect();
         self.own_at_start
             .get_or_insert_with(|| view.applied.get(own));
-        let is_catching_up = matches!(self.phase, Phase::CatchingUp { .. });
-        if is_catching_up && self.own_before_ready.is_none() {
-            self.own_before_ready = Some(view.applied.get(own));
-        }
-        self.own = view.applied.get(own).max(self.logged);
+        self.own_applied = view.applied.get(own);
+        self.own = self.own_applied.max(self.logged);
         self.greet_those_ahead(now);
         self.greet_those_beside(now);
         // Whoever moved looks at its old place, where another may run on a copy of its store.
@@ -87,8 +84,10 @@ impl Core {
     /// ⚠ One that has some of this filer's changes, not the last, and takes none though it is
     /// connected may have another log of this store: another wrote under this origin while it
     /// was away. Only a greeting shows that the logs parted.
+    ///
+    /// ⚠ What waits for a sync is in the log, and nobody can have taken it: what is applied counts.
     fn greet_those_beside(&mut self, now: Now) {
-        let (own, last) = (self.settings.origin, self.own);
+        let (own, last) = (self.settings.origin, self.own_applied);
         let mut beside = Vec::new();
         for (address, link) in &mut self.links {
             let said = self.acks.of(link.origin).filter(|_| link.is_open());
@@ -112,8 +111,12 @@ impl Core {
 
     /// Whether the place where this filer joined from has yet to be tried.
     pub(super) fn is_old_place_untried(&self, view: &View<'_>) -> Option<ServerAddress> {
-        let own = self.settings.origin;
-        let (_, at) = view.members.iter().find(|(origin, _)| *origin == own)?;
+        self.untried_place(self.settings.origin, view)
+    }
+
+    /// Where one joined from, if that has yet to be tried and is not here.
+    fn untried_place(&self, of: Origin, view: &View<'_>) -> Option<ServerAddress> {
+        let (_, at) = view.members.iter().find(|(origin, _)| *origin == of)?;
         if at.is_same_server(&self.settings.address) {
             return None;
         }
@@ -135,6 +138,11 @@ impl Core {
             _ => ours > theirs,
         };
         self.refuse_twin(now, address, steps_aside);
+        // ⚠ A member's answer may have come first. The origin is the other one's all the same.
+        if let Some(aside) = &mut self.aside {
+            aside.is_in_use |= steps_aside;
+            return;
+        }
         if steps_aside {
             let own = self.settings.origin;
             let at_start = self.own_at_start.unwrap_or(Stamp::ZERO);
@@ -221,13 +229,12 @@ impl Core {
             self.renew(now, known, None, false, why, said);
             return true;
         }
-        let is_catching_up = matches!(self.phase, Phase::CatchingUp { .. });
-        let before = self.own_before_ready.filter(|_| is_catching_up);
-        // ⚠ One that is alone by its own list serves soon, so it may hear of it later.
-        if let Some(before) = before.or(Some(said.own)).filter(|before| has > *before) {
-            known.set(own, at_start.min(before));
+        // ⚠ One that is alone by its own list serves soon, so it may hear of it later. Before it
+        // serves it writes, too: that it runs at another place.
+        if has > said.own {
+            known.set(own, at_start.min(said.own));
             let why = "the others have more of this store than it has: it was set back";
-            self.renew(now, known, Some(before), false, why, said);
+            self.renew(now, known, Some(said.own), false, why, said);
             return true;
         }
         // ⚠ All members had on disk what one of them forgets. One that lacks some was set back: what
@@ -307,6 +314,12 @@ impl Core {
         if self.is_renewing || now < self.renew_not_before || !(is_told || is_waited) {
             return;
         }
+        // ⚠ Whoever has yet to answer may be the one that goes on under this origin.
+        let is_untried = self.is_old_place_untried(view).is_some();
+        let may_be_in_use = self.is_looking(now, aside.since) || is_untried && !is_waited;
+        if !aside.is_in_use && may_be_in_use {
+            return;
+        }
         let is_late = now.saturating_sub(aside.since) >= HAND_OVER_TIME_MAX;
         let lacked = self.lacked(&aside.known, view);
         if aside.hands_over && !is_late && !lacked.is_empty() {
@@ -330,6 +343,25 @@ impl Core {
             why: aside.why,
         });
         self.is_renewing = true;
+    }
+
+    /// Under which of the origins that this store had somebody else goes on: they are not shut
+    /// out. `None` while the place of one has yet to be tried, for a bounded time.
+    ///
+    /// ⚠ A copy need not have met its original before it took another origin. One that steps
+    /// aside itself goes on under none of them.
+    pub fn in_use(&mut self, now: Now, view: &View<'_>, former: &[Origin]) -> Option<Vec<Origin>> {
+        let since = *self.returned.get_or_insert(now);
+        let is_waited = now.saturating_sub(since) >= ASK_TIME_MAX;
+        let mut places = former.iter().map(|of| self.untried_place(*of, view));
+        if !is_waited && places.any(|place| place.is_some()) {
+            return None;
+        }
+        let goes_on = |of: &Origin| {
+            let mut links = self.links.values();
+            links.any(|l| l.origin == *of && !l.steps_aside && l.is_alive(now, SILENT_MAX))
+        };
+        Some(former.iter().copied().filter(goes_on).collect())
     }
 
     /// In a split of two sides that shut each other out, the smaller one yields, at a tie the

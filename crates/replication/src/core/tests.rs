@@ -3,6 +3,7 @@
 
 use super::*;
 
+mod copies;
 mod gaps;
 mod guards;
 mod slow_engine;

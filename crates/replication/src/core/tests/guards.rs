@@ -6,7 +6,7 @@ use dulse_types::Version;
 use super::*;
 
 /// A filer without peers yet, and what it is told of addresses.
-fn listing(ports: &[u16]) -> Core {
+pub(super) fn listing(ports: &[u16]) -> Core {
     let mut core = core_of(1);
     let filers = ports.iter().map(|port| address(*port)).collect();
     let listing = Listing {
@@ -17,7 +17,7 @@ fn listing(ports: &[u16]) -> Core {
     core
 }
 
-fn view<'a>(applied: &'a Vector, members: &'a [(Origin, ServerAddress)]) -> View<'a> {
+pub(super) fn view<'a>(applied: &'a Vector, members: &'a [(Origin, ServerAddress)]) -> View<'a> {
     View {
         applied,
         members,
@@ -47,7 +47,7 @@ pub(super) fn says(origin: Origin, instance: u64, has: Vector) -> Greeting {
     }
 }
 
-fn link_to(actions: &[Action], port: u16) -> LinkId {
+pub(super) fn link_to(actions: &[Action], port: u16) -> LinkId {
     let link = actions.iter().find_map(|action| match action {
         Action::Greet { link, address: at } if *at == address(port) => Some(*link),
         _ => None,
@@ -61,7 +61,7 @@ fn pulls(actions: &[Action], of: Origin) -> bool {
         .any(|action| matches!(action, Action::Pull { origin, .. } if *origin == of))
 }
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// Stale words of peers must not bring back what this filer has made since.
 #[test]
@@ -606,7 +606,8 @@ fn after_greetings(of: impl Fn(u64) -> Greeting) -> [Option<dulse_replica::Known
         core.greeted(Now::ZERO, link_to(&actions, n as u16), Ok(of(n)));
         actions.reverse();
         let since = actions.len();
-        actions.extend(core.poll(Now::ZERO, &view(&applied, &members)));
+        // By then whoever has not answered is waited for no more.
+        actions.extend(core.poll(SECOND, &view(&applied, &members)));
         actions[since..].iter().find_map(|action| match action {
             Action::Renew { known, .. } => Some(known.clone()),
             _ => None,
