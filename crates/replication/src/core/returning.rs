@@ -229,12 +229,14 @@ impl Core {
             self.renew(now, known, None, false, why, said);
             return true;
         }
-        // ⚠ One that is alone by its own list serves soon, so it may hear of it later. Before it
-        // serves it writes, too: that it runs at another place.
-        if has > said.own {
-            known.set(own, at_start.min(said.own));
+        // Before it serves it writes, too: that it runs at another place.
+        let before = said.own;
+        let is_set_back = has > before;
+        // ⚠ One that is alone by its own list serves soon, so it may hear of it later.
+        if is_set_back {
+            known.set(own, at_start.min(before));
             let why = "the others have more of this store than it has: it was set back";
-            self.renew(now, known, Some(said.own), false, why, said);
+            self.renew(now, known, Some(before), false, why, said);
             return true;
         }
         // ⚠ All members had on disk what one of them forgets. One that lacks some was set back: what
