@@ -78,7 +78,7 @@ pub(crate) fn look_through(replica: &mut Replica) {
     }
     let vector = shared.vector();
     let _ = (replica.stable(vector), replica.checkpoint());
-    let _ = (replica.forget(), replica.reissue());
+    let _ = (replica.forget(), replica.reissue(&[]));
     look(replica);
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn reissue(input: &[u8]) {
     let writes = vec![(Space::Reissue.key(b"\x01item"), Some(written))];
     engine.write(Batch { writes }).expect("write to memory");
     for _ in 0..3 {
-        let _ = replica.reissue();
+        let _ = replica.reissue(&[]);
     }
     look_through(&mut replica);
 }
