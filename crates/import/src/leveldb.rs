@@ -255,7 +255,7 @@ pub fn leveldb_row(layout: Layout, database: &str, key: &[u8], value: &[u8]) -> 
             let parts = at.map(|at| (&key[..at], &key[at + 1..]));
             return match parts {
                 Some((directory, name)) => Row::Entry {
-                    directory: String::from_utf8_lossy(directory).into_owned(),
+                    directory: Bytes::copy_from_slice(directory),
                     name: Bytes::copy_from_slice(name),
                     value,
                 },

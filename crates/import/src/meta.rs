@@ -2,6 +2,7 @@
 //! Files that upstream's `fs.meta.save` writes and `fs.meta.load` reads: one record for each
 //! entry, its length in four bytes before it, big-endian; compressed where the name says so.
 
+use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
@@ -10,9 +11,11 @@ use dulse_types::{Entry, FullPath};
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use md5::{Digest, Md5};
 use prost::Message;
 
 use crate::item::{Item, SourceError};
+use crate::tree::apart;
 use crate::value::decode_value;
 
 /// How gzip begins. As a length it would be above [`RECORD_LEN_MAX`].
@@ -33,11 +36,15 @@ struct Record {
     entry: Bytes,
 }
 
-/// The entries of a file, in their order.
+/// The entries of a file, in their order. Memory: some hundred bytes for each hard link.
 pub struct MetaSource<R> {
     reader: R,
     place: String,
     is_over: bool,
+    /// What the first name of a hard link shows, as a hash, by its id.
+    links: HashMap<Bytes, Vec<u8>>,
+    /// Names of hard links that show something else.
+    n_apart: u64,
 }
 
 /// Opens a file, compressed or not.
@@ -67,7 +74,36 @@ impl<R: Read> MetaSource<R> {
             reader,
             place: place.to_owned(),
             is_over: false,
+            links: HashMap::new(),
+            n_apart: 0,
         }
+    }
+
+    /// Names of hard links that do not show what the first of its names does, as the store that
+    /// the file was made of lacks what they share: each became a file of its own. To be asked at
+    /// the end.
+    #[must_use]
+    pub fn n_apart(&self) -> u64 {
+        self.n_apart
+    }
+
+    /// An entry; of a name of a hard link that shows something else, a file of its own.
+    fn own(&mut self, entry: Entry) -> Entry {
+        let Ok(mut fields) = entry.fields() else {
+            return entry;
+        };
+        if fields.hard_link_id.is_empty() {
+            return entry;
+        }
+        // Not shared: how many names there are, and what is derived.
+        (fields.hard_link_counter, fields.is_directory) = (0, false);
+        let shown = Md5::digest(fields.to_entry(&entry.unknown()).raw()).to_vec();
+        let id = fields.hard_link_id;
+        if *self.links.entry(id).or_insert_with(|| shown.clone()) == shown {
+            return entry;
+        }
+        self.n_apart += 1;
+        apart(&entry)
     }
 
     fn record(&mut self) -> Result<Option<Record>, SourceError> {
@@ -115,7 +151,13 @@ impl<R: Read> Iterator for MetaSource<R> {
         }
         let record = self.record().transpose();
         self.is_over = !matches!(record, Some(Ok(_)));
-        Some(record?.map(item))
+        Some(record?.map(|record| match item(record) {
+            Item::Entry { path, entry } => Item::Entry {
+                path,
+                entry: self.own(entry),
+            },
+            other => other,
+        }))
     }
 }
 
@@ -228,6 +270,8 @@ impl MetaWriter {
 
 #[cfg(test)]
 mod tests {
+    use dulse_types::{EntryFields, UnknownFields};
+
     use super::*;
 
     fn record(directory: &str, entry: &[u8]) -> Vec<u8> {
@@ -266,6 +310,37 @@ mod tests {
             });
             assert_eq!(items, expect);
         }
+    }
+
+    /// Where the store of the file lacked what two names share, the second was written over the
+    /// first, and the import could not be finished.
+    #[test]
+    fn names_of_a_hard_link_that_show_different_things_are_files_of_their_own() {
+        let linked = |name: &str, content: &'static [u8], counter| {
+            let fields = EntryFields {
+                name: name.to_owned(),
+                hard_link_id: Bytes::from_static(&[7; 17]),
+                hard_link_counter: counter,
+                content: Bytes::from_static(content),
+                ..EntryFields::default()
+            };
+            record("/", fields.to_entry(&UnknownFields::default()).raw())
+        };
+        let bytes = [
+            linked("a", b"one", 2),
+            linked("b", b"one", 3),
+            linked("c", b"two", 2),
+        ];
+        let bytes = bytes.concat();
+        let mut items = MetaSource::new(&bytes[..], "x");
+        let has_ids: Vec<bool> = items
+            .by_ref()
+            .map(|item| match item.unwrap() {
+                Item::Entry { entry, .. } => !entry.fields().unwrap().hard_link_id.is_empty(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!((has_ids, items.n_apart()), (vec![true, true, false], 1));
     }
 
     #[test]

@@ -250,8 +250,8 @@ pub fn sqlite_row(table: &str, columns: Columns) -> Row {
         };
         return Row::Entry {
             directory: match directory.trim_end_matches('/') {
-                "" => "/".to_owned(),
-                trimmed => trimmed.to_owned(),
+                "" => Bytes::from_static(b"/"),
+                trimmed => Bytes::copy_from_slice(trimmed.as_bytes()),
             },
             name,
             value,

@@ -24,8 +24,8 @@ pub type Child = (Bytes, Bytes);
 pub enum Row {
     /// An entry whose path the row tells.
     Entry {
-        /// Its directory.
-        directory: String,
+        /// Its directory, as its bytes are.
+        directory: Bytes,
         /// Its name, as its bytes are.
         name: Bytes,
         /// Its value.
@@ -94,7 +94,7 @@ pub fn items<T: Tree>(tree: &T) -> Items<'_, T> {
 }
 
 /// An entry without what it shared with other names.
-fn apart(entry: &Entry) -> Entry {
+pub(crate) fn apart(entry: &Entry) -> Entry {
     let Ok(mut fields) = entry.fields() else {
         return entry.clone();
     };
@@ -249,12 +249,17 @@ impl<T: Tree> Items<'_, T> {
                     directory,
                     name,
                     value,
-                }) => match self.is_reached(&directory)? {
-                    true => {
+                }) => match std::str::from_utf8(&directory) {
+                    Ok(directory) if self.is_reached(directory)? => {
                         self.n_reached += 1;
                         continue;
                     }
-                    false => Some(self.entry(&directory, &name, &value)?),
+                    Ok(directory) => Some(self.entry(directory, &name, &value)?),
+                    // What would stand in its place is another directory.
+                    Err(_) => Some(Item::Refused {
+                        what: format!("{}/{}", directory.escape_ascii(), name.escape_ascii()),
+                        why: "lies in a directory whose name is no UTF-8".to_owned(),
+                    }),
                 },
             });
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use dulse_config::Stores;
 use dulse_registry::{
     Choice, ENGINES, UpstreamKind, UpstreamStore, begin_import, check_finished, check_imported,
-    choose, choose_located, finish_import,
+    choose, choose_located, finish_import, unfinished_import,
 };
 
 fn stores(text: &str) -> Stores {
@@ -85,6 +85,30 @@ fn upstreams_data_is_seen_by_its_files_and_ours_beside_it_is_enough() {
         finish_import(&chosen.dir).unwrap();
         check_finished(&chosen.dir).unwrap();
     }
+}
+
+/// Each run of an import emptied the note and wrote it anew: a full disk in between left a store
+/// that no import could go on with. What says the same is left; another is renamed over it.
+#[test]
+fn the_note_of_an_import_is_never_half_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    begin_import(dir, "the command").unwrap();
+    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1);
+    // Where no file can be made any more.
+    std::fs::create_dir(dir.join("import-unfinished.new")).unwrap();
+    begin_import(dir, "the command").unwrap();
+    begin_import(dir, "another").unwrap_err();
+    assert_eq!(unfinished_import(dir).as_deref(), Some("the command"));
+}
+
+/// Only a note that is not there says that nothing is unfinished.
+#[test]
+fn a_note_that_cannot_be_read_is_no_finished_import() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("import-unfinished")).unwrap();
+    let error = check_finished(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("its note cannot be read"), "{error}");
 }
 
 /// One table of stores: whoever adds one sees it here, with the settings that upstream's template

@@ -163,7 +163,10 @@ impl Opened {
                 let filled = fill(store, &mut items, progress)?;
                 (filled, items.n_unreached(), items.n_apart())
             }
-            Self::Meta(file) => (fill(store, &mut meta::open(file)?, progress)?, 0, 0),
+            Self::Meta(file) => {
+                let mut items = meta::open(file)?;
+                (fill(store, &mut items, progress)?, 0, items.n_apart())
+            }
         };
         Ok(Filled {
             counts,

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use dulse_types::entry::MODE_DIRECTORY;
 use dulse_types::{EntryFields, FuseAttributes, UnknownFields};
 
 use super::*;
+use crate::leveldb::{Layout, leveldb_row};
 
-/// Directories with their names, of which two are read at a time.
+/// Directories with their names, of which two are read at a time; and rows, all at once.
 #[derive(Default)]
-struct Names(BTreeMap<String, BTreeMap<Bytes, Bytes>>);
+struct Names(BTreeMap<String, BTreeMap<Bytes, Bytes>>, Vec<Row>);
 
 impl Names {
     fn put(&mut self, directory: &str, name: &[u8], value: Bytes) {
@@ -39,8 +41,11 @@ impl Tree for Names {
         Ok(None)
     }
 
-    fn rows(&self, _: &mut Option<()>) -> Result<Vec<Row>, SourceError> {
-        Ok(Vec::new())
+    fn rows(&self, position: &mut Option<()>) -> Result<Vec<Row>, SourceError> {
+        match position.replace(()) {
+            None => Ok(self.1.clone()),
+            Some(()) => Ok(Vec::new()),
+        }
     }
 }
 
@@ -79,6 +84,25 @@ fn a_name_that_is_no_utf8_is_refused_and_all_others_come_once() {
     expect.sort();
     assert_eq!(taken, expect);
     assert_eq!(refused, [r"/caf\xe9", r"/x\x80", r"/\xff"]);
+}
+
+/// The bytes of such a directory were replaced by U+FFFD, and what is in it was taken into a
+/// directory of that name.
+#[test]
+fn what_lies_in_a_directory_whose_name_is_no_utf8_is_refused() {
+    let mut tree = Names::default();
+    let directory = value(|fields| fields.attrs_mut().file_mode = MODE_DIRECTORY | 0o755);
+    tree.put("/", b"a\xff", directory.clone());
+    for (key, value) in [(&b"/\0a\xff"[..], directory), (b"/a\xff\0f", value(|_| {}))] {
+        tree.1.push(leveldb_row(Layout::One, "", key, &value));
+    }
+    let refused: Vec<_> = items(&tree)
+        .map(|item| match item.unwrap() {
+            Item::Refused { what, .. } => what,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(refused, [r"/a\xff", r"/a\xff/f"]);
 }
 
 #[test]
