@@ -334,13 +334,12 @@ fn remember_engine(engine: &str, dir: &Path) -> Result<bool, OpenError> {
 
 /// Writes a small file as a whole: what was there is there until the new one is.
 fn write_durably(path: &Path, content: &str, dir: &Path) -> std::io::Result<()> {
-    if std::fs::read_to_string(path).is_ok_and(|there| there == content) {
-        return std::fs::File::open(path)?.sync_all();
+    if !std::fs::read_to_string(path).is_ok_and(|there| there == content) {
+        let new = path.with_extension("new");
+        let mut file = std::fs::File::create(&new)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, path)?;
     }
-    let new = path.with_extension("new");
-    let mut file = std::fs::File::create(&new)?;
-    file.write_all(content.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)?;
     std::fs::File::open(dir)?.sync_all()
 }

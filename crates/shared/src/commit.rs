@@ -11,10 +11,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::backend::{Backend, Guard};
 use crate::locks::{Locked, Locks};
-use crate::log::{Ending, Intended, Log, OpenIntent};
+use crate::log::{Ending, Log};
 use crate::plan::Plan;
 use crate::record::Payload;
-use crate::settle::{Verdict, keys_of, settle};
+use crate::settle::{Unsettled, Verdict, keys_of, settle};
 use crate::steps::Clocks;
 
 mod stepwise;
@@ -45,7 +45,7 @@ pub(crate) struct Committer<B> {
     /// Plans that were begun and not ended: the database went away.
     pub(crate) pending: Mutex<Vec<Pending>>,
     /// Attempts that were made or not: the database went away before it said so.
-    pub(crate) unsettled: Mutex<Vec<OpenIntent>>,
+    pub(crate) unsettled: Mutex<Vec<Unsettled>>,
     /// Whether keys of the tree are in this database.
     pub(crate) keeps_keys: AtomicBool,
 }
@@ -183,11 +183,11 @@ impl<B: Backend> Committer<B> {
                 tracing::warn!(%unsettled, "what became of a write is not known until the database says it");
                 self.end(stamp, None, Ending::Void).await;
                 if let Some(position) = position {
-                    let (ticket, announced) = (plan.work.ticket, plan.announced);
-                    let intended = Intended::Whole { ticket, announced };
-                    self.unsettled
-                        .lock()
-                        .push(OpenIntent { position, intended });
+                    self.unsettled.lock().push(Unsettled {
+                        position,
+                        ticket,
+                        announced: plan.announced,
+                    });
                 }
                 Attempt::Failed(error)
             }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What became of an attempt whose answer was lost: asked of the database, else read back.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +47,15 @@ pub(crate) fn keys_of(work: &Work) -> Vec<Key> {
     keys.collect()
 }
 
+/// An attempt of which the database did not say what became of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Unsettled {
+    /// Where its intent is.
+    pub(crate) position: u64,
+    pub(crate) ticket: i64,
+    pub(crate) announced: Announced,
+}
+
 /// Finds out, for as long as it makes sense to let somebody wait.
 ///
 /// - `keys`: what it writes to keys, of which nothing is announced.
@@ -55,9 +65,17 @@ pub(crate) async fn settle<B: Backend>(
     announced: &Announced,
     keys: &[Key],
 ) -> Result<Verdict, Error> {
+    patiently(|| once(backend, ticket, announced, keys)).await
+}
+
+/// Asks again while the database cannot be reached.
+async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
     let mut n_left = SETTLE_TIME_MAX.as_millis() / SETTLE_PAUSE.as_millis();
     loop {
-        match once(backend, ticket, announced, keys).await {
+        match ask().await {
             Err(error) if error.kind() == ErrorKind::Unavailable && n_left > 0 => {
                 n_left -= 1;
                 tokio::time::sleep(SETTLE_PAUSE).await;
@@ -73,32 +91,35 @@ pub(crate) async fn settle_open<B: Backend>(
     open: Vec<OpenIntent>,
 ) -> Result<(), Error> {
     let is_stepwise = |intent: &OpenIntent| matches!(intent.intended, Intended::Steps { .. });
-    let (stepwise, whole): (Vec<_>, Vec<_>) = open.into_iter().partition(is_stepwise);
-    if !stepwise.is_empty() {
-        let Some(rows) = committer.backend.rows() else {
-            let text = "the journal is of a filer on a database without transactions";
-            let error = Error::new(Operation::Open, ErrorKind::Invalid);
-            return Err(error.with("because", text));
-        };
+    if let Some(rows) = committer.backend.rows()
+        && open.iter().any(is_stepwise)
+    {
         // What the earlier run sent may still be on its way.
         tokio::time::sleep(rows.late_max()).await;
-        for intent in stepwise {
-            committer.resume(rows, &intent).await?;
-        }
     }
-    let mut over = Vec::with_capacity(whole.len());
-    for intent in whole {
-        let mut n_left = SETTLE_TIME_MAX.as_millis() / SETTLE_PAUSE.as_millis();
-        let settled = loop {
-            match asked(&committer.backend, &intent).await {
-                Err(error) if error.kind() == ErrorKind::Unavailable && n_left > 0 => {
-                    n_left -= 1;
-                    tokio::time::sleep(SETTLE_PAUSE).await;
-                }
-                settled => break settled?,
+    let mut over = Vec::new();
+    for intent in open {
+        let position = intent.position;
+        let (ticket, announced) = match intent.intended {
+            Intended::Whole { ticket, announced } => (ticket, announced),
+            Intended::Steps { .. } => {
+                let Some(rows) = committer.backend.rows() else {
+                    let text = "the journal is of a filer on a database without transactions";
+                    let error = Error::new(Operation::Open, ErrorKind::Invalid);
+                    return Err(error.with("because", text));
+                };
+                committer.resume(rows, &intent).await?;
+                continue;
             }
         };
-        over.push((intent, settled));
+        let attempt = Unsettled {
+            position,
+            ticket,
+            announced,
+        };
+        let ask = || asked(&committer.backend, attempt.ticket, &attempt.announced);
+        let settled = patiently(ask).await?;
+        over.push((attempt, settled));
     }
     tell_late(committer, &over).await
 }
@@ -109,9 +130,9 @@ impl<B: Backend> Committer<B> {
     pub(crate) async fn resume_unsettled(&self) {
         let unsettled = self.unsettled.lock().clone();
         let mut over = Vec::new();
-        for intent in unsettled {
-            match asked(&self.backend, &intent).await {
-                Ok(settled) => over.push((intent, settled)),
+        for attempt in unsettled {
+            match asked(&self.backend, attempt.ticket, &attempt.announced).await {
+                Ok(settled) => over.push((attempt, settled)),
                 Err(error) => {
                     tracing::debug!(%error, "what became of a write is not known yet");
                     break;
@@ -123,18 +144,19 @@ impl<B: Backend> Committer<B> {
         }
         // What has its outcome is not asked for again.
         let mut unsettled = self.unsettled.lock();
-        unsettled.retain(|intent| self.log.is_open(intent.position));
+        unsettled.retain(|attempt| self.log.is_open(attempt.position));
     }
 }
 
-/// Asks the database, once, what became of an attempt, whether it is over or not.
-async fn asked<B: Backend>(backend: &B, intent: &OpenIntent) -> Result<Settled, Error> {
-    let Intended::Whole { ticket, announced } = &intent.intended else {
-        return Ok(Settled::Over);
-    };
+/// Asks the database, once, what became of an attempt.
+async fn asked<B: Backend>(
+    backend: &B,
+    ticket: i64,
+    announced: &Announced,
+) -> Result<Settled, Error> {
     let path = ends(&announced.events).into_iter().next();
     backend
-        .settle(*ticket, path.as_ref().map(|(p, ..)| p))
+        .settle(ticket, path.as_ref().map(|(path, ..)| path))
         .await
 }
 
@@ -144,17 +166,14 @@ async fn asked<B: Backend>(backend: &B, intent: &OpenIntent) -> Result<Settled, 
 /// look has a later one, and is told behind it.
 async fn tell_late<B: Backend>(
     committer: &Committer<B>,
-    over: &[(OpenIntent, Settled)],
+    over: &[(Unsettled, Settled)],
 ) -> Result<(), Error> {
     let log = &committer.log;
     let mut made = Vec::new();
-    for (intent, settled) in over {
-        match (&intent.intended, settled) {
-            (Intended::Steps { .. }, _) => {}
-            (_, Settled::NotApplied) => log.void(intent.position).await?,
-            (Intended::Whole { announced, .. }, settled) => {
-                made.push((intent.position, announced, *settled));
-            }
+    for (attempt, settled) in over {
+        match settled {
+            Settled::NotApplied => log.void(attempt.position).await?,
+            settled => made.push((attempt, *settled)),
         }
     }
     if made.is_empty() {
@@ -165,18 +184,19 @@ async fn tell_late<B: Backend>(
         let n = announced.events.len().max(ends(&announced.events).len());
         log.stamps(n as u32, clock)
     };
-    let stamps: Vec<_> = made.iter().map(|(_, of, _)| stamp(of)).collect();
+    let stamps: Vec<_> = made.iter().map(|(of, _)| stamp(&of.announced)).collect();
     tokio::time::sleep(OTHERS_PAUSE).await;
     let mut result = Ok(());
-    for ((position, announced, settled), stamp) in made.into_iter().zip(stamps) {
+    for ((attempt, settled), stamp) in made.into_iter().zip(stamps) {
         if result.is_err() {
             // A stamp that is held holds back all later ones.
             let _ = log.end(stamp, None, Ending::Void).await;
             continue;
         }
+        let position = attempt.position;
         // Nobody waits for what became of keys.
-        let verdict = look_back(&committer.backend, settled, announced, &[]).await;
-        let ended = match verdict {
+        let verdict = look_back(&committer.backend, settled, &attempt.announced, &[]).await;
+        result = match verdict {
             Ok(Verdict::Applied) => log.end(stamp, Some(position), Ending::Applied).await,
             Ok(Verdict::Seen(seen)) => log.end(stamp, Some(position), Ending::Seen(seen)).await,
             Ok(Verdict::NotApplied) => {
@@ -185,10 +205,9 @@ async fn tell_late<B: Backend>(
             }
             Err(error) => log.end(stamp, None, Ending::Void).await.and(Err(error)),
         };
-        if ended.is_ok() {
+        if result.is_ok() {
             tracing::info!(position, "it is known now what became of a change");
         }
-        result = ended;
     }
     result
 }
@@ -199,9 +218,7 @@ async fn once<B: Backend>(
     announced: &Announced,
     keys: &[Key],
 ) -> Result<Verdict, Error> {
-    let path = ends(&announced.events).into_iter().next();
-    let path = path.as_ref().map(|(path, ..)| path);
-    let settled = backend.settle(ticket, path).await?;
+    let settled = asked(backend, ticket, announced).await?;
     match settled {
         Settled::Applied => Ok(Verdict::Applied),
         Settled::NotApplied => Ok(Verdict::NotApplied),

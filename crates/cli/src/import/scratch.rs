@@ -59,7 +59,8 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.dir) {
+        // Order: the mark last. Killed in between, the next import knows it for its own.
+        if let Err(error) = remove(&self.copy()).and_then(|()| remove(&self.dir)) {
             tracing::warn!(dir = %self.dir.display(), %error, "cannot remove the copy of the source");
         }
     }

@@ -113,7 +113,7 @@ fn created(at: &str, content: &str) -> Event {
 }
 
 /// A filer with an attempt that made `/a` and `/b`, and was told nothing.
-async fn left_open() -> (Committer<Busy>, OpenIntent) {
+async fn left_open() -> (Committer<Busy>, Unsettled) {
     let options = JournalOptions {
         store: ORIGIN.0,
         segment_size_bytes: 1 << 20,
@@ -142,17 +142,25 @@ async fn left_open() -> (Committer<Busy>, OpenIntent) {
         unsettled: Mutex::default(),
         keeps_keys: AtomicBool::new(true),
     };
-    let intended = Intended::Whole {
+    let attempt = Unsettled {
+        position,
         ticket: 5,
         announced,
     };
-    (committer, OpenIntent { position, intended })
+    (committer, attempt)
 }
 
 #[tokio::test]
 async fn what_another_wrote_behind_the_look_is_told_behind_it() {
-    let (filer, open) = left_open().await;
-    settle_open(&filer, vec![open]).await.unwrap();
+    let (filer, attempt) = left_open().await;
+    let intent = OpenIntent {
+        position: attempt.position,
+        intended: Intended::Whole {
+            ticket: attempt.ticket,
+            announced: attempt.announced,
+        },
+    };
+    settle_open(&filer, vec![intent]).await.unwrap();
     let told = filer.log.read_after(Stamp::ZERO, 1 << 20).unwrap();
     let [one] = &told[..] else {
         panic!("told once: {told:?}");
@@ -164,9 +172,9 @@ async fn what_another_wrote_behind_the_look_is_told_behind_it() {
 
 #[tokio::test]
 async fn what_nobody_could_say_is_asked_for_until_it_is_known() {
-    let (filer, open) = left_open().await;
-    let position = open.position;
-    filer.unsettled.lock().push(open);
+    let (filer, attempt) = left_open().await;
+    let position = attempt.position;
+    filer.unsettled.lock().push(attempt);
     filer.backend.is_silent.store(true, Ordering::SeqCst);
     for _ in 0..2 {
         filer.resume_unsettled().await;
