@@ -2,44 +2,32 @@
 //! What one filer does for another over the wire, and what it must not do: joins, states that
 //! are handed out, founding, leaving.
 
+#[path = "support/founder.rs"]
+mod founder;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dulse_cluster::Listing;
-use dulse_journal::MemDisk;
-use dulse_kv::MemoryEngine;
 use dulse_merge::change::{MemberStep, Step as MergeStep};
 use dulse_merge::{Change, MemberRow};
 use dulse_proto::replication::replication_server::{Replication, ReplicationServer};
 use dulse_proto::replication::{
     FreedReply, FreedRequest, Hello, PullRequest, SnapshotPart, SnapshotRequest,
 };
-use dulse_replica::{Durability, Limits, Replica, ReplicaOptions, ReplicaStore, SystemClock};
-
-use dulse_replication::{
-    Left, OFFLINE_MAX, Options, PROTOCOL, ReplicationService, Replicator, Report,
-};
+use dulse_replica::ReplicaStore;
+use dulse_replication::{Left, Options, ReplicationService, Replicator, Report};
 use dulse_store::{EntryStore, Step, Transaction};
 use dulse_transport::Transport;
 use dulse_types::{Origin, ServerAddress, Stamp};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-fn replica(n: u64) -> Replica {
-    Replica::open(ReplicaOptions {
-        disk: Arc::new(MemDisk::new()),
-        engine: Arc::new(MemoryEngine::new()),
-        clock: Arc::new(SystemClock),
-        random: n << 32 | n,
-        durability: Durability::Fsync,
-        limits: Limits::STANDARD,
-    })
-    .unwrap()
-}
+use founder::{address, founder, options, ready, replica};
 
 fn put(key: &'static str) -> Transaction {
     Transaction {
@@ -48,25 +36,6 @@ fn put(key: &'static str) -> Transaction {
             value: "value".into(),
         }],
         ..Transaction::default()
-    }
-}
-
-fn address(port: u16) -> ServerAddress {
-    ServerAddress::new("127.0.0.1", port, 0).unwrap()
-}
-
-fn options(at: &ServerAddress, is_alone: bool, listing: Option<Listing>) -> Options {
-    Options {
-        address: at.clone(),
-        group: String::new(),
-        is_alone,
-        offline_max: OFFLINE_MAX,
-        protocol: PROTOCOL,
-        listed: watch::channel(listing).1,
-        master_time: watch::channel(None).1,
-        report: Arc::new(|_, _, _| Box::pin(async { Ok(()) })),
-        transport: Transport::plain(),
-        scrub_rate: 0,
     }
 }
 
@@ -83,19 +52,6 @@ fn with_a_silent_member(n: u64, silent: Origin) -> (Arc<ReplicaStore>, Replicato
     let store = Arc::new(ReplicaStore::start(replica).unwrap());
     let options = options(&address(8), false, None);
     let replicator = Replicator::start(Arc::clone(&store), options);
-    (store, replicator)
-}
-
-async fn ready(replicator: &Replicator) {
-    let mut why = replicator.ready();
-    why.wait_for(Option::is_none).await.unwrap();
-}
-
-/// One that is alone, has founded its cluster and is ready.
-async fn founder(n: u64, at: &ServerAddress) -> (Arc<ReplicaStore>, Replicator) {
-    let store = Arc::new(ReplicaStore::start(replica(n)).unwrap());
-    let replicator = Replicator::start(Arc::clone(&store), options(at, true, None));
-    ready(&replicator).await;
     (store, replicator)
 }
 

@@ -2,61 +2,27 @@
 //! A filer that stops in order: what others make of its last word, and that there is nothing
 //! behind it.
 
+#[path = "support/founder.rs"]
+mod founder;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dulse_cluster::{Acknowledgements, Statement};
-use dulse_journal::MemDisk;
-use dulse_kv::MemoryEngine;
 use dulse_proto::replication::replication_server::Replication;
 use dulse_proto::replication::{PullBatch, PullRequest};
-use dulse_replica::{
-    Applied, Durability, Limits, Replica, ReplicaOptions, ReplicaStore, Shared, SystemClock,
-};
-use dulse_replication::{OFFLINE_MAX, Options, PROTOCOL, Replicator, convert};
+use dulse_replica::{Applied, Replica, ReplicaStore, Shared};
+use dulse_replication::convert;
 use dulse_store::{Step, Transaction};
-use dulse_transport::Transport;
-use dulse_types::{Entry, EntryFields, FullPath, ServerAddress, Stamp, Vector};
-use tokio::sync::watch;
+use dulse_types::{Entry, EntryFields, FullPath, Stamp, Vector};
 use tokio_stream::StreamExt;
 use tonic::Request;
 
+use founder::{address, founder, replica};
+
 /// Several polls of the director.
 const POLLS: Duration = Duration::from_millis(350);
-
-fn replica(n: u64) -> Replica {
-    Replica::open(ReplicaOptions {
-        disk: Arc::new(MemDisk::new()),
-        engine: Arc::new(MemoryEngine::new()),
-        clock: Arc::new(SystemClock),
-        random: n << 32 | n,
-        durability: Durability::Fsync,
-        limits: Limits::STANDARD,
-    })
-    .unwrap()
-}
-
-/// One that is alone, has founded its cluster and is ready.
-async fn founder(n: u64) -> (Arc<ReplicaStore>, Replicator) {
-    let store = Arc::new(ReplicaStore::start(replica(n)).unwrap());
-    let options = Options {
-        address: ServerAddress::new("127.0.0.1", 8, 0).unwrap(),
-        group: String::new(),
-        is_alone: true,
-        offline_max: OFFLINE_MAX,
-        protocol: PROTOCOL,
-        listed: watch::channel(None).1,
-        master_time: watch::channel(None).1,
-        report: Arc::new(|_, _, _| Box::pin(async { Ok(()) })),
-        transport: Transport::plain(),
-        scrub_rate: 0,
-    };
-    let replicator = Replicator::start(Arc::clone(&store), options);
-    let mut why = replicator.ready();
-    why.wait_for(Option::is_none).await.unwrap();
-    (store, replicator)
-}
 
 async fn seal(store: &Arc<ReplicaStore>) {
     let store = Arc::clone(store);
@@ -132,7 +98,7 @@ impl Puller {
 /// budget.
 #[tokio::test]
 async fn what_a_filer_acknowledged_counts_while_it_is_stopped() {
-    let (store, replicator) = founder(1).await;
+    let (store, replicator) = founder(1, &address(8)).await;
     let shared = store.shared();
     store.commit_async(create("mine")).await.unwrap();
     let mut puller = Puller {
@@ -170,7 +136,7 @@ async fn what_a_filer_acknowledged_counts_while_it_is_stopped() {
 #[tokio::test]
 async fn no_verdict_is_said_once_a_filer_is_sealed() {
     for is_sealed in [false, true] {
-        let (store, _replicator) = founder(1).await;
+        let (store, _replicator) = founder(1, &address(8)).await;
         let shared = store.shared();
         let mut other = replica(2);
         store.commit_async(create("first")).await.unwrap();

@@ -3,21 +3,12 @@
 
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/store.rs"]
+mod store;
 
-use std::path::Path;
-
-use dulse_shared::{SharedOptions, SharedStore};
-use dulse_store::Error;
-use dulse_store_mysql::{MySql, Tables};
+use dulse_store_mysql::Tables;
 use dulse_store_testkit::{self as testkit, opener};
-use server::Kind;
-
-/// Servers and what they need beside what all tests do: MySQL 5.6 takes no value above a tenth
-/// of its log.
-const SERVERS: [(Kind, &str, &[&str]); 2] = [
-    (Kind::MariaDb, "mariadb", &[]),
-    (Kind::MySql56, "mysql56", &["--innodb-log-file-size=128M"]),
-];
+use store::{SERVERS, open};
 
 fn main() -> std::process::ExitCode {
     let mut trials = Vec::new();
@@ -32,14 +23,4 @@ fn main() -> std::process::ExitCode {
     let code = testkit::run(trials);
     server::stop();
     code
-}
-
-/// The store of a directory: a database named after it, its journal inside it.
-fn open(kind: Kind, tables: Tables, dir: &Path) -> Result<SharedStore<MySql>, Error> {
-    let config = server::database_of(kind, tables, dir);
-    let options = SharedOptions {
-        journal: dir.join("journal"),
-        random: 0x1234_5678_9abc_def1,
-    };
-    dulse_store_mysql::open(config, &options)
 }
