@@ -184,13 +184,20 @@ fn a_checkpoint_covers_only_what_is_on_disk() {
     assert_eq!(dump(&b.open()), before);
 }
 
-/// An engine to which something is written right after a snapshot was taken.
-struct Busy {
+/// Told at each checkpoint whether a power loss now takes the vector; says whether it succeeds.
+type Watch = Box<dyn FnMut(bool) -> bool + Send>;
+
+/// An engine whose checkpoints are watched, and to which something is written right after a
+/// snapshot was taken.
+#[derive(Default)]
+struct Watched {
     engine: MemoryEngine,
-    next: Mutex<Option<Batch>>,
+    is_vector_unsynced: AtomicBool,
+    watch: Mutex<Option<Watch>>,
+    behind_snapshot: Mutex<Option<Batch>>,
 }
 
-impl Read for Busy {
+impl Read for Watched {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
         self.engine.get(key)
     }
@@ -205,18 +212,29 @@ impl Read for Busy {
     }
 }
 
-impl Engine for Busy {
+impl Engine for Watched {
     fn write(&self, batch: Batch) -> Result<(), Error> {
+        let row = Space::Vector.key(b"");
+        if batch.writes.iter().any(|(key, _)| *key == row) {
+            self.is_vector_unsynced.store(true, Ordering::Relaxed);
+        }
         self.engine.write(batch)
     }
 
     fn checkpoint(&self) -> Result<(), Error> {
+        if let Some(watch) = &mut *self.watch.lock().unwrap()
+            && !watch(self.is_vector_unsynced.load(Ordering::Relaxed))
+        {
+            let full = dulse_kv::ErrorKind::DiskFull;
+            return Err(Error::new("watched", full, "checkpoint"));
+        }
+        self.is_vector_unsynced.store(false, Ordering::Relaxed);
         self.engine.checkpoint()
     }
 
     fn snapshot(&self) -> Result<Box<dyn Read>, Error> {
         let snapshot = self.engine.snapshot()?;
-        if let Some(batch) = self.next.lock().unwrap().take() {
+        if let Some(batch) = self.behind_snapshot.lock().unwrap().take() {
             self.engine.write(batch)?;
         }
         Ok(snapshot)
@@ -227,7 +245,7 @@ impl Engine for Busy {
     }
 
     fn name(&self) -> &'static str {
-        "busy"
+        "watched"
     }
 }
 
@@ -245,10 +263,7 @@ fn keys_of(export: &mut Export) -> Vec<Bytes> {
 #[test]
 fn a_transfers_vector_is_of_its_snapshot() {
     let machine = Machine::new(1 << 32 | 1, Durability::Fsync);
-    let engine = Arc::new(Busy {
-        engine: MemoryEngine::new(),
-        next: Mutex::default(),
-    });
+    let engine = Arc::new(Watched::default());
     let mut replica = Replica::open(ReplicaOptions {
         engine: engine.clone(),
         ..machine.options()
@@ -261,7 +276,7 @@ fn a_transfers_vector_is_of_its_snapshot() {
     later.set(replica.shared().origin(), Stamp(i64::MAX));
     let mut encoded = Writer::new();
     later.write(&mut encoded);
-    *engine.next.lock().unwrap() = Some(Batch {
+    *engine.behind_snapshot.lock().unwrap() = Some(Batch {
         writes: vec![(Space::Vector.key(b""), Some(encoded.into_bytes()))],
     });
     let mut export = replica.shared().export().unwrap();
@@ -326,65 +341,6 @@ fn a_replica_with_a_history_takes_in_no_state() {
     let error = to.begin_import(export.vector().clone()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!(dump(&to), before);
-}
-
-/// Told at each checkpoint whether a power loss now takes the vector; says whether it succeeds.
-type Watch = Box<dyn FnMut(bool) -> bool + Send>;
-
-/// An engine whose checkpoints are watched.
-#[derive(Default)]
-struct Watched {
-    engine: MemoryEngine,
-    is_vector_unsynced: AtomicBool,
-    watch: Mutex<Option<Watch>>,
-}
-
-impl Read for Watched {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        self.engine.get(key)
-    }
-
-    fn visit(
-        &self,
-        range: Range<&[u8]>,
-        order: Order,
-        visitor: &mut Visitor<'_>,
-    ) -> Result<(), Error> {
-        self.engine.visit(range, order, visitor)
-    }
-}
-
-impl Engine for Watched {
-    fn write(&self, batch: Batch) -> Result<(), Error> {
-        let row = Space::Vector.key(b"");
-        if batch.writes.iter().any(|(key, _)| *key == row) {
-            self.is_vector_unsynced.store(true, Ordering::Relaxed);
-        }
-        self.engine.write(batch)
-    }
-
-    fn checkpoint(&self) -> Result<(), Error> {
-        if let Some(watch) = &mut *self.watch.lock().unwrap()
-            && !watch(self.is_vector_unsynced.load(Ordering::Relaxed))
-        {
-            let full = dulse_kv::ErrorKind::DiskFull;
-            return Err(Error::new("watched", full, "checkpoint"));
-        }
-        self.is_vector_unsynced.store(false, Ordering::Relaxed);
-        self.engine.checkpoint()
-    }
-
-    fn snapshot(&self) -> Result<Box<dyn Read>, Error> {
-        self.engine.snapshot()
-    }
-
-    fn usage(&self) -> Result<Usage, Error> {
-        self.engine.usage()
-    }
-
-    fn name(&self) -> &'static str {
-        "watched"
-    }
 }
 
 /// One that has taken in all rows of a state, and not ended that.
